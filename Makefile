@@ -1,0 +1,54 @@
+# make gates   is the phase done? (trains for real; about two minutes)
+# make test    lint, types, folder rules, then every test, property, gate and benchmark
+# Both make the environment they need in .venv, from requirements.lock, the first time and when the lock changes.
+
+# The first Python of 3.11 or later; another one: make PYTHON=/path/to/python3.13
+PYTHON ?= $(shell for python in python3 python3.11 python3.12 python3.13 python3.14 python; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.requirements.lock.installed
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: gates test properties benchmarks lint format install lock clean
+
+gates: $(INSTALLED)
+	$(PYTEST) gates/ $(ARGS)
+
+test: lint
+	$(PYTEST) --benchmark-disable $(ARGS)
+
+properties: $(INSTALLED)
+	$(PYTEST) properties/ $(ARGS)
+
+benchmarks: $(INSTALLED)
+	$(PYTEST) benchmarks/ $(ARGS)
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo --cache-dir .cache/import-linter
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+install: $(INSTALLED)
+
+# An environment without pip (uv makes such) or with a Python that has gone is made anew.
+$(INSTALLED): requirements.lock
+	@test -n "$(PYTHON)" || { echo "error: honestloop needs Python 3.11 or later; none found" >&2; exit 2; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	@echo "installing requirements.lock into $(VENV) (once; a minute or two)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
+	@touch $@
+
+# After an edit of the dependencies in pyproject.toml; the only target that needs uv.
+lock:
+	uv lock
+	uv export --quiet --frozen --all-groups --no-emit-project --no-header --output-file requirements.lock
+
+clean:
+	rm -rf $(VENV) .cache .hypothesis .benchmarks
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,128 @@
+"""The command line: train, eval, logits, drift, baseline, sample. Bad input is one line on stderr and status 2."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+from impl import commands
+from impl.errors import NonFiniteError, UsageError
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line; `--help` has the rest."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} (see {self.prog} --help)")
+
+
+def parser() -> Parser:
+    """One subcommand a verb; each names the function that does it."""
+    top = Parser(
+        prog="python -m impl", description="A correct training loop: MiniGPT on a bilingual verb corpus."
+    )
+    verbs = top.add_subparsers(required=True, metavar="VERB")
+
+    train = _verb(verbs, "train", commands.train, "train a model; all about it goes into one run directory")
+    train.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="run directory to make, or to resume"
+    )
+    _data(train)
+    train.add_argument(
+        "--config", type=Path, metavar="FILE", help="settings as TOML; a run's config.toml will do"
+    )
+    train.add_argument("--seed", type=_count, metavar="N")
+    train.add_argument("--steps", type=_count, metavar="N", help="updates in the whole run")
+    train.add_argument("--stop-after", type=_count, metavar="N", help="stop early, after update N")
+    train.add_argument("--resume", action="store_true", help="continue an unfinished run")
+
+    score = _verb(
+        verbs, "eval", _printing(commands.evaluate), "perplexity of a finished run's model, as JSON"
+    )
+    _run(score)
+    _data(score)
+
+    logits = _verb(
+        verbs, "logits", commands.logits, "float64 logits of a finished run's model for any tokens"
+    )
+    _run(logits)
+    files = "safetensors with "
+    logits.add_argument(
+        "--tokens",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help=files + "tokens int64 and key_mask bool, [N, T]",
+    )
+    logits.add_argument(
+        "--out", type=Path, required=True, metavar="FILE", help=files + "logits [N, T, V], to write"
+    )
+
+    drift = _verb(verbs, "drift", commands.measure_drift, "how far rounded weights move each layer's output")
+    _run(drift)
+    drift.add_argument("--out", type=Path, metavar="DIR", help="where to; default: the run's drift directory")
+
+    baseline = _verb(
+        verbs, "baseline", _printing(commands.baseline), "perplexity of each n-gram baseline, as JSON"
+    )
+    _data(baseline)
+
+    sample = _verb(verbs, "sample", commands.sample, "let the model translate one cell, greedily")
+    _run(sample)
+    sample.add_argument("--verb", required=True, help="English infinitive")
+    sample.add_argument("--tense", required=True, help="past_simple, for example")
+    sample.add_argument("--person", required=True, help="1sg, 2sg or 3sg")
+    sample.add_argument("--to", default="es", help="language to translate into: es (default) or en")
+    return top
+
+
+def _verb(verbs: Any, name: str, action: Any, summary: str) -> argparse.ArgumentParser:
+    made: argparse.ArgumentParser = verbs.add_parser(name, help=summary, description=summary)
+    made.set_defaults(action=action)
+    return made
+
+
+def _run(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--run", type=Path, required=True, metavar="DIR", help="a finished run directory")
+
+
+def _data(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--data", type=Path, metavar="DIR", help="has train.jsonl, val.jsonl and maybe test.jsonl"
+    )
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 up")
+    return int(text)
+
+
+def _printing(function: Any) -> Any:
+    return lambda **options: print(json.dumps(function(**options), indent=2))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one verb; the exit status."""
+    try:
+        options = vars(parser().parse_args(arguments))
+        options.pop("action")(**options)
+    except UsageError as error:
+        return _fail(str(error), 2)
+    except OSError as error:
+        return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), 2)
+    except NonFiniteError as error:
+        return _fail(str(error), 1)
+    except KeyboardInterrupt:
+        return _fail("interrupted before the first step", 130)
+    return 0
+
+
+def _fail(message: str, status: int) -> int:
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

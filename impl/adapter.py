@@ -1,0 +1,218 @@
+"""The loop's parts as plain functions, NumPy in and NumPy out: what `properties/` grades.
+
+Floating-point arguments decide the dtype (float32 or float64); nothing that is passed in is changed. A loop of
+your own needs functions of these names and signatures; shapes and conventions are in fixtures/protocol.py.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from impl import evaluate, optimizer, parameters, rng
+from impl.config import ModelConfig, OptimizerConfig
+from impl.data import Batch, DataIterator
+from impl.data import make_batch as _make_batch
+from impl.drift import round_weights
+from impl.kernels import activation, gemm, loss, norm, rotary
+from impl.kernels import attention as attention_kernels
+from impl.kernels import dropout as dropout_kernels
+from impl.kernels.optimizer import adamw
+from impl.model import MiniGPT, rotary_table
+from impl.schedule import learning_rate
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+__all__ = ["learning_rate", "round_weights"]
+
+
+def matmul(a: Array, b: Array) -> Array:
+    out = np.empty((a.shape[0], b.shape[1]), a.dtype)
+    gemm.gemm(a, np.ascontiguousarray(b), out, False)
+    return out
+
+
+def cross_entropy(logits: Array, targets: Array, loss_mask: Array) -> tuple[float, Array]:
+    tokens = int(np.count_nonzero(loss_mask))
+    weight = 1.0 / tokens if tokens else 0.0
+    rows = _rows(logits)
+    dlogits = np.empty_like(rows)
+    nll = loss.cross_entropy(rows, targets.reshape(-1), loss_mask.reshape(-1), weight, dlogits)
+    return float(nll * weight), dlogits.reshape(logits.shape)
+
+
+def layer_norm(x: Array, gamma: Array, beta: Array, eps: float) -> Array:
+    return _normalise(x, gamma, beta, eps)[0].reshape(x.shape)
+
+
+def layer_norm_backward(x: Array, gamma: Array, eps: float, dy: Array) -> tuple[Array, Array, Array]:
+    _, normalised, deviation = _normalise(x, gamma, np.zeros_like(gamma), eps)
+    dx, dgamma, dbeta = np.empty_like(normalised), np.zeros_like(gamma), np.zeros_like(gamma)
+    norm.layer_norm_backward(_rows(dy), normalised, deviation, gamma, dx, dgamma, dbeta)
+    return dx.reshape(x.shape), dgamma, dbeta
+
+
+def _normalise(x: Array, gamma: Array, beta: Array, eps: float) -> tuple[Array, Array, Array]:
+    rows = _rows(x)
+    out, normalised, deviation = np.empty_like(rows), np.empty_like(rows), np.empty(len(rows))
+    norm.layer_norm(rows, gamma, beta, eps, out, normalised, deviation)
+    return out, normalised, deviation
+
+
+def gelu(x: Array) -> Array:
+    return _gelu(x)[0]
+
+
+def gelu_backward(x: Array, dy: Array) -> Array:
+    return _gelu(x)[1] * dy
+
+
+def _gelu(x: Array) -> tuple[Array, Array]:
+    rows = np.ascontiguousarray(x).reshape(1, -1)
+    y, slope = np.empty_like(rows), np.empty_like(rows)
+    activation.gelu(rows, y, slope)
+    return y.reshape(x.shape), slope.reshape(x.shape)
+
+
+def rope(x: Array, base: float) -> Array:
+    return _rotate(x, base, 1)
+
+
+def rope_backward(dy: Array, base: float) -> Array:
+    return _rotate(dy, base, -1)
+
+
+def _rotate(x: Array, base: float, direction: int) -> Array:
+    _, heads, length, size = x.shape
+    cosine, sine = (table.astype(x.dtype) for table in rotary_table(length, size, base))
+    merged = _merge_heads(x)
+    rotary.rotate(merged, cosine, direction * sine, length)
+    return _split_heads(merged, heads, length)
+
+
+def attention(q: Array, k: Array, v: Array, key_mask: Array) -> Array:
+    out, _ = _attend(q, k, v, key_mask)
+    return _split_heads(out, q.shape[1], q.shape[2])
+
+
+def attention_backward(
+    q: Array, k: Array, v: Array, key_mask: Array, dout: Array
+) -> tuple[Array, Array, Array]:
+    _, weights = _attend(q, k, v, key_mask)
+    inputs = [_merge_heads(x) for x in (dout, q, k, v)]
+    gradients = [np.empty_like(inputs[0]) for _ in range(3)]
+    attention_kernels.attention_backward(*inputs, weights, _score_scale(q), *gradients)
+    dq, dk, dv = (_split_heads(gradient, q.shape[1], q.shape[2]) for gradient in gradients)
+    return dq, dk, dv
+
+
+def _attend(q: Array, k: Array, v: Array, key_mask: Array) -> tuple[Array, Array]:
+    batch, heads, length, _ = q.shape
+    merged = [_merge_heads(x) for x in (q, k, v)]
+    out, weights = np.empty_like(merged[0]), np.empty((batch, heads, length, length), q.dtype)
+    attention_kernels.attention(*merged, key_mask, heads, _score_scale(q), out, weights)
+    return out, weights
+
+
+def _score_scale(q: Array) -> Any:
+    return q.dtype.type(1.0 / np.sqrt(q.shape[-1]))
+
+
+def dropout(x: Array, p: float, seed: int, step: int, site: int, context: int) -> Array:
+    rows = _rows(x).copy()
+    keep = np.empty(rows.shape, np.bool_)
+    key, threshold = rng.stream_key(seed, "control"), np.uint32(p * 2.0**32)
+    dropout_kernels.dropout_keep(key, step, site, threshold, x.shape[1], context, keep)
+    dropout_kernels.apply_keep(rows, keep, x.dtype.type(1.0 / (1.0 - p)))
+    return rows.reshape(x.shape)
+
+
+def adamw_step(
+    p: Array,
+    g: Array,
+    m: Array,
+    v: Array,
+    *,
+    t: int,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    weight_decay: float,
+) -> tuple[Array, Array, Array]:
+    settings = OptimizerConfig(beta1=beta1, beta2=beta2, eps=eps, weight_decay=weight_decay)
+    powers = [optimizer.power(beta, t) for beta in (beta1, beta2)]
+    scalars = [p.dtype.type(x) for x in optimizer.adamw_scalars(settings, lr, *powers)]
+    flat = [np.array(x).reshape(-1) for x in (p, g, m, v)]
+    adamw(*flat, np.ones(p.size, np.bool_), *scalars)
+    new_p, _, new_m, new_v = (x.reshape(p.shape) for x in flat)
+    return new_p, new_m, new_v
+
+
+def clip_by_global_norm(grads: Sequence[Array], max_norm: float) -> tuple[list[Array], float]:
+    flat = np.concatenate([gradient.reshape(-1) for gradient in grads])
+    norm_before = optimizer.clip_by_global_norm(flat, max_norm)
+    pieces = np.split(flat, np.cumsum([gradient.size for gradient in grads])[:-1])
+    return [piece.reshape(gradient.shape) for piece, gradient in zip(pieces, grads, strict=True)], norm_before
+
+
+def decays(names: Sequence[str]) -> list[bool]:
+    return [optimizer.decays(name) for name in names]
+
+
+def initial_parameters(seed: int, config: dict[str, Any]) -> dict[str, Array]:
+    return parameters.initial_parameters(seed, ModelConfig(**config))
+
+
+def forward(params: dict[str, Array], tokens: Array, key_mask: Array, config: dict[str, Any]) -> Array:
+    return _model(params, config).forward(tokens, key_mask).copy()
+
+
+def loss_and_gradients(
+    params: dict[str, Array],
+    input: Array,
+    target: Array,
+    loss_mask: Array,
+    key_mask: Array,
+    config: dict[str, Any],
+) -> tuple[float, dict[str, Array]]:
+    model = _model(params, config)
+    mean = model.loss_and_gradients(Batch(input, target, loss_mask, key_mask), None)
+    return mean, model.gradients
+
+
+def _model(params: dict[str, Array], config: dict[str, Any]) -> MiniGPT:
+    return MiniGPT(ModelConfig(**config), str(params["E"].dtype), params)
+
+
+def make_batch(sequences: Sequence[Sequence[int]]) -> tuple[Array, Array, Array, Array]:
+    batch = _make_batch(sequences)
+    return batch.input, batch.target, batch.loss_mask, batch.key_mask
+
+
+def epoch_order(n: int, seed: int, epoch: int) -> Array:
+    return rng.permutation(seed, n, epoch)
+
+
+def data_iterator(sequences: Sequence[Sequence[int]], batch_size: int, seed: int) -> DataIterator:
+    return DataIterator(sequences, batch_size, seed)
+
+
+def perplexity(nll_sum: float, tokens: int) -> float:
+    return evaluate.Score(nll_sum, tokens).perplexity
+
+
+def _rows(x: Array) -> Array:
+    """[..., D] as [N, D]."""
+    return np.ascontiguousarray(x).reshape(-1, x.shape[-1])
+
+
+def _merge_heads(x: Array) -> Array:
+    """[B, H, T, K] to the kernels' [B * T, H * K]."""
+    batch, heads, length, size = x.shape
+    return np.ascontiguousarray(x.transpose(0, 2, 1, 3)).reshape(batch * length, heads * size)
+
+
+def _split_heads(x: Array, heads: int, length: int) -> Array:
+    batch, size = x.shape[0] // length, x.shape[1] // heads
+    return np.ascontiguousarray(x.reshape(batch, length, heads, size).transpose(0, 2, 1, 3))

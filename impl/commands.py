@@ -1,0 +1,133 @@
+"""What each command of the command line does."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from impl import config as configuration
+from impl import drift, finish, loop, ngram, tensors
+from impl import run as runs
+from impl.config import Config
+from impl.corpus import load_corpus
+from impl.errors import UsageError
+from impl.files import atomic_write
+from impl.log import TrainLog
+from impl.run import Run
+from impl.tokenizer import train_tokenizer
+from impl.tracking import Tracker
+from impl.translate import translate
+
+DEFAULT_DATA = Path(__file__).resolve().parents[1] / "fixtures" / "corpus"
+
+
+def train(
+    out: Path,
+    data: Path | None,
+    config: Path | None,
+    seed: int | None,
+    steps: int | None,
+    stop_after: int | None,
+    resume: bool,
+) -> None:
+    """Make or reopen a run directory, train to the last step or to `stop_after`, and finish the run."""
+    if resume:
+        run = runs.reopen(out, data, config, seed=seed, steps=steps)
+    else:
+        run = runs.create(
+            out, data or DEFAULT_DATA, configuration.load(config, seed=seed, steps=steps), sys.argv
+        )
+    with runs.lock(run.path):
+        if run.finished:
+            print(f"{run.path}: complete already")
+        else:
+            _train(run, stop_after)
+
+
+def _train(run: Run, stop_after: int | None) -> None:
+    machines = loop.build(run)
+    start = loop.restore_newest(run, machines, _report)
+    first_step = machines.scheduler.step
+    with (
+        loop.Stop(stop_after) as stop,
+        TrainLog(run.path / runs.LOG, start.log if start else None) as log,
+        Tracker(run.path) as tracker,
+    ):
+        began = time.perf_counter()
+        best = loop.train(run, machines, start, log, tracker, stop)
+        seconds = time.perf_counter() - began
+        step = machines.scheduler.step
+        if step < run.config.steps:
+            print(f"{run.path}: stopped after step {step} of {run.config.steps}; continue with --resume")
+            return
+        results = finish.finish(run, machines, best, tracker, first_step, seconds)
+    strongest = results["strongest_baseline"]
+    print(
+        f"{run.path}: val perplexity {results['perplexity']['val']['ppl']:.4f}, {results['ratio']:.3f} x the strongest "
+        f"n-gram ({strongest['kind']}, n = {strongest['n']}, {strongest['val']['ppl']:.4f})"
+    )
+
+
+def evaluate(run: Path, data: Path | None) -> dict[str, Any]:
+    """Scores of a finished run's model, on the run's own data or on another directory's splits."""
+    finished = _finished(run)
+    model = finish.load_model(finished)
+    if data is not None:
+        finished = finished.on(load_corpus(data))
+    scores = finish.perplexities(finished, model)
+    return {name: score.as_dict() if score else None for name, score in scores.items()}
+
+
+def logits(run: Path, tokens: Path, out: Path) -> None:
+    """Float64 logits of a finished run's model for the tokens in a file."""
+    finished = _finished(run)
+    asked = tensors.from_file(tokens)
+    if asked.keys() != {"tokens", "key_mask"}:
+        raise UsageError(f"{tokens}: has {sorted(asked)}, needs key_mask and tokens")
+    ids, key_mask = asked["tokens"], asked["key_mask"]
+    model = finished.config.model
+    if ids.dtype != np.int64 or key_mask.dtype != np.bool_ or ids.ndim != 2 or ids.shape != key_mask.shape:
+        raise UsageError(f"{tokens}: needs tokens int64 [N, T] and key_mask bool of the same shape")
+    if ids.size == 0 or ids.shape[1] > model.context or ids.min() < 0 or ids.max() >= model.vocab_size:
+        raise UsageError(
+            f"{tokens}: needs 1 to {model.context} tokens a row, each from 0 to {model.vocab_size - 1}"
+        )
+    found = finish.load_model(finished).forward(ids, key_mask)
+    atomic_write(out, tensors.to_bytes({"logits": found}))
+
+
+def measure_drift(run: Path, out: Path | None) -> None:
+    """Write a finished run's drift report."""
+    finished = _finished(run)
+    drift.write(out or run / finish.DRIFT, drift.measure(finish.load_model(finished), finished))
+
+
+def baseline(data: Path | None) -> list[dict[str, Any]]:
+    """Every n-gram baseline on the val split of a data directory."""
+    corpus = load_corpus(data or DEFAULT_DATA)
+    sequences = runs.encode(corpus, train_tokenizer(corpus.splits["train"]), Config())
+    return ngram.baselines(sequences["train"], sequences["val"], Config().model.vocab_size)
+
+
+def sample(run: Path, verb: str, tense: str, person: str, to: str) -> None:
+    """Print the model's translation of one cell, and what the corpus says if that differs."""
+    finished = _finished(run)
+    row = finished.corpus.find(verb, tense, person)
+    if to not in ("es", "en"):
+        raise UsageError(f"unknown language {to!r}; choose from es, en")
+    source, expected = (row.en, row.es) if to == "es" else (row.es, row.en)
+    said = translate(finish.load_model(finished), finished.tokenizer, source, to)
+    print(f"{source} -> {said}" + ("" if said == expected else f"   (the corpus says: {expected})"))
+
+
+def _finished(path: Path) -> Run:
+    run = runs.reopen(path)
+    if not run.finished:
+        raise UsageError(f"{path}: not finished; continue it with train --resume")
+    return run
+
+
+def _report(line: str) -> None:
+    print(line, file=sys.stderr)

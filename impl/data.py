@@ -1,0 +1,72 @@
+"""Token sequences to batches, and the data iterator: the fourth state machine."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from impl.rng import permutation
+
+PAD = 0
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Next-token prediction: target[b, t] is the token after input[b, t].
+
+    `loss_mask` marks targets that count, `key_mask` positions that may be attended to; here both mark real tokens.
+    """
+
+    input: Int[np.ndarray, "B T"]
+    target: Int[np.ndarray, "B T"]
+    loss_mask: Bool[np.ndarray, "B T"]
+    key_mask: Bool[np.ndarray, "B T"]
+
+    @property
+    def tokens(self) -> int:
+        """Number of predicted tokens."""
+        return int(np.count_nonzero(self.loss_mask))
+
+
+def make_batch(sequences: Sequence[Sequence[int]]) -> Batch:
+    """Shift each sequence by one and pad on the right to the longest."""
+    length = max(len(sequence) for sequence in sequences) - 1
+    inputs, targets = np.full((2, len(sequences), length), PAD, np.int64)
+    mask = np.zeros((len(sequences), length), np.bool_)
+    for row, sequence in enumerate(sequences):
+        count = len(sequence) - 1
+        inputs[row, :count], targets[row, :count] = sequence[:-1], sequence[1:]
+        mask[row, :count] = True
+    return Batch(inputs, targets, mask, mask.copy())
+
+
+class DataIterator:
+    """Endless batches; every epoch visits each sequence once, in an order that is a function of (seed, epoch).
+
+    An epoch's last batch is shorter if the batch size does not divide the number of sequences.
+    """
+
+    def __init__(self, sequences: Sequence[Sequence[int]], batch_size: int, seed: int) -> None:
+        self._sequences = sequences
+        self._batch_size = batch_size
+        self._seed = seed
+        self.epoch = 0
+        self.position = 0
+
+    def next_batch(self) -> Batch:
+        """The coming batch; `epoch` is its epoch afterwards too, until the next call."""
+        if self.position >= len(self._sequences):
+            self.epoch += 1
+            self.position = 0
+        order = permutation(self._seed, len(self._sequences), self.epoch)
+        chosen = order[self.position : self.position + self._batch_size]
+        self.position += len(chosen)
+        return make_batch([self._sequences[i] for i in chosen])
+
+    def state(self) -> dict[str, Any]:
+        return {"epoch": self.epoch, "position": self.position}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.epoch, self.position = int(state["epoch"]), int(state["position"])

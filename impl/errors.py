@@ -1,0 +1,9 @@
+"""What the command line tells a user who gave it something it cannot use."""
+
+
+class UsageError(Exception):
+    """Bad input or an unusable environment: printed as one line on stderr, exit status 2."""
+
+
+class NonFiniteError(Exception):
+    """The loss or a gradient is NaN or infinite: printed as one line on stderr, exit status 1."""

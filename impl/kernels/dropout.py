@@ -1,0 +1,39 @@
+"""Inverted dropout (Srivastava et al. 2014) with masks that are a function of (key, step, site, element)."""
+
+import numpy as np
+
+from impl.kernels.compile import kernel
+from impl.kernels.philox import philox
+
+
+@kernel
+def dropout_keep(key, step, site, threshold, length, context, keep):
+    """Which elements survive: keep bool [N, D], rows being `N // length` sequences of `length` positions.
+
+    An element's number is (row * context + position) * D + feature, `context` being the longest length the model
+    knows, so that it does not depend on how far the batch is padded. Its 32 bits are lane number % 4 of counter
+    (number // 4, site, step); it survives if they are at least `threshold`.
+    """
+    width = keep.shape[1]
+    site, low, high = np.uint32(site), np.uint32(step), np.uint32(step >> 32)
+    for n in range(keep.shape[0]):
+        first = ((n // length) * context + n % length) * width
+        if width % 4 == 0:
+            for group in range(width // 4):
+                u0, u1, u2, u3 = philox(key[0], key[1], np.uint32(first // 4 + group), site, low, high)
+                keep[n, 4 * group] = u0 >= threshold
+                keep[n, 4 * group + 1] = u1 >= threshold
+                keep[n, 4 * group + 2] = u2 >= threshold
+                keep[n, 4 * group + 3] = u3 >= threshold
+        else:
+            for d in range(width):
+                lanes = philox(key[0], key[1], np.uint32((first + d) // 4), site, low, high)
+                keep[n, d] = lanes[(first + d) % 4] >= threshold
+
+
+@kernel
+def apply_keep(x, keep, scale):
+    """x = x * scale where kept, 0 elsewhere, in place; forward and backward are the same map."""
+    for n in range(x.shape[0]):
+        for d in range(x.shape[1]):
+            x[n, d] = x[n, d] * scale if keep[n, d] else 0.0

@@ -1,0 +1,58 @@
+"""Whole-array steps that are one line of mathematics: embed, copy rows, scale, multiply."""
+
+from impl.kernels.compile import kernel
+
+
+@kernel
+def gather_rows(table, rows, out):
+    """out[n] = table[rows[n]]: the embedding; table [V, D], rows int64 [N], out [N, D]."""
+    for n in range(rows.size):
+        for d in range(table.shape[1]):
+            out[n, d] = table[rows[n], d]
+
+
+@kernel
+def scatter_add_rows(values, rows, table):
+    """table[rows[n]] += values[n], n ascending: the embedding's gradient."""
+    for n in range(rows.size):
+        for d in range(table.shape[1]):
+            table[rows[n], d] += values[n, d]
+
+
+@kernel
+def add_rows(values, total):
+    """total += the sum over rows of values [N, D], n ascending: a bias's gradient."""
+    for n in range(values.shape[0]):
+        for d in range(values.shape[1]):
+            total[d] += values[n, d]
+
+
+@kernel
+def fill_rows(row, out):
+    """Every row of out [N, D] = row: the bias that a product is then added to."""
+    for n in range(out.shape[0]):
+        for d in range(out.shape[1]):
+            out[n, d] = row[d]
+
+
+@kernel
+def multiply(x, y, out):
+    """out = x * y over [N, D]."""
+    for n in range(x.shape[0]):
+        for d in range(x.shape[1]):
+            out[n, d] = x[n, d] * y[n, d]
+
+
+@kernel
+def add(x, y):
+    """x += y over [N, D]."""
+    for n in range(x.shape[0]):
+        for d in range(x.shape[1]):
+            x[n, d] += y[n, d]
+
+
+@kernel
+def scale(x, factor):
+    """x *= factor over a flat array."""
+    for i in range(x.size):
+        x[i] *= factor

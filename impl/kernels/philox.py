@@ -1,0 +1,36 @@
+"""Philox4x32-10, a counter-based generator (Salmon et al. 2011): random bits as a function of (key, counter).
+
+No state to carry, so a value depends neither on threads nor on the order in which values are drawn.
+"""
+
+import numpy as np
+
+from impl.kernels.compile import inlined, kernel
+
+_MULTIPLY_0, _MULTIPLY_1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
+_WEYL_0, _WEYL_1 = np.uint32(0x9E3779B9), np.uint32(0xBB67AE85)
+_HALF = np.uint64(32)
+
+
+@inlined
+def philox(key_0, key_1, c0, c1, c2, c3):
+    """Four uint32 for a counter of four uint32 and a key of two."""
+    for _ in range(10):
+        product_0 = _MULTIPLY_0 * np.uint64(c0)
+        product_1 = _MULTIPLY_1 * np.uint64(c2)
+        c0, c1, c2, c3 = (
+            np.uint32(np.uint32(product_1 >> _HALF) ^ c1 ^ key_0),
+            np.uint32(product_1),
+            np.uint32(np.uint32(product_0 >> _HALF) ^ c3 ^ key_1),
+            np.uint32(product_0),
+        )
+        key_0, key_1 = np.uint32(key_0 + _WEYL_0), np.uint32(key_1 + _WEYL_1)
+    return c0, c1, c2, c3
+
+
+@kernel
+def philox_block(key, first, c1, c2, c3, out):
+    """out[i] = the four uint32 of counter (first + i, c1, c2, c3); key uint32 [2], out uint32 [n, 4]."""
+    c1, c2, c3 = np.uint32(c1), np.uint32(c2), np.uint32(c3)
+    for i in range(out.shape[0]):
+        out[i, 0], out[i, 1], out[i, 2], out[i, 3] = philox(key[0], key[1], np.uint32(first + i), c1, c2, c3)

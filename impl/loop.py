@@ -1,0 +1,155 @@
+"""The training loop: five state machines, interleaved, top to bottom."""
+
+import math
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import FrameType, TracebackType
+from typing import Any
+
+from impl import checkpoint
+from impl.checkpoint import Best, Checkpoint, Expected, StateMachine
+from impl.data import DataIterator
+from impl.errors import NonFiniteError, UsageError
+from impl.evaluate import evaluate
+from impl.log import TrainLog, starts_with, with_hex
+from impl.model import Dropout, MiniGPT
+from impl.optimizer import AdamW, clip_by_global_norm
+from impl.parameters import initial_parameters, parameter_shapes
+from impl.progress import Progress
+from impl.rng import ControlRNG
+from impl.run import CHECKPOINTS, LOG, Run
+from impl.schedule import Schedule
+from impl.tracking import Tracker
+
+
+@dataclass(frozen=True)
+class Machines:
+    """Everything that changes from step to step. Saving these five, and nothing else, saves the run."""
+
+    model: MiniGPT
+    optimizer: AdamW
+    scheduler: Schedule
+    data: DataIterator
+    control: ControlRNG
+
+    def named(self) -> dict[str, StateMachine]:
+        return dict(vars(self))
+
+
+def train(
+    run: Run, machines: Machines, start: Checkpoint | None, log: TrainLog, tracker: Tracker, stop: "Stop"
+) -> Best | None:
+    """Train until the last step or until `stop`; every step is in the log, the last one in a checkpoint.
+
+    `start` is the checkpoint that the machines were restored from. Returns the best evaluation so far. Raises
+    NonFiniteError before a NaN or an infinity reaches a parameter.
+    """
+    config = run.config
+    model, optimizer, scheduler = machines.model, machines.optimizer, machines.scheduler
+    data, control = machines.data, machines.control
+    best, saved_step = (start.best, start.step) if start else (None, None)
+
+    def save() -> int:
+        folder = run.path / CHECKPOINTS
+        checkpoint.save(folder, run.manifest.run_id, scheduler.step, machines.named(), log.position(), best)
+        tracker.sync()
+        return scheduler.step
+
+    with Progress(config.steps, scheduler.step) as progress:
+        while scheduler.step < config.steps and not stop.due(scheduler.step):
+            batch = data.next_batch()
+            dropout = Dropout(config.dropout, *control.next_step())
+            model.zero_gradients()
+            loss = model.loss_and_gradients(batch, dropout)
+            grad_norm = clip_by_global_norm(model.flat_gradients, config.optimizer.clip_norm)
+            _refuse_non_finite(scheduler.step + 1, loss, grad_norm)
+            lr = scheduler.next_rate()
+            optimizer.update(model.flat_parameters, model.flat_gradients, lr)
+
+            step = scheduler.step
+            record = {"step": step, "epoch": data.epoch, "loss": loss, "lr": lr, "grad_norm": grad_norm}
+            record["tokens"] = batch.tokens
+            if _due(step, config.eval_every, config.steps):
+                score = evaluate(model, run.sequences["val"], config.batch_size)
+                record |= {"val_loss": score.loss, "val_ppl": score.perplexity}
+                if best is None or score.loss < best["val_loss"]:
+                    best = {"step": step, "val_loss": score.loss}
+            log.append(with_hex(record, ("loss", "lr", "grad_norm", "val_loss", "val_ppl")))
+            progress.show(record)
+            if _due(step, config.checkpoint_every, config.steps):
+                saved_step = save()
+        if saved_step != scheduler.step:
+            save()
+    return best
+
+
+def _due(step: int, every: int, last: int) -> bool:
+    return step % every == 0 or step == last
+
+
+def _refuse_non_finite(step: int, loss: float, grad_norm: float) -> None:
+    for name, value in (("loss", loss), ("gradient norm", grad_norm)):
+        if not math.isfinite(value):
+            raise NonFiniteError(
+                f"step {step}: the {name} is {value}; stopped, no parameter was changed by this step"
+            )
+
+
+def build(run: Run) -> Machines:
+    """The five machines in their first state."""
+    config, optimizer = run.config, run.config.optimizer
+    return Machines(
+        MiniGPT(config.model, config.dtype, initial_parameters(config.seed, config.model)),
+        AdamW(parameter_shapes(config.model), config.dtype, optimizer),
+        Schedule(
+            peak=optimizer.peak_lr, floor=optimizer.min_lr, warmup=optimizer.warmup_steps, total=config.steps
+        ),
+        DataIterator(run.sequences["train"], config.batch_size, config.seed),
+        ControlRNG(config.seed),
+    )
+
+
+def restore_newest(run: Run, machines: Machines, report: Callable[[str], None]) -> Checkpoint | None:
+    """Put the machines where the newest trustworthy checkpoint left them; None if the run never wrote one.
+
+    Raises UsageError if checkpoints are there, or must have been, and none can be used.
+    """
+    folder, log = run.path / CHECKPOINTS, run.path / LOG
+    expected = Expected(run.manifest.run_id, parameter_shapes(run.config.model), run.config.dtype)
+    found = checkpoint.newest(folder, expected, lambda position: starts_with(log, position), report)
+    if found:
+        for name, machine in machines.named().items():
+            machine.restore(found.machines[name])
+        return found
+    lost = any(folder.glob("step-*")) or (
+        log.exists() and log.read_bytes().count(b"\n") > run.config.checkpoint_every
+    )
+    if lost:
+        raise UsageError(f"{folder}: no checkpoint there can be used; the run was left as it is")
+    return None
+
+
+class Stop:
+    """When to stop before the last step: after a given one, or on SIGINT or SIGTERM, once the step is done."""
+
+    def __init__(self, after: int | None) -> None:
+        self._after = after
+        self._signal: int | None = None
+        self._previous: dict[int, Any] = {}
+
+    def due(self, step: int) -> bool:
+        return self._signal is not None or (self._after is not None and step >= self._after)
+
+    def __enter__(self) -> "Stop":
+        self._previous = {
+            number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)
+        }
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._signal = number

@@ -1,0 +1,50 @@
+"""What MiniGPT's parameters are called, their shapes, their order in the flat buffer, and their first values."""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from impl.config import ModelConfig
+from impl.rng import standard_normal, stream_key
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+INITIAL_DEVIATION = 0.02
+
+
+def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of every parameter, in storage order; the tied head is E and is stored once."""
+    d, f = config.d_model, config.d_ff
+    shapes: dict[str, tuple[int, ...]] = {"E": (config.vocab_size, d)}
+    for block in (f"block_{i}" for i in range(config.n_layers)):
+        shapes |= {f"{block}.attn.{name}": (d, d) for name in ("W_q", "W_k", "W_v", "W_o")}
+        shapes |= {f"{block}.ffn.W_1": (d, f), f"{block}.ffn.b_1": (f,)}
+        shapes |= {f"{block}.ffn.W_2": (f, d), f"{block}.ffn.b_2": (d,)}
+        shapes |= {f"{block}.{norm}.{name}": (d,) for norm in ("ln1", "ln2") for name in ("gamma", "beta")}
+    return shapes | {"ln_final.gamma": (d,), "ln_final.beta": (d,)}
+
+
+def parameter_count(config: ModelConfig) -> int:
+    """Numbers the model learns: 103,680 for the locked one."""
+    return sum(int(np.prod(shape)) for shape in parameter_shapes(config).values())
+
+
+def named_views(flat: Array, shapes: dict[str, tuple[int, ...]]) -> dict[str, Array]:
+    """Cut a flat buffer into named arrays that share its memory."""
+    ends = np.cumsum([int(np.prod(shape)) for shape in shapes.values()])
+    pieces = np.split(flat, ends[:-1])
+    return {name: piece.reshape(shape) for (name, shape), piece in zip(shapes.items(), pieces, strict=True)}
+
+
+def initial_parameters(seed: int, config: ModelConfig) -> dict[str, Float[np.ndarray, "..."]]:
+    """Float64: matrices from N(0, 0.02^2) of the `init` stream, biases and beta 0, gamma 1."""
+    key = stream_key(seed, "init")
+    parameters = {}
+    for number, (name, shape) in enumerate(parameter_shapes(config).items()):
+        if len(shape) == 2:
+            normal = standard_normal(key, int(np.prod(shape)), number)
+            parameters[name] = INITIAL_DEVIATION * normal.reshape(shape)
+        else:
+            parameters[name] = np.full(shape, 1.0 if name.endswith("gamma") else 0.0)
+    return parameters

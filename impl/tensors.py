@@ -1,0 +1,43 @@
+"""Named tensors to safetensors bytes and back; no format that can carry code."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+from safetensors import SafetensorError
+
+from impl.errors import UsageError
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def to_bytes(tensors: Mapping[str, Array]) -> bytes:
+    """The safetensors file of these tensors; equal tensors give equal bytes."""
+    return safetensors.numpy.save({name: np.ascontiguousarray(value) for name, value in tensors.items()})
+
+
+def from_file(path: Path) -> dict[str, Array]:
+    """The tensors in a file. Raises UsageError, naming it, if it is missing or not whole."""
+    try:
+        return safetensors.numpy.load(path.read_bytes())
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such file") from None
+    except SafetensorError as error:
+        raise UsageError(f"{path}: not a safetensors file ({error})") from None
+
+
+def require(
+    tensors: Mapping[str, Array], shapes: Mapping[str, tuple[int, ...]], dtype: str, path: Path
+) -> None:
+    """Raise UsageError unless names, shapes and dtype are as expected and every value is finite."""
+    missing, extra = sorted(shapes.keys() - tensors.keys()), sorted(tensors.keys() - shapes.keys())
+    if missing or extra:
+        raise UsageError(f"{path}: missing tensors {missing}, unknown tensors {extra}")
+    for name, shape in shapes.items():
+        found = tensors[name]
+        if found.shape != shape or found.dtype != dtype:
+            raise UsageError(f"{path}: {name} is {found.dtype} {found.shape}, expected {dtype} {shape}")
+        if not np.isfinite(found).all():
+            raise UsageError(f"{path}: {name} has values that are not finite")

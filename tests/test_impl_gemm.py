@@ -1,0 +1,61 @@
+"""The matrix product's promise: every element is one fma chain, whatever the tiling."""
+
+import numpy as np
+import pytest
+from numba import njit
+
+from impl.kernels.fma import fma
+from impl.kernels.gemm import gemm
+
+_SHAPES = [(1, 1, 1), (8, 5, 32), (9, 7, 33), (16, 64, 48), (13, 1, 70), (3, 40, 15), (24, 9, 16), (5, 0, 6)]
+
+
+@njit
+def _one_chain_an_element(a, b, c):
+    for i in range(c.shape[0]):
+        for j in range(c.shape[1]):
+            total = c[i, j]
+            for k in range(a.shape[1]):
+                total = fma(a[i, k], b[k, j], total)
+            c[i, j] = total
+
+
+def _operands(shape, dtype):
+    rows, depth, columns = shape
+    random = np.random.default_rng(rows * 1000 + columns)
+    return (
+        random.standard_normal((rows, depth)).astype(dtype),
+        random.standard_normal((depth, columns)).astype(dtype),
+        random.standard_normal((rows, columns)).astype(dtype),
+    )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", _SHAPES)
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("add", [False, True])
+def test_bits_are_those_of_one_chain_an_element(shape, dtype, transposed, add):
+    a, b, c = _operands(shape, dtype)
+    if transposed:
+        a = np.ascontiguousarray(a.T).T
+    expected = c.copy() if add else np.zeros_like(c)
+    _one_chain_an_element(a, b, expected)
+    gemm(a, b, c, add)
+    assert c.tobytes() == expected.tobytes()
+
+
+def test_a_sum_over_tokens_can_be_continued():
+    """dW over a batch is dW over its first part, continued by the second: a split of the batch changes no bit."""
+    x, dy, _ = _operands((64, 96, 64), "float32")
+    whole, parts = np.zeros((64, 64), np.float32), np.zeros((64, 64), np.float32)
+    gemm(x, dy, whole, False)
+    gemm(x[:, :33], dy[:33], parts, True)
+    gemm(x[:, 33:], dy[33:], parts, True)
+    assert whole.tobytes() == parts.tobytes()
+
+
+def test_nan_in_the_old_contents_does_not_survive_an_overwrite():
+    a, b, c = _operands((9, 4, 33), "float32")
+    c[:] = np.nan
+    gemm(a, b, c, False)
+    assert np.isfinite(c).all()
