@@ -4,13 +4,13 @@ Floating-point arguments decide the dtype (float32 or float64); nothing that is 
 your own needs functions of these names and signatures; shapes and conventions are in fixtures/protocol.py.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from impl import evaluate, optimizer, parameters, rng
-from impl.config import ModelConfig, OptimizerConfig
+from impl.config import Config, ModelConfig, OptimizerConfig
 from impl.data import Batch, DataIterator
 from impl.data import make_batch as _make_batch
 from impl.drift import round_weights
@@ -18,7 +18,7 @@ from impl.kernels import activation, gemm, loss, norm, rotary
 from impl.kernels import attention as attention_kernels
 from impl.kernels import dropout as dropout_kernels
 from impl.kernels.optimizer import adamw
-from impl.model import MiniGPT, rotary_table
+from impl.model import Dropout, MiniGPT, rotary_table
 from impl.schedule import learning_rate
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -179,6 +179,25 @@ def loss_and_gradients(
     model = _model(params, config)
     mean = model.loss_and_gradients(Batch(input, target, loss_mask, key_mask), None)
     return mean, model.gradients
+
+
+def trainer(
+    params: dict[str, Array], config: dict[str, Any]
+) -> Callable[[Array, Array, Array, Array], float]:
+    """A loop's body with its own state: step(input, target, loss_mask, key_mask) -> loss, default settings."""
+    settings, model = Config(), _model(params, config)
+    adam = optimizer.AdamW(parameters.parameter_shapes(model.config), model.dtype, settings.optimizer)
+    control = rng.ControlRNG(settings.seed)
+
+    def step(input: Array, target: Array, loss_mask: Array, key_mask: Array) -> float:
+        model.zero_gradients()
+        dropped = Dropout(settings.dropout, *control.next_step())
+        mean = model.loss_and_gradients(Batch(input, target, loss_mask, key_mask), dropped)
+        optimizer.clip_by_global_norm(model.flat_gradients, settings.optimizer.clip_norm)
+        adam.update(model.flat_parameters, model.flat_gradients, settings.optimizer.peak_lr)
+        return mean
+
+    return step
 
 
 def _model(params: dict[str, Array], config: dict[str, Any]) -> MiniGPT:

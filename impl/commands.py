@@ -41,6 +41,8 @@ def train(
         )
     with runs.lock(run.path):
         if run.finished:
+            with Tracker(run.path) as tracker:
+                tracker.finish()  # in case the process that trained was killed just before it could
             print(f"{run.path}: complete already")
         else:
             _train(run, stop_after)

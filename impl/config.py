@@ -39,13 +39,13 @@ class ModelConfig(_Settings):
 class OptimizerConfig(_Settings):
     """AdamW (Loshchilov & Hutter 2019) with warm-up, cosine decay and global-norm clipping."""
 
-    peak_lr: Annotated[float, Field(gt=0)] = 2e-3
-    min_lr: Annotated[float, Field(ge=0)] = 2e-4
+    peak_lr: Annotated[float, Field(gt=0)] = 4e-3
+    min_lr: Annotated[float, Field(ge=0)] = 1e-4
     warmup_steps: Annotated[int, Field(ge=0)] = 50
     beta1: Fraction = 0.9
-    beta2: Fraction = 0.99
+    beta2: Fraction = 0.95
     eps: Annotated[float, Field(gt=0)] = 1e-8
-    weight_decay: Annotated[float, Field(ge=0)] = 0.1
+    weight_decay: Annotated[float, Field(ge=0)] = 1.0
     clip_norm: Annotated[float, Field(gt=0)] = 1.0
 
     @model_validator(mode="after")

@@ -5,6 +5,7 @@ range, not the arithmetic of a device.
 """
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from jaxtyping import Float
 from impl import plots
 from impl.data import make_batch
 from impl.files import atomic_write, write_json
+from impl.kernels.reduce import sum_squares
 from impl.model import MiniGPT
 from impl.run import Run
 from impl.tokenizer import SPECIAL_TOKENS, Tokenizer
@@ -119,7 +121,7 @@ def _outputs(model: MiniGPT, sequences: list[list[int]]) -> dict[str, Float[np.n
 
 
 def _relative_error(rounded: Array, exact: Array) -> float:
-    return float(np.linalg.norm(rounded - exact) / np.linalg.norm(exact))
+    return math.sqrt(sum_squares((rounded - exact).reshape(-1)) / sum_squares(exact.reshape(-1)))
 
 
 def _flips(format_name: str, before: Array, after: Array, run: Run) -> Iterator[Flip]:

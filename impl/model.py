@@ -13,11 +13,10 @@ from impl.kernels import elementwise
 from impl.kernels.activation import gelu
 from impl.kernels.attention import attention, attention_backward
 from impl.kernels.dropout import apply_keep, dropout_keep
-from impl.kernels.elementary import sin_cos
 from impl.kernels.gemm import gemm
 from impl.kernels.loss import cross_entropy
 from impl.kernels.norm import layer_norm, layer_norm_backward
-from impl.kernels.rotary import rotate
+from impl.kernels.rotary import angles, rotate
 from impl.parameters import named_views, parameter_count, parameter_shapes
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -28,9 +27,9 @@ def rotary_table(length: int, head_size: int, base: float) -> tuple[Array, Array
     with localcontext() as context:
         context.prec = 40
         rates = [float(Decimal(base) ** (Decimal(-2 * i) / head_size)) for i in range(head_size // 2)]
-    table = np.array([[sin_cos(position * rate) for rate in rates] for position in range(length)])
-    table = table.reshape(length, head_size // 2, 2)
-    return np.ascontiguousarray(table[..., 1]), np.ascontiguousarray(table[..., 0])
+    cosine, sine = np.empty((2, length, head_size // 2))
+    angles(np.array(rates), cosine, sine)
+    return cosine, sine
 
 
 @dataclass(frozen=True)

@@ -65,8 +65,10 @@ def _column(records: Sequence[Mapping[str, Any]], name: str) -> list[Any]:
 def _figure() -> "tuple[Figure, Axes]":
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 4.5), dpi=120, layout="constrained")
-    return figure, figure.add_subplot()
+    figure = Figure(figsize=(8, 4.5), dpi=100)
+    return figure, figure.add_axes(
+        (0.12, 0.12, 0.85, 0.80)
+    )  # a layout engine would take longer than the drawing
 
 
 def _save(figure: "Figure", axes: "Axes", path: Path) -> None:

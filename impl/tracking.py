@@ -111,7 +111,7 @@ def _start_helper(run_dir: Path, uri: str) -> "subprocess.Popen[bytes]":
     """Start `impl.mlflow_store`, in a session of its own so that Ctrl-C reaches the training alone."""
     package_root = Path(__file__).resolve().parents[1]
     search_path = [str(package_root), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return subprocess.Popen(
+    helper = subprocess.Popen(
         [sys.executable, "-m", "impl.mlflow_store", str(run_dir)],
         # The address may hold a password, so it travels in the environment, not on the command line.
         env={
@@ -126,6 +126,10 @@ def _start_helper(run_dir: Path, uri: str) -> "subprocess.Popen[bytes]":
         bufsize=0,
         start_new_session=True,
     )
+    os.set_blocking(
+        _pipe(helper.stdin).fileno(), False
+    )  # a helper that reads no more must not stop the training
+    return helper
 
 
 def _tell(helper: "subprocess.Popen[bytes]", command: str) -> None:

@@ -40,7 +40,7 @@ def save(folder, step, value=1.0):
 
 
 def newest(folder):
-    lines = []
+    lines: list[str] = []
     return checkpoint.newest(folder, EXPECTED, lambda log: log == LOG, lines.append), lines
 
 

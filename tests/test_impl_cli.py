@@ -138,10 +138,13 @@ def test_a_signal_ends_the_step_and_writes_a_checkpoint(config, tmp_path, number
     out = tmp_path / "run"
     command = [sys.executable, "-m", "impl", "train", "--out", out, "--config", config, "--steps", "100000"]
     training = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert training.stdout is not None
     assert training.stdout.readline()  # the first evaluation: training is under way
     training.send_signal(number)
     output, errors = training.communicate(timeout=60)
-    step = int(re.search(rb"stopped after step (\d+) of 100000; continue with --resume", output)[1])
+    stopped = re.search(rb"stopped after step (\d+) of 100000; continue with --resume", output)
+    assert stopped is not None, output
+    step = int(stopped[1])
     assert (training.returncode, errors) == (0, b"")
     assert log_of(out).count(b"\n") == step
     assert (out / f"checkpoints/step-{step:08d}").is_dir()

@@ -263,6 +263,8 @@ def silent_server():
 def test_a_store_that_hangs_is_given_up(run_dir, silent_server, capfd):
     began = time.monotonic()
     with Tracker(run_dir, silent_server, patience=1.0) as tracker:
+        for _ in range(20_000):  # more than a pipe holds
+            tracker.sync()
         assert tracker.where() == {"error": "no answer in 1 s"}
         assert tracker.finish() == {"error": "its helper process died"}
     assert time.monotonic() - began < 10

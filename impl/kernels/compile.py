@@ -2,11 +2,14 @@
 
 No fastmath: LLVM may then neither fuse nor reorder floating-point operations, so the bits do not depend on the
 vector width. `error_model="numpy"` lets division vectorise. Numba's cache does not notice an edit of a callee in
-another file, hence a private directory named after a hash of this package's whole source.
+another file, hence a private directory named after a hash of the kernels' source.
 """
 
 import hashlib
 import os
+import shutil
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,21 +18,20 @@ import numba
 
 from impl.errors import UsageError
 
-_PACKAGE = Path(__file__).resolve().parents[1]
-_KEPT_CACHES = 8
+_KERNELS = Path(__file__).resolve().parent
+_DAYS_KEPT = 7
 
 
 def source_hash() -> str:
-    """SHA-256 over the names and contents of the package's Python files, 64 hex digits."""
+    """SHA-256 over the names and contents of this folder's files, 64 hex digits; kernels call nothing outside it."""
     digest = hashlib.sha256()
-    for path in sorted(_PACKAGE.rglob("*.py")):
-        name = path.relative_to(_PACKAGE).as_posix()
-        digest.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
+    for path in sorted(_KERNELS.glob("*.py")):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
 
 
 def private_cache() -> Path:
-    """This source state's cache directory, made if needed; the oldest ones beside it are removed.
+    """This source state's cache directory, made if needed; those that nobody used for a week are removed.
 
     Raises UsageError if somebody else owns it or may write to it: compiled code is loaded from there.
     """
@@ -40,17 +42,14 @@ def private_cache() -> Path:
     if status.st_uid != os.getuid() or status.st_mode & 0o022:
         raise UsageError(f"{cache}: compiled kernels must belong to you alone; remove it")
     os.utime(cache)
-    for stale in sorted(root.iterdir(), key=lambda path: path.stat().st_mtime)[:-_KEPT_CACHES]:
-        _remove(stale)
+    for other in root.iterdir():
+        if other.stat().st_mtime < time.time() - _DAYS_KEPT * 86400:
+            shutil.rmtree(other, ignore_errors=True)
     return cache
 
 
-def _remove(directory: Path) -> None:
-    for path in sorted(directory.rglob("*"), reverse=True):
-        path.unlink(missing_ok=True) if path.is_file() else path.rmdir()
-    directory.rmdir()
-
-
+# No kernel may call BLAS: its bits depend on the CPU. Numba then need not look for SciPy's either, half a second.
+sys.modules["scipy.linalg.cython_blas"] = None  # type: ignore[assignment]
 numba.config.CACHE_DIR = str(private_cache())
 
 

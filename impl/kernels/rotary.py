@@ -1,6 +1,15 @@
 """Rotary position embedding (Su et al. 2021), rotate-half pairing: feature i of a head turns with feature i + K/2."""
 
 from impl.kernels.compile import kernel
+from impl.kernels.elementary import sin_cos
+
+
+@kernel
+def angles(rates, cosine, sine):
+    """cosine, sine [context, K/2] of position * rate, float64."""
+    for position in range(cosine.shape[0]):
+        for i in range(rates.size):
+            sine[position, i], cosine[position, i] = sin_cos(position * rates[i])
 
 
 @kernel

@@ -1,0 +1,1 @@
+"""How long the subject's kernels and its training step take."""

@@ -1,0 +1,231 @@
+"""What makes pytest a gate: start the runs that the selected tests need, collect findings, speak the verdict."""
+
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gates import verdict as verdicts
+from gates.definition import GATES, control
+from gates.finding import Finding, GateError
+from gates.jobs import Site, all_jobs
+from gates.pool import Pool
+from gates.run import ROOT, Process
+from gates.scoring import Ruler
+from gates.verdict import PASSED, Verdict
+
+HERE = Path(__file__).parent
+KEPT_SESSIONS = 3  # directories of earlier sessions that did not pass; older ones are removed
+
+VERDICT = pytest.StashKey[Verdict]()
+SITE = pytest.StashKey[Site]()
+SUBSET = pytest.StashKey[bool]()
+JUDGING = pytest.StashKey[bool]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("gates")
+    group.addoption(
+        "--runs",
+        type=Path,
+        default=ROOT / "runs",
+        metavar="DIR",
+        help="where runs, verdict and badge go (runs)",
+    )
+    group.addoption(
+        "--blind-seed", type=int, metavar="N", help="seed of the blind split (default: fresh entropy)"
+    )
+    group.addoption(
+        "--kill-seed", type=int, metavar="N", help="seed of the moments of SIGKILL (default: fresh entropy)"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "needs(*jobs): the runs of gates/jobs.py that a gate's test looks at")
+    subject = config.getoption("--impl", default="impl")
+    seeds = [config.getoption(name, default=None) for name in ("--blind-seed", "--kill-seed")]
+    blind, kill = (secrets.randbits(32) if seed is None else seed for seed in seeds)
+    runs = config.getoption("--runs", default=ROOT / "runs").resolve()
+    home = runs / "gates" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+    config.stash[SITE] = Site(subject, home, blind, kill)
+    config.stash[SUBSET] = config.stash[JUDGING] = False
+    facts = {"blind_seed": blind, "kill_seed": kill, "runs": str(home)}
+    config.stash[VERDICT] = Verdict(subject, facts=facts)
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    site = config.stash[SITE]
+    return f"gates: --impl {site.subject} --blind-seed {site.blind_seed} --kill-seed {site.kill_seed}"
+
+
+# Which runs to start
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(session: pytest.Session, items: list[pytest.Item]) -> None:
+    """Gates in the order of the definition, after all other tests: their runs take the whole machine."""
+    order = [None, *(g.name for g in GATES)]
+    items.sort(key=lambda item: order.index(_gate(item)))
+
+
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    if any(_gate(item) for item in items):
+        config = items[0].config
+        config.stash[SUBSET] = True
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Whether there will be a verdict, and whether it can be a whole one."""
+    config = session.config
+    gates = {_gate(item) for item in session.items} - {None}
+    if gates != {g.name for g in GATES} or any("::" in argument for argument in config.args):
+        config.stash[SUBSET] = True
+    config.stash[JUDGING] = not config.option.collectonly and bool(gates or session.testsfailed)
+
+
+@pytest.fixture(scope="session")
+def runs(request: pytest.FixtureRequest, site: Site) -> Iterator[Pool]:
+    """Results of the jobs that a test is marked to need; asking for one waits for it.
+
+    The first test to ask starts every run that any selected test needs.
+    """
+    items = [item for item in request.session.items if _gate(item)]
+    pool = Pool(
+        all_jobs(site), [name for item in items for mark in item.iter_markers("needs") for name in mark.args]
+    )
+    yield pool
+    Process.kill_the_rest()
+    pool.close()
+    request.config.stash[VERDICT].facts["seconds"] = pool.seconds
+
+
+# What else a gate's test gets
+
+
+@pytest.fixture(scope="session")
+def site(pytestconfig: pytest.Config) -> Site:
+    """The subject, the committed corpus, the seeds."""
+    return pytestconfig.stash[SITE]
+
+
+@pytest.fixture(scope="session")
+def ruler(site: Site) -> Ruler:
+    """The gate's own tokenizer and scorer for the committed split."""
+    return Ruler(site.committed["train"])
+
+
+@pytest.fixture
+def accept(pytestconfig: pytest.Config) -> Callable[[Finding], None]:
+    """Record a finding about the subject; it must pass."""
+
+    def accept(finding: Finding) -> None:
+        pytestconfig.stash[VERDICT].record(finding)
+        if not finding.passed:
+            pytest.fail(finding.message, pytrace=False)
+
+    return accept
+
+
+@pytest.fixture
+def refuse(pytestconfig: pytest.Config) -> Callable[[str, Finding], None]:
+    """Record a finding about a negative control; it must be refused, by the right check, for its fault."""
+
+    def refuse(name: str, finding: Finding) -> None:
+        pytestconfig.stash[VERDICT].record_control(name, finding)
+        if not verdicts.refused(name, finding):
+            expected = control(name)
+            got = finding.message if not finding.passed else f"accepted by {finding.where} ({finding.figure})"
+            pytest.fail(
+                f"GATE {expected.gate} / control {name}: a wrong subject ({expected.wrong}) was not refused for "
+                f"it; got {got}, expected a refusal by {expected.check} that says {expected.because!r}",
+                pytrace=False,
+            )
+
+    return refuse
+
+
+@pytest.fixture
+def note(pytestconfig: pytest.Config) -> Callable[[str], None]:
+    """Have a line printed under the verdict."""
+    return pytestconfig.stash[VERDICT].notes.append
+
+
+@contextmanager
+def _evidence(where: str) -> Iterator[None]:
+    """Missing or unreadable evidence fails in one line, in the same grammar as a finding."""
+    try:
+        yield
+    except GateError as error:
+        pytest.fail(f"GATE {where} / run: no evidence; got {error}, expected a run to judge", pytrace=False)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Iterator[None]:
+    with _evidence(str(_gate(pyfuncitem))):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(
+    fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
+) -> Iterator[None]:
+    with _evidence(str(_gate(request._pyfuncitem))):
+        return (yield)
+
+
+# The verdict
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
+    """A test of a gate that failed, broke or was skipped keeps the gate from passing."""
+    report = yield
+    if (gate := _gate(item)) and report.outcome != "passed":
+        item.config.stash[VERDICT].record_broken(gate, f"{item.name}: {report.outcome}")
+    return report
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Green on the outside only if green inside, unless a subset was asked for."""
+    config = session.config
+    if not config.stash[JUDGING]:
+        return
+    passed = config.stash[VERDICT].overall == PASSED
+    if exitstatus == pytest.ExitCode.OK and not passed and not config.stash[SUBSET]:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    _tidy(config.stash[SITE].home, passed=passed)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """The table, and the files that a badge is made from. A session that broke while collecting is a verdict too."""
+    if not config.stash[JUDGING]:
+        return
+    verdict = config.stash[VERDICT]
+    verdicts.write(verdict, config.stash[SITE].home.parents[1])
+    width = max(terminalreporter._tw.fullwidth, 110)
+    terminalreporter.section("verdict")
+    for line in verdicts.table(verdict, width).splitlines():
+        colour = {"red": "FAILED" in line or "ACCEPTED" in line, "yellow": "NOT RUN" in line}
+        terminalreporter.write_line(line, **colour)
+
+
+def _gate(item: pytest.Item) -> str | None:
+    """The gate an item belongs to, None for a test of something else."""
+    return verdicts.gate_of(item.path.name) if item.path.parent == HERE else None
+
+
+def _tidy(home: Path, *, passed: bool) -> None:
+    """After a pass keep only the run that the verdict is about; remove what sessions long past left for inspection."""
+    if passed:
+        for path in home.iterdir():
+            if path.name != "committed":
+                shutil.rmtree(path)
+    sessions = sorted(path for path in home.parent.glob("*") if path.is_dir() and path != home)
+    for path in sessions[: -KEPT_SESSIONS + 1]:
+        shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,344 @@
+"""Everything a session may ask of subjects, by name. A test says what it needs; only that is run.
+
+Each job starts processes, one after the other, and returns what they left; it judges nothing.
+"""
+
+import random
+import signal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fixtures.corpus import files
+from fixtures.corpus.conjugation import Row
+from fixtures.corpus.split import BlindSplit, draw_blind
+from gates import guarded, manifest_truth, probes
+from gates.definition import CONTROLS
+from gates.finding import GateError
+from gates.pool import Job
+from gates.run import UNTRACKED, Finished, RunDirectory, Subject
+
+SHORT = ("--steps", "2")
+
+# An interrupted run. 12 batches of 32 make an epoch of the committed corpus; the warm-up takes 50 steps; the first
+# checkpoint that is not asked for is at 50. The check "cuts" verifies that the cuts fall where their names say.
+RESUME_STEPS = 72
+RESUME = ("--steps", str(RESUME_STEPS))
+STOPS = {
+    "first-step": (1,),
+    "warm-up": (5,),
+    "mid-epoch": (18,),
+    "epoch-edge": (24,),
+    "last-step": (RESUME_STEPS - 1,),
+    "twice": (7, 30),
+}
+KILL_EARLY, KILL_LATE, TERMINATE = range(3, 46), range(52, 68), 33  # numbers of log lines
+KILL_ATTEMPTS = 5
+CONTROL_STOP, CONTROL_END = (
+    7,
+    18,
+)  # the resume controls are stopped at a step inside the first epoch and the warm-up
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished run and what was seen from outside while it went on."""
+
+    run: RunDirectory
+    arguments: tuple[str, ...]
+    data: Path
+    early_manifest: bytes | None  # as it was when the first step appeared in the log
+    git: tuple[manifest_truth.Git, manifest_truth.Git]  # before and after
+    began: datetime
+    ended: datetime
+
+
+@dataclass(frozen=True)
+class Committed:
+    """The run that is judged, its answers to the probes, and its live logits computed again."""
+
+    trained: Trained
+    run: RunDirectory
+    answers: probes.Answers
+    reloaded: np.ndarray
+
+
+@dataclass(frozen=True)
+class Interrupted:
+    """A run that was interrupted, and where it stood each time: (lines in the log, steps of its checkpoints)."""
+
+    run: RunDirectory
+    stood: list[tuple[int, list[int]]]
+    how: str
+
+
+@dataclass(frozen=True)
+class Blind:
+    """A run on a data directory of which the gate kept the part that it is scored on."""
+
+    split: BlindSplit
+    run: RunDirectory
+
+
+@dataclass
+class Site:
+    """The subject under judgement, the place for its runs, and the session's two seeds."""
+
+    subject: str
+    home: Path
+    blind_seed: int
+    kill_seed: int
+    committed: dict[str, list[Row]] = field(default_factory=files.read_directory)
+
+    def untracked(self, module: str, name: str) -> Subject:
+        """A subject whose runs are not tracked by MLflow (that takes seconds, and only one gate looks at it)."""
+        return Subject(module, self.home / name)
+
+    def random(self, purpose: str) -> random.Random:
+        return random.Random(f"{self.kill_seed}/{purpose}")
+
+
+def all_jobs(site: Site) -> dict[str, Job]:
+    """Name -> job, for every job there is."""
+    jobs = {
+        "committed": Job(partial(train_committed, site), 30),
+        "blind": Job(partial(train_blind, site), 25),
+        "overlap": Job(partial(train_on_overlap, site, site.subject, "overlap"), 3),
+        "manifest": Job(partial(kill_at_first_step, site, site.subject, "manifest"), 3),
+        "guarded": Job(partial(train_guarded, site, site.subject, "guarded"), 8),
+        "resume": Job(partial(train_short, site, site.subject, "resume", *RESUME), 9),
+        "resume/rerun": Job(partial(train_short, site, site.subject, "rerun", *RESUME), 9),
+    }
+    for name, stops in STOPS.items():
+        jobs[f"resume/{name}"] = Job(partial(stop_and_resume, site, name, stops), 8)
+    for name, window in (("kill-early", KILL_EARLY), ("kill-late", KILL_LATE)):
+        jobs[f"resume/{name}"] = Job(partial(kill_and_resume, site, name, window), 8)
+    jobs["resume/terminate"] = Job(partial(terminate_and_resume, site), 8)
+    for control in CONTROLS:
+        work = CONTROL_WORK.get(control.name, train_short_control)
+        jobs[f"control/{control.name}"] = Job(partial(work, site, control.name), 5)
+    jobs["control-reference"] = Job(partial(uninterrupted_part, site), 4)
+    return jobs
+
+
+# The subject
+
+
+def train_committed(site: Site) -> Committed:
+    """The run of the definition of done: defaults, committed corpus, tracked by MLflow; and its answers afterwards."""
+    subject = Subject(site.subject, site.home / "committed", env={})
+    trained = watch(subject, files.COMMITTED)
+    answers = probes.ask(subject, trained.run, site.committed)
+    return Committed(trained, trained.run, answers, probes.ask_again(subject, trained.run))
+
+
+def watch(subject: Subject, data: Path, *options: str) -> Trained:
+    """Train, keeping what the manifest was when the first step was logged."""
+    run = RunDirectory(subject.home / "run")
+    arguments = ("train", "--out", str(run.path), "--data", str(data), *options)
+    git, began = manifest_truth.git_state(), datetime.now(UTC)
+    process = subject.start(*arguments)
+    process.wait_until(lambda: run.logged_steps() > 0)
+    early = run.path / "manifest.json"
+    seen = early.read_bytes() if early.exists() else None
+    process.wait().succeeded()
+    return Trained(run, arguments, data, seen, (git, manifest_truth.git_state()), began, datetime.now(UTC))
+
+
+def train_blind(site: Site) -> Blind:
+    """Draw a split from the session's seed, hand over the training part of it, train on that."""
+    rows = [row for split in site.committed.values() for row in split]
+    split = draw_blind(rows, site.blind_seed)
+    data = site.home / "blind" / "data"
+    files.write_directory(data, split.handed)
+    subject = site.untracked(site.subject, "blind")
+    return Blind(split, subject.train("--data", data))
+
+
+def train_short(site: Site, module: str, name: str, *options: str) -> RunDirectory:
+    """An untracked run from beginning to end."""
+    return site.untracked(module, name).train(*options)
+
+
+def train_on_overlap(site: Site, module: str, name: str, *options: str) -> tuple[Finished, RunDirectory]:
+    """Train on a data directory with one training cell in val as well. The status is for the gate to judge."""
+    subject = site.untracked(module, name)
+    train, val = site.committed["train"], site.committed["val"]
+    files.write_directory(subject.home / "data", {"train": train, "val": [*val, train[0]]})
+    run = RunDirectory(subject.home / "run")
+    return subject.run("train", "--out", run.path, "--data", subject.home / "data", *SHORT, *options), run
+
+
+def kill_at_first_step(site: Site, module: str, name: str) -> RunDirectory:
+    """SIGKILL as soon as the first step is in the log."""
+    subject = site.untracked(module, name)
+    if subject.interrupt(signal.SIGKILL, 1, *RESUME) is None:
+        raise GateError("the run ended before its first step could be seen in train_log.jsonl")
+    return RunDirectory(subject.home / "run")
+
+
+def train_guarded(site: Site, module: str, name: str) -> tuple[RunDirectory, list[guarded.Report]]:
+    """Steps, a save, a load, more steps and the end of a run, where unpickling raises."""
+    home = site.home / name
+    subject = Subject(module, home, env={**UNTRACKED, **guarded.environment(home / "guard")})
+    subject.train("--steps", "4", "--stop-after", "2")
+    run = subject.train("--steps", "4", "--resume")
+    return run, guarded.read_reports(home / "guard")
+
+
+# Resume
+
+
+def stop_and_resume(site: Site, name: str, stops: tuple[int, ...]) -> Interrupted:
+    """Stop after each of the steps, then go on to the end."""
+    subject = site.untracked(site.subject, name)
+    stood = []
+    for number, stop in enumerate(stops):
+        again = ("--resume",) if number else ()
+        run = subject.train(*RESUME, *again, "--stop-after", str(stop))
+        stood.append(_stands(run))
+    return Interrupted(subject.train(*RESUME, "--resume"), stood, " and ".join(f"stop {s}" for s in stops))
+
+
+def kill_and_resume(site: Site, name: str, window: range) -> Interrupted:
+    """SIGKILL at a random moment inside a window of log lines, then go on to the end."""
+    chance = site.random(name)
+    for attempt in range(KILL_ATTEMPTS):
+        lines = chance.choice(window)
+        subject = site.untracked(site.subject, f"{name}-{attempt}")
+        finished = subject.interrupt(signal.SIGKILL, lines, *RESUME)
+        stood = [_stands(RunDirectory(subject.home / "run"))]
+        if finished is not None and finished.status == -signal.SIGKILL and stood[0][0] <= window.stop:
+            return Interrupted(subject.train(*RESUME, "--resume"), stood, f"SIGKILL at line {lines}")
+    raise GateError(
+        f"{KILL_ATTEMPTS} times the run had left steps {window.start} to {window.stop} before the signal"
+    )
+
+
+def terminate_and_resume(site: Site) -> Interrupted:
+    """SIGTERM in the middle, which must end the run cleanly; then go on to the end."""
+    subject = site.untracked(site.subject, "terminate")
+    finished = subject.interrupt(signal.SIGTERM, TERMINATE, *RESUME)
+    if finished is None:
+        raise GateError(f"the run had ended before SIGTERM at step {TERMINATE}")
+    finished.succeeded()
+    stood = [_stands(RunDirectory(subject.home / "run"))]
+    return Interrupted(subject.train(*RESUME, "--resume"), stood, f"SIGTERM at line {TERMINATE}")
+
+
+def _stands(run: RunDirectory) -> tuple[int, list[int]]:
+    return run.logged_steps(), list(run.checkpoints())
+
+
+# Negative controls: subjects of our own that are wrong in one way
+
+
+def module_of(control: str) -> str:
+    """The module of a committed control."""
+    return f"fixtures.controls.{control}"
+
+
+def train_short_control(site: Site, name: str, *options: str) -> RunDirectory:
+    """Two steps from beginning to end: enough for a fault that training does not cure."""
+    return train_short(site, module_of(name), f"control-{name}", *(options or SHORT))
+
+
+def train_longer_control(site: Site, name: str) -> RunDirectory:
+    """Long enough to learn something, if only to copy."""
+    return train_short_control(site, name, "--steps", "150")
+
+
+def uninterrupted_part(site: Site) -> RunDirectory:
+    """What the interrupted controls must equal: the same steps of the loop they are derived from, in one go."""
+    return train_short(site, "impl", "control-reference", *RESUME, "--stop-after", str(CONTROL_END))
+
+
+def stop_and_resume_control(site: Site, name: str) -> RunDirectory:
+    """Stopped once, resumed up to the step at which the reference stopped."""
+    subject = site.untracked(module_of(name), f"control-{name}")
+    subject.train(*RESUME, "--stop-after", str(CONTROL_STOP))
+    return subject.train(*RESUME, "--resume", "--stop-after", str(CONTROL_END))
+
+
+def train_twice(site: Site, name: str) -> tuple[RunDirectory, RunDirectory]:
+    """The first steps of the same run, twice."""
+    subject = site.untracked(module_of(name), f"control-{name}")
+    options = (*RESUME, "--stop-after", "3")
+    return subject.train(*options, out="first"), subject.train(*options, out="second")
+
+
+def train_and_ask(site: Site, name: str) -> probes.Answers:
+    """A short run's answers to the probes."""
+    subject = site.untracked(module_of(name), f"control-{name}")
+    return probes.ask(subject, subject.train(*SHORT), site.committed)
+
+
+def train_and_reload(site: Site, name: str) -> tuple[RunDirectory, np.ndarray]:
+    """A short run and its live logits computed again."""
+    subject = site.untracked(module_of(name), f"control-{name}")
+    run = subject.train(*SHORT)
+    return run, probes.ask_again(subject, run)
+
+
+def begin(site: Site, name: str) -> RunDirectory:
+    """A run that stops before its first step: all that a manifest or data.json says is there."""
+    return train_short_control(site, name, *SHORT, "--stop-after", "0")
+
+
+def begin_and_save(site: Site, name: str) -> RunDirectory:
+    """A run that stops after its first step, with a checkpoint."""
+    return train_short_control(site, name, *SHORT, "--stop-after", "1")
+
+
+def overlap_control(site: Site, name: str) -> RunDirectory:
+    """Begun on overlapping splits without a word."""
+    finished, run = train_on_overlap(site, module_of(name), f"control-{name}", "--stop-after", "0")
+    finished.succeeded()
+    return run
+
+
+def kill_control(site: Site, name: str) -> RunDirectory:
+    return kill_at_first_step(site, module_of(name), f"control-{name}")
+
+
+def guarded_control(site: Site, name: str) -> tuple[Finished, list[guarded.Report]]:
+    """A run that unpickles, where unpickling raises; it must break."""
+    home = site.home / f"control-{name}"
+    subject = Subject(module_of(name), home, env={**UNTRACKED, **guarded.environment(home / "guard")})
+    finished = subject.run("train", "--out", home / "run", "--steps", "4", "--stop-after", "2")
+    return finished, guarded.read_reports(home / "guard")
+
+
+def tracked_control(site: Site, name: str) -> tuple[RunDirectory, str]:
+    """A short run tracked in a store of its own, so that no false metrics reach the user's; and that store."""
+    home = site.home / f"control-{name}"
+    home.mkdir(parents=True)
+    uri = f"sqlite:///{home}/mlflow.db"
+    env = {"MLFLOW_TRACKING_URI": uri, "_MLFLOW_SERVER_ARTIFACT_ROOT": str(home / "artefacts")}
+    return Subject(module_of(name), home, env=env).train(*SHORT), uri
+
+
+def nothing(site: Site, name: str) -> None:
+    """This control is judged by its source alone."""
+
+
+CONTROL_WORK: Mapping[str, Callable[..., Any]] = {
+    "unshifted_targets": train_longer_control,
+    "no_causal_mask": train_and_ask,
+    "saves_float16": train_and_reload,
+    "pickle_in_checkpoint": begin_and_save,
+    "swallows_overlap": overlap_control,
+    "nondeterministic": train_twice,
+    "manifest_last": kill_control,
+    "wrong_commit": begin,
+    "wrong_versions": begin,
+    "smooths_metrics": tracked_control,
+    "unpickles": guarded_control,
+    "hidden_imports": nothing,
+    **{c.name: stop_and_resume_control for c in CONTROLS if c.name.startswith("forgets_")},
+}

@@ -1,0 +1,48 @@
+"""Runs that are under way while the gates that need them are still waiting: at most two at a time, longest first."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from gates.finding import GateError
+
+WORKERS = 2
+
+
+@dataclass(frozen=True)
+class Job:
+    """Work that a gate needs done by a subject. `cost` in seconds, roughly: it only decides the order."""
+
+    work: Callable[[], Any]
+    cost: float
+
+
+class Pool:
+    """Starts the jobs it is given, and gives each result to whoever asks, waiting for it if need be."""
+
+    def __init__(self, jobs: Mapping[str, Job], needed: Iterable[str]) -> None:
+        self._executor = ThreadPoolExecutor(WORKERS, thread_name_prefix="subject")
+        order = sorted(set(needed), key=lambda name: (-jobs[name].cost, name))
+        self.seconds: dict[str, float] = {}
+        self._futures: dict[str, Future[Any]] = {
+            name: self._executor.submit(self._timed, name, jobs[name].work) for name in order
+        }
+
+    def __getitem__(self, name: str) -> Any:
+        """The job's result. Raises what the job raised; GateError for a job nobody said was needed."""
+        if name not in self._futures:
+            raise GateError(f"job {name!r} was not started: the test lacks @pytest.mark.needs({name!r})")
+        return self._futures[name].result()
+
+    def _timed(self, name: str, work: Callable[[], Any]) -> Any:
+        began = time.monotonic()
+        try:
+            return work()
+        finally:
+            self.seconds[name] = round(time.monotonic() - began, 2)
+
+    def close(self) -> None:
+        """Drop the jobs that have not begun; those that have must have been ended by the caller."""
+        self._executor.shutdown(wait=True, cancel_futures=True)

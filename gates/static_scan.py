@@ -1,0 +1,319 @@
+"""Ways to unpickle, looked for in source code that is parsed and never run.
+
+Scanned are the subject's own files and whatever they import that is neither the standard library nor an installed
+package. Strings are folded before they are compared, so `"pick" + "le"`, an f-string or a reversed literal is seen; a
+name that cannot be folded may not be imported, executed or looked up in a module. What a scan cannot see is code that
+an installed library runs; that is what the guarded process is for.
+"""
+
+import ast
+import sys
+import sysconfig
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib.machinery import PathFinder
+from pathlib import Path
+
+from gates.finding import Finding, GateError, Problem, no_problems
+
+PICKLERS = frozenset(
+    "pickle _pickle cPickle pickle5 cloudpickle dill joblib shelve marshal copyreg _compat_pickle pickletools".split()
+    + "jsonpickle hickle klepto pandas_pickle".split()
+)
+FORBIDDEN_NAMES = PICKLERS | frozenset(
+    "Unpickler Pickler find_class read_pickle to_pickle _reconstruct".split()
+)
+EXECUTORS = frozenset({"eval", "exec", "compile", "__import__", "__builtins__", "__loader__"})
+CODE = frozenset({".py", ".pyc", ".so", ".pyd"})
+HOOKS = frozenset({"__reduce__", "__reduce_ex__"})
+# Names that no other string needs to spell ("eval" and "compile" are also ordinary words, of a command line for one).
+SPELLED = FORBIDDEN_NAMES | HOOKS | {"__import__", "__builtins__"}
+# Modules that import or run code by name: useful to almost nobody, and a way round every rule above.
+LOADERS = frozenset("runpy imp ctypes code codeop zipimport pkgutil".split())
+TORCH_CALLS = frozenset(
+    {"torch.load", "torch.save", "torch.serialization", "torch.package", "torch.jit.load"}
+)
+UNCONTROLLED = frozenset(
+    {"save", "savez", "savez_compressed"}
+)  # of NumPy: these pickle object arrays by default
+
+
+@dataclass(frozen=True)
+class Site:
+    """A place in a source file and what is wrong with it."""
+
+    file: Path
+    line: int
+    what: str
+
+
+def check(subject: str, root: Path) -> Finding:
+    """No file of the subject has a way to unpickle."""
+    files = list(sources(subject, root))
+    problems = [
+        Problem(f"{_short(site.file, root)}:{site.line}: {site.what}", "in the subject's source", "none")
+        for file in files
+        for site in scan(file)
+    ]
+    return no_problems("no_pickle/source", problems, of=f"{len(files)} files", what="ways to unpickle")
+
+
+def sources(subject: str, root: Path) -> Iterator[Path]:
+    """Every source file of a subject, found without importing it. GateError if it is not there or not readable.
+
+    The whole package (or the one module) that the subject names, and, transitively, every module that is imported and
+    lies outside the standard library and site-packages, with the packages it is in.
+    """
+    path = [str(root), *sys.path]
+    waiting = [*_chain(subject, path)]
+    if not waiting:
+        raise GateError(f"the source of subject {subject!r} was not found on the path")
+    if waiting[-1].name == "__init__.py":
+        inside = waiting[-1].parent.rglob("*")
+        waiting += sorted(f for f in inside if f.suffix in CODE and "__pycache__" not in f.parts)
+    seen: set[Path] = set()
+    while waiting:
+        file = waiting.pop()
+        if file in seen or _is_library(file):
+            continue
+        if file.suffix != ".py":
+            raise GateError(f"{file}: not Python source, so it cannot be scanned")
+        seen.add(file)
+        yield file
+        waiting += [found for name in _imports(file) for found in _chain(name, path)]
+
+
+def scan(file: Path) -> list[Site]:
+    """Every way to unpickle in one source file, in order of lines. GateError if it does not parse."""
+    scanner = _Scanner(file)
+    scanner.visit(_parse(file))
+    return sorted(scanner.found, key=lambda site: site.line)
+
+
+def _parse(file: Path) -> ast.Module:
+    try:
+        return ast.parse(file.read_bytes(), str(file))
+    except (SyntaxError, ValueError) as error:
+        raise GateError(f"{file}: cannot be parsed ({error})") from None
+
+
+@dataclass
+class _Scanner(ast.NodeVisitor):
+    file: Path
+    found: list[Site] = field(default_factory=list)
+    aliases: dict[str, str] = field(default_factory=dict)  # local name -> what it was imported as
+
+    def add(self, node: ast.AST, what: str) -> None:
+        self.found.append(Site(self.file, getattr(node, "lineno", 0), what))
+
+    def visit_Import(self, node: ast.Import) -> None:
+        for name in node.names:
+            self.aliases[name.asname or name.name.split(".")[0]] = name.name
+            self._imported(node, name.name)
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+        for name in node.names:
+            whole = f"{node.module or ''}.{name.name}".lstrip(".")
+            self.aliases[name.asname or name.name] = whole
+            self._imported(node, whole if node.level == 0 else name.name)
+
+    def _imported(self, node: ast.AST, name: str) -> None:
+        parts = set(name.split("."))
+        if parts & FORBIDDEN_NAMES:
+            self.add(node, f"imports {name}")
+        elif name.split(".")[0] in LOADERS:
+            self.add(node, f"imports {name}, which runs code by name")
+        elif name in TORCH_CALLS or (name.startswith("builtins.") and parts & EXECUTORS):
+            self.add(node, f"imports {name}")
+
+    def visit_Name(self, node: ast.Name) -> None:
+        if node.id in EXECUTORS:
+            self.add(node, f"uses {node.id}")
+        elif node.id in FORBIDDEN_NAMES and node.id not in self.aliases:
+            self.add(node, f"uses the name {node.id}")
+
+    def visit_Attribute(self, node: ast.Attribute) -> None:
+        whole = self._dotted(node)
+        if node.attr in FORBIDDEN_NAMES:
+            self.add(node, f"uses .{node.attr}")
+        elif whole in TORCH_CALLS or (whole.startswith("builtins.") and node.attr in EXECUTORS):
+            self.add(node, f"uses {whole}")
+        self.generic_visit(node)
+
+    def visit_Call(self, node: ast.Call) -> None:
+        whole = self._dotted(node.func)
+        for keyword in node.keywords:
+            if keyword.arg == "allow_pickle" and not _is_false(keyword.value):
+                self.add(node, f"allow_pickle={ast.unparse(keyword.value)}")
+            if keyword.arg is None and whole.startswith("numpy."):
+                self.add(node, f"{whole} with unknown keywords, allow_pickle may be one")
+        last = whole.rsplit(".", 1)[-1]
+        if whole in {f"numpy.{name}" for name in UNCONTROLLED}:
+            self.add(node, f"{whole} pickles arrays of objects")
+        if last in ("import_module", "resolve_name", "find_spec", "spec_from_file_location"):
+            self._computed(node, node.args[0] if node.args else None, f"{last} of a computed name")
+        if whole == "getattr" and len(node.args) > 1 and self._is_module(node.args[0]):
+            self._computed(node, node.args[1], "getattr of a computed name on a module")
+        if whole in ("globals", "locals", "vars") and not _harmless_vars(node):
+            self.add(node, f"uses {whole}(), where names can be computed")
+        self.generic_visit(node)
+
+    def visit_Subscript(self, node: ast.Subscript) -> None:
+        if self._dotted(node.value) == "sys.modules":
+            self._computed(node, node.slice, "sys.modules at a computed name")
+        self.generic_visit(node)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
+        if node.name in HOOKS:
+            self.add(node, f"defines {node.name}")
+        self.generic_visit(node)
+
+    visit_AsyncFunctionDef = visit_FunctionDef
+
+    def generic_visit(self, node: ast.AST) -> None:
+        if isinstance(node, ast.expr):
+            text = fold(node)
+            if text is not None and text in SPELLED:
+                self.add(node, f"spells the name {text!r}")
+                return
+        super().generic_visit(node)
+
+    def _computed(self, node: ast.AST, name: ast.expr | None, what: str) -> None:
+        """A name given to an importer must be a literal, and not a forbidden one."""
+        text = fold(name) if name is not None else None
+        if text is None:
+            self.add(node, what)
+        elif set(text.split(".")) & (FORBIDDEN_NAMES | LOADERS | EXECUTORS):
+            self.add(node, f"imports {text}")
+
+    def _is_module(self, node: ast.expr) -> bool:
+        return self._dotted(node).split(".")[0] in {name.split(".")[0] for name in self.aliases.values()}
+
+    def _dotted(self, node: ast.expr) -> str:
+        """`np.lib.load` -> "numpy.lib.load", through the file's own imports; "" for anything else."""
+        parts: list[str] = []
+        while isinstance(node, ast.Attribute):
+            parts.append(node.attr)
+            node = node.value
+        if not isinstance(node, ast.Name):
+            return ".".join(["", *reversed(parts)]) if parts else ""
+        return ".".join([self.aliases.get(node.id, node.id), *reversed(parts)])
+
+
+def fold(node: ast.expr) -> str | None:
+    """The text that an expression of constants makes, or None if it is not text or not constant."""
+    if isinstance(node, ast.Constant):
+        if isinstance(node.value, bytes):
+            return node.value.decode("latin-1")
+        return node.value if isinstance(node.value, str) else None
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        parts = [fold(node.left), fold(node.right)]
+        return None if None in parts else "".join(part or "" for part in parts)
+    if isinstance(node, ast.JoinedStr):
+        parts = [fold(v.value if isinstance(v, ast.FormattedValue) else v) for v in node.values]
+        return None if None in parts else "".join(part or "" for part in parts)
+    if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Slice):
+        return _fold_slice(node)
+    if isinstance(node, ast.Call):
+        return _fold_call(node)
+    return None
+
+
+def _fold_slice(node: ast.Subscript) -> str | None:
+    text = fold(node.value)
+    try:
+        assert isinstance(node.slice, ast.Slice)
+        ends = [
+            None if e is None else ast.literal_eval(e)
+            for e in (node.slice.lower, node.slice.upper, node.slice.step)
+        ]
+        return None if text is None else text[slice(*ends)]
+    except (ValueError, TypeError):
+        return None
+
+
+def _fold_call(node: ast.Call) -> str | None:
+    """`"".join([...])`, `b"...".decode()`, `bytes.fromhex("...")`, `chr(112)` and the like, of constants."""
+    function, arguments = node.func, node.args
+    if isinstance(function, ast.Name) and function.id == "chr" and len(arguments) == 1:
+        code = arguments[0]
+        return chr(code.value) if isinstance(code, ast.Constant) and isinstance(code.value, int) else None
+    if not isinstance(function, ast.Attribute):
+        return None
+    if function.attr == "fromhex" and arguments:
+        digits = fold(arguments[0])
+        try:
+            return None if digits is None else bytes.fromhex(digits).decode("latin-1")
+        except ValueError:
+            return None
+    text = fold(function.value)
+    if text is None:
+        return None
+    if function.attr in ("decode", "encode", "lower", "upper", "strip", "casefold", "swapcase"):
+        plain = {"decode": str, "encode": str}.get(function.attr)
+        return text if plain else getattr(text, function.attr)()
+    if function.attr == "join" and len(arguments) == 1 and isinstance(arguments[0], (ast.List, ast.Tuple)):
+        parts = [fold(element) for element in arguments[0].elts]
+        return None if None in parts else text.join(part or "" for part in parts)
+    if function.attr == "replace" and len(arguments) == 2:
+        old, new = (fold(argument) for argument in arguments)
+        return None if old is None or new is None else text.replace(old, new)
+    return None
+
+
+def _harmless_vars(node: ast.Call) -> bool:
+    """`vars(x)` of an object is only its fields; `vars()`, `globals()` and a subscript by a computed name are not."""
+    return isinstance(node.func, ast.Name) and node.func.id == "vars" and len(node.args) == 1
+
+
+def _is_false(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and node.value is False
+
+
+def _imports(file: Path) -> Iterator[str]:
+    """Absolute names of every module that a file imports; `from a import b` may mean the module a.b."""
+    for node in ast.walk(_parse(file)):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = _package_of(file)[: -node.level + 1 or None] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            yield from (f"{base}.{name.name}" for name in node.names)
+
+
+def _chain(name: str, path: list[str]) -> list[Path]:
+    """The files that importing a module would run: its parents' and its own, as far as they are found."""
+    locations: list[str] | None = path
+    files = []
+    parts = name.split(".")
+    for end in range(1, len(parts) + 1):
+        spec = PathFinder.find_spec(".".join(parts[:end]), locations)
+        if spec is None:
+            break
+        if spec.origin and spec.has_location:
+            files.append(Path(spec.origin))
+        if not spec.submodule_search_locations:
+            break
+        locations = list(spec.submodule_search_locations)
+    return files
+
+
+def _package_of(file: Path) -> list[str]:
+    """Names of the packages a file is in, outermost first."""
+    folder, names = file.parent, list[str]()
+    while (folder / "__init__.py").exists():
+        names.insert(0, folder.name)
+        folder = folder.parent
+    return names
+
+
+def _is_library(file: Path) -> bool:
+    places = {
+        Path(sysconfig.get_paths()[name]).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib")
+    }
+    resolved = file.resolve()
+    return any(place in resolved.parents for place in places)
+
+
+def _short(file: Path, root: Path) -> str:
+    return str(file.relative_to(root)) if file.is_relative_to(root) else str(file)

@@ -1,0 +1,33 @@
+"""Gate 7. The report on low-precision drift exists, and every number in it is measured again."""
+
+import pytest
+
+from gates import drift_truth
+from gates.drift_truth import Drift
+
+
+@pytest.fixture(scope="module")
+def measured(runs, site, ruler):
+    run = runs["committed"].run
+    return run, Drift(run.weights, ruler, site.committed["val"])
+
+
+@pytest.mark.needs("committed")
+def test_the_report_exists(accept, measured):
+    accept(drift_truth.report_exists(*measured))
+
+
+@pytest.mark.needs("committed")
+def test_its_errors_agree_with_a_recomputation(accept, measured):
+    accept(drift_truth.errors_agree(*measured))
+
+
+@pytest.mark.needs("committed")
+def test_its_argmax_flips_agree_with_a_recomputation(accept, measured):
+    accept(drift_truth.flips_agree(*measured))
+
+
+@pytest.mark.needs("control/makes_up_drift")
+def test_refuses_a_report_that_is_made_up(refuse, runs, site, ruler):
+    run = runs["control/makes_up_drift"]
+    refuse("makes_up_drift", drift_truth.errors_agree(run, Drift(run.weights, ruler, site.committed["val"])))

@@ -1,0 +1,111 @@
+"""Gate 1. Val perplexity is at most 0.7 times that of the strongest n-gram, and it is what the numbers say it is."""
+
+import pytest
+
+from fixtures.corpus import files
+from gates import perplexity, probes, scoring
+from gates.scoring import Ruler
+
+UNSEEN = ("val", "test")
+
+
+@pytest.mark.needs("committed")
+def test_beats_the_strongest_ngram_on_the_committed_split(accept, note, runs, site, ruler):
+    trained = runs["committed"].trained
+    contests = {name: scoring.contest(ruler, trained.run.weights, site.committed[name]) for name in UNSEEN}
+    note(
+        f"committed split, held-out verbs (not gated): ratio {contests['test'].ratio:.3f}, {contests['test']}"
+    )
+    accept(perplexity.ratio("perplexity/committed", contests["val"]))
+
+
+@pytest.mark.needs("blind")
+def test_beats_the_strongest_ngram_on_cells_it_never_got(accept, note, runs):
+    split, run = runs["blind"].split, runs["blind"].run
+    ruler = Ruler(split.handed["train"])
+    contests = {name: scoring.contest(ruler, run.weights, split.kept[name]) for name in UNSEEN}
+    note(
+        f"blind split {split.seed} (--blind-seed {split.seed} repeats it), held-out verbs (not gated): "
+        f"ratio {contests['test'].ratio:.3f}, {contests['test']}"
+    )
+    accept(perplexity.ratio("perplexity/blind", contests["val"]))
+
+
+def test_uniform_weights_have_perplexity_v(accept, site, ruler):
+    accept(perplexity.ruler_reads_v(ruler, site.committed["val"]))
+
+
+@pytest.mark.needs("committed")
+def test_future_tokens_do_not_change_earlier_logits(accept, runs):
+    accept(probes.causality(runs["committed"].answers))
+
+
+@pytest.mark.needs("committed")
+def test_padding_does_not_change_logits(accept, runs):
+    accept(probes.padding(runs["committed"].answers))
+
+
+@pytest.mark.needs("committed")
+def test_logits_agree_with_the_oracle(accept, runs):
+    committed = runs["committed"]
+    accept(probes.agreement_with_the_oracle(committed.answers, committed.run.weights))
+
+
+@pytest.mark.needs("committed", "blind")
+def test_no_val_or_test_cell_is_in_train(accept, runs, site):
+    split, run = runs["blind"].split, runs["blind"].run
+    blind = perplexity.split_is_kept(
+        run, split.handed, split.kept, perplexity.digests(run.path.parent / "data")
+    )
+    if not blind.passed:
+        return accept(blind)
+    trained = runs["committed"].trained
+    accept(perplexity.split_is_kept(trained.run, site.committed, {}, perplexity.digests(trained.data)))
+
+
+@pytest.mark.needs("overlap")
+def test_overlapping_splits_are_refused(accept, runs):
+    accept(perplexity.overlap_is_refused(*runs["overlap"]))
+
+
+@pytest.mark.needs("committed")
+def test_reported_numbers_are_the_recomputed_ones(accept, runs, site, ruler):
+    accept(perplexity.reported_is_recomputed(runs["committed"].run, site.committed, ruler))
+
+
+@pytest.mark.needs("committed")
+def test_tokenizer_is_learned_from_train_alone(accept, runs, site, ruler):
+    accept(perplexity.tokenizer_is_learned_from_train(runs["committed"].run, ruler, site.committed["train"]))
+
+
+@pytest.mark.needs("control/untrained")
+def test_refuses_an_untrained_model(refuse, runs, site, ruler):
+    contest = scoring.contest(ruler, runs["control/untrained"].weights, site.committed["val"])
+    refuse("untrained", perplexity.ratio("perplexity/committed", contest))
+
+
+@pytest.mark.needs("control/unshifted_targets")
+def test_refuses_a_model_trained_on_unshifted_targets(refuse, runs, site, ruler):
+    contest = scoring.contest(ruler, runs["control/unshifted_targets"].weights, site.committed["val"])
+    refuse("unshifted_targets", perplexity.ratio("perplexity/committed", contest))
+
+
+@pytest.mark.needs("control/no_causal_mask")
+def test_refuses_a_model_trained_without_its_causal_mask(refuse, runs):
+    refuse("no_causal_mask", probes.causality(runs["control/no_causal_mask"]))
+
+
+@pytest.mark.needs("control/claims_better")
+def test_refuses_a_run_that_claims_a_better_number_than_it_has(refuse, runs, site, ruler):
+    val = {"val": site.committed["val"]}
+    refuse("claims_better", perplexity.reported_is_recomputed(runs["control/claims_better"], val, ruler))
+
+
+@pytest.mark.needs("control/swallows_overlap")
+def test_refuses_a_run_on_splits_that_overlap(refuse, runs):
+    run = runs["control/swallows_overlap"]
+    data = run.path.parent / "data"
+    refuse(
+        "swallows_overlap",
+        perplexity.split_is_kept(run, files.read_directory(data), {}, perplexity.digests(data)),
+    )

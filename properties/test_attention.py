@@ -1,0 +1,81 @@
+"""Causal attention with a key mask, and its gradient."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fixtures.strategies import attention_cases, generators, normal
+from properties.assertions import agrees, holds, same_bytes
+from properties.dtypes import in_both_dtypes, to
+from reference import attention
+
+
+def forward_arguments(case):
+    return case.q, case.k, case.v, case.key_mask
+
+
+def backward_arguments(case):
+    return *forward_arguments(case), case.dout
+
+
+def sees_nothing(key_mask):
+    """[B, T]: no real key at or before this position."""
+    return ~np.logical_or.accumulate(key_mask, axis=1)
+
+
+@in_both_dtypes
+@given(case=attention_cases())
+def test_attention_is_its_formula(subject, dtype, case):
+    args = forward_arguments(case)
+    agrees("ATT-01", subject.attention(*to(dtype, *args)), attention.attention, *args, dtype=dtype)
+
+
+@in_both_dtypes
+@given(case=attention_cases())
+def test_gradient_is_that_of_the_formula(subject, dtype, case):
+    args = backward_arguments(case)
+    got = subject.attention_backward(*to(dtype, *args))
+    agrees("ATT-02", got, attention.attention_backward, *args, dtype=dtype)
+
+
+@in_both_dtypes
+@given(case=attention_cases(), seed=generators, cut=st.integers(0, 6))
+def test_later_positions_change_nothing_earlier(subject, dtype, case, seed, cut):
+    cut = min(cut, case.q.shape[2] - 1)
+    q, k, v = (x.copy() for x in (case.q, case.k, case.v))
+    for x in (q, k, v):
+        x[:, :, cut + 1 :] = normal(seed, x[:, :, cut + 1 :].shape, 30.0)
+    before = subject.attention(*to(dtype, *forward_arguments(case)))
+    after = subject.attention(*to(dtype, q, k, v, case.key_mask))
+    same_bytes("ATT-03", after[:, :, : cut + 1], before[:, :, : cut + 1], f"output up to position {cut}")
+
+
+@in_both_dtypes
+@given(case=attention_cases(), seed=generators)
+def test_masked_keys_change_nothing(subject, dtype, case, seed):
+    hidden = ~case.key_mask
+    k, v = case.k.copy(), case.v.copy()
+    for x in (k, v):
+        x.swapaxes(1, 2)[hidden] = normal(seed, x.swapaxes(1, 2)[hidden].shape, 30.0)
+    before = subject.attention(*to(dtype, *forward_arguments(case)))
+    after = subject.attention(*to(dtype, case.q, k, v, case.key_mask))
+    same_bytes("ATT-04", after, before, "output with other hidden keys and values")
+
+
+@in_both_dtypes
+@given(case=attention_cases())
+def test_masked_keys_get_no_gradient(subject, dtype, case):
+    _, dk, dv = subject.attention_backward(*to(dtype, *backward_arguments(case)))
+    hidden = ~case.key_mask
+    for name, gradient in (("dk", dk), ("dv", dv)):
+        holds("ATT-04", not gradient.swapaxes(1, 2)[hidden].any(), f"{name} of a hidden key is not 0")
+
+
+@in_both_dtypes
+@given(case=attention_cases())
+def test_a_position_that_sees_nothing_gives_zeros(subject, dtype, case):
+    blind = sees_nothing(case.key_mask)
+    out = subject.attention(*to(dtype, *forward_arguments(case)))
+    dq, _, _ = subject.attention_backward(*to(dtype, *backward_arguments(case)))
+    for name, x in (("output", out), ("dq", dq)):
+        holds("ATT-05", not x.swapaxes(1, 2)[blind].any(), f"{name} of a position that sees nothing is not 0")

@@ -1,0 +1,77 @@
+"""Gradients of the whole model."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fixtures.strategies import generators, model_cases
+from properties.assertions import holds, same_bytes, simulate, within_in_both_dtypes
+from properties.dtypes import in_both_dtypes, to
+from reference import gradients
+
+
+@given(case=model_cases())
+def test_gradients_are_those_of_the_loss(subject, case):
+    args = case.params, *case.batch, case.config
+    simulated = simulate(gradients.loss_and_gradients, *args)
+    within_in_both_dtypes("GRAD-01", lambda dtype: subject.loss_and_gradients(*to(dtype, *args)), simulated)
+
+
+@in_both_dtypes
+@given(case=model_cases())
+def test_nothing_to_predict_gives_no_gradient(subject, dtype, case):
+    tokens, targets, loss_mask, key_mask = case.batch
+    nothing = np.zeros_like(loss_mask)
+    loss, grads = subject.loss_and_gradients(
+        *to(dtype, case.params, tokens, targets, nothing, key_mask, case.config)
+    )
+    holds("GRAD-02", float(loss) == 0.0, f"got a loss of {loss} for an all-masked batch, expected 0")
+    for name, gradient in grads.items():
+        holds("GRAD-02", not gradient.any(), f"the gradient of {name} is not 0 for an all-masked batch")
+
+
+@in_both_dtypes
+@given(case=model_cases(), seed=generators)
+def test_masked_targets_and_padding_change_no_gradient(subject, dtype, case, seed):
+    """Padding is right of everything real and predicted nowhere, as in a batch."""
+    tokens, targets, loss_mask, key_mask = (x.copy() for x in case.batch)
+    key_mask = np.logical_and.accumulate(key_mask, axis=1)
+    loss_mask &= key_mask
+    vocab = case.config["vocab_size"]
+    before = subject.loss_and_gradients(
+        *to(dtype, case.params, tokens, targets, loss_mask, key_mask, case.config)
+    )
+    targets[~loss_mask] = seed.integers(0, vocab, targets[~loss_mask].shape)
+    after = subject.loss_and_gradients(
+        *to(dtype, case.params, tokens, targets, loss_mask, key_mask, case.config)
+    )
+    same_bytes("GRAD-03", np.float64(after[0]), np.float64(before[0]), "loss with other masked targets")
+    for name in before[1]:
+        same_bytes(
+            "GRAD-03", after[1][name], before[1][name], f"gradient of {name} with other masked targets"
+        )
+    tokens[~key_mask] = seed.integers(0, vocab, tokens[~key_mask].shape)
+    after = subject.loss_and_gradients(
+        *to(dtype, case.params, tokens, targets, loss_mask, key_mask, case.config)
+    )
+    for name in before[1]:
+        holds("GRAD-03", np.array_equal(after[1][name], before[1][name]), f"{name} with other padding tokens")
+
+
+@given(case=model_cases(), cut=st.integers(0, 3))
+def test_micro_batches_weighted_by_tokens_add_up(subject, case, cut):
+    """Two micro-batches, cut anywhere, each mean loss weighted by its tokens, against the oracle's whole batch."""
+    tokens = max(int(case.loss_mask.sum()), 1)
+
+    def in_two_parts(dtype):
+        total = {name: np.zeros(x.shape) for name, x in case.params.items()}
+        for rows in (slice(cut), slice(cut, None)):
+            part = [x[rows] for x in case.batch]
+            if len(part[0]):
+                _, grads = subject.loss_and_gradients(*to(dtype, case.params, *part, case.config))
+                for name in total:
+                    total[name] += int(part[2].sum()) / tokens * np.asarray(grads[name], dtype=np.float64)
+        return total
+
+    simulated = simulate(gradients.loss_and_gradients, case.params, *case.batch, case.config)
+    within_in_both_dtypes("GRAD-04", in_two_parts, simulated[1])

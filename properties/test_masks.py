@@ -1,0 +1,35 @@
+"""Shift, padding and masks: what a batch says about its sequences."""
+
+import numpy as np
+from hypothesis import given
+
+from fixtures.strategies import sequences
+from properties.assertions import holds, same_bytes
+from reference import data
+
+
+@given(rows=sequences())
+def test_the_target_is_the_next_token(subject, rows):
+    inputs, targets, *_ = subject.make_batch(rows)
+    for row, s in enumerate(rows):
+        n = len(s) - 1
+        same_bytes("MASK-01", inputs[row, :n], np.array(s[:-1]), f"input of row {row}")
+        same_bytes("MASK-01", targets[row, :n], np.array(s[1:]), f"target of row {row}")
+
+
+@given(rows=sequences())
+def test_masks_mark_real_positions_whatever_the_token(subject, rows):
+    _, _, loss_mask, key_mask = subject.make_batch(rows)
+    expected = data.make_batch(rows)[2]
+    same_bytes("MASK-02", loss_mask, expected, "loss mask")
+    same_bytes("MASK-02", key_mask, expected, "key mask")
+
+
+@given(rows=sequences())
+def test_rows_are_padded_on_the_right_to_the_longest(subject, rows):
+    inputs, targets, *_ = subject.make_batch(rows)
+    longest = max(len(s) for s in rows) - 1
+    holds("MASK-03", inputs.shape == (len(rows), longest), f"shape {inputs.shape}, longest input {longest}")
+    padding = ~data.make_batch(rows)[2]
+    holds("MASK-03", not inputs[padding].any(), "padding of the input is not <pad>")
+    holds("MASK-03", not targets[padding].any(), "padding of the target is not <pad>")

@@ -1,0 +1,17 @@
+"""Matrix products, on shapes at the edges of tiles and on columns that cancel."""
+
+import operator
+
+from hypothesis import given
+
+from fixtures.strategies import matrix_cases
+from properties.assertions import agrees
+from properties.dtypes import in_both_dtypes, to
+
+
+@in_both_dtypes
+@given(case=matrix_cases())
+def test_entries_are_dot_products(subject, dtype, case):
+    agrees(
+        "MATMUL-01", subject.matmul(*to(dtype, case.a, case.b)), operator.matmul, case.a, case.b, dtype=dtype
+    )

@@ -1,0 +1,46 @@
+"""AdamW, update by update from the subject's own state, and which parameters decay."""
+
+import numpy as np
+from hypothesis import given
+
+from fixtures.strategies import model_cases, optimizer_cases
+from properties.assertions import agrees, holds
+from properties.dtypes import in_both_dtypes, to
+from reference import model, optimizer
+
+
+@in_both_dtypes
+@given(case=optimizer_cases())
+def test_every_update_is_the_formula(subject, dtype, case):
+    p, m, v = to(dtype, case.p, case.m, case.v)
+    for t, gradient in enumerate(case.gradients, start=case.first):
+        g = to(dtype, gradient)
+        state = tuple(np.asarray(x, dtype=np.float64) for x in (p, g, m, v))
+        p, m, v = subject.adamw_step(p, g, m, v, t=t, **case.settings)
+        agrees("OPT-01", (p, m, v), optimizer.adamw_step, *state, t=t, **case.settings, dtype=dtype)
+
+
+@in_both_dtypes
+@given(case=optimizer_cases())
+def test_without_a_gradient_only_decay_acts(subject, dtype, case):
+    p = to(dtype, case.p)
+    m, v = np.zeros_like(p), np.zeros_like(p)
+    for t in range(1, 4):
+        before = np.asarray(p, dtype=np.float64)
+        p, m, v = subject.adamw_step(p, np.zeros_like(p), m, v, t=t, **case.settings)
+        kept = 1.0 - case.settings["lr"] * case.settings["weight_decay"]
+        agrees("OPT-02", p, lambda x, factor: x * factor, before, kept, dtype=dtype)
+        holds("OPT-02", not m.any() and not v.any(), f"after update {t} the moments are not 0")
+
+
+@given(case=model_cases())
+def test_matrices_decay_and_nothing_else(subject, case):
+    names = list(model.parameter_shapes(case.config))
+    got = list(subject.decays(names))
+    wrong = [n for n, a, b in zip(names, got, optimizer.decays(names), strict=True) if bool(a) != b]
+    holds("OPT-03", not wrong, f"wrong for {wrong}")
+    holds(
+        "OPT-03",
+        list(subject.decays(names[::-1])) == got[::-1],
+        "the answer depends on the order of the names",
+    )

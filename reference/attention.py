@@ -1,0 +1,62 @@
+"""Causal scaled dot-product attention with a key-padding mask, and its gradient.
+
+    out_i = sum_j w_ij v_j,   w_i = softmax over the visible j of  q_i . k_j / sqrt(K)
+
+Source: Vaswani et al., "Attention is all you need", NeurIPS 2017, equation 1. A row that may look at nothing gives
+zeros, and takes and sends no gradient.
+"""
+
+import math
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from reference.masks import attention_mask
+
+
+def masked_softmax(
+    scores: Float[np.ndarray, "B H T T"], visible: Bool[np.ndarray, "B 1 T T"]
+) -> Float[np.ndarray, "B H T T"]:
+    """Softmax along the last axis over the visible entries; the others are exactly 0."""
+    largest = np.max(np.where(visible, np.real(scores), -np.inf), axis=-1, keepdims=True)
+    shifted = np.where(visible, scores - np.where(np.isfinite(largest), largest, 0.0), 0.0)
+    exponentials = np.where(visible, np.exp(shifted), 0.0)
+    total = np.where(visible.any(axis=-1, keepdims=True), exponentials.sum(axis=-1, keepdims=True), 1.0)
+    return exponentials / total
+
+
+def attention_weights(
+    q: Float[np.ndarray, "B H T K"], k: Float[np.ndarray, "B H T K"], key_mask: Bool[np.ndarray, "B T"]
+) -> Float[np.ndarray, "B H T T"]:
+    """Row i holds how much position i takes from each position j."""
+    scores = q @ k.swapaxes(-1, -2) / math.sqrt(q.shape[-1])
+    return masked_softmax(scores, attention_mask(key_mask))
+
+
+def attention(
+    q: Float[np.ndarray, "B H T K"],
+    k: Float[np.ndarray, "B H T K"],
+    v: Float[np.ndarray, "B H T K"],
+    key_mask: Bool[np.ndarray, "B T"],
+) -> Float[np.ndarray, "B H T K"]:
+    """Each position's weighted mean of the values it may see."""
+    return attention_weights(q, k, key_mask) @ v
+
+
+def attention_backward(
+    q: Float[np.ndarray, "B H T K"],
+    k: Float[np.ndarray, "B H T K"],
+    v: Float[np.ndarray, "B H T K"],
+    key_mask: Bool[np.ndarray, "B T"],
+    dout: Float[np.ndarray, "B H T K"],
+) -> tuple[Float[np.ndarray, "B H T K"], Float[np.ndarray, "B H T K"], Float[np.ndarray, "B H T K"]]:
+    """(dq, dk, dv) for an incoming gradient `dout`: ds = w * (dw - sum_j w dw), the softmax's Jacobian."""
+    weights = attention_weights(q, k, key_mask)
+    dweights = dout @ v.swapaxes(-1, -2)
+    dscores = weights * (dweights - (weights * dweights).sum(axis=-1, keepdims=True))
+    scale = math.sqrt(q.shape[-1])
+    return (
+        dscores @ k / scale,
+        dscores.swapaxes(-1, -2) @ q / scale,
+        weights.swapaxes(-1, -2) @ dout,
+    )

@@ -1,0 +1,187 @@
+"""How far a correct implementation may be from each oracle. Nothing is compared with a guessed tolerance.
+
+Two kinds of bound, both got by running the oracle itself on arrays that watch its operations:
+
+`worst_case` (running_error.py) holds for every correct subject:
+
+    bound = E(u) (1 + 2^-53 / u + 2^-20)
+
+E(u) is the bound for a subject with unit roundoff u. The second term is the rounding of the oracle, evaluated in
+double precision: E is convex in u and E(0) = 0, hence E(2^-53) <= E(u) 2^-53 / u. The third covers the arithmetic of
+the bound itself.
+
+`probable` (monte_carlo.py) holds with probability 1 - 3e-8 an entry. It is for whole models: there the worst case of
+every operation at once is so far from what happens that it says nothing.
+
+The learning rate, a number and not an array, has its bound written out.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from reference.arithmetic import DOUBLE, ELEMENTARY, Observed, unit_roundoff
+from reference.monte_carlo import DRAWS, LAMBDA, SIMULATED, Coins, Perturbed
+from reference.running_error import Tracked
+
+
+@dataclass(frozen=True)
+class Bounded:
+    """An oracle's value and, entry by entry, the bound on |subject - oracle|."""
+
+    value: np.ndarray
+    bound: np.ndarray
+
+
+def map_arrays(function: Callable[..., Any], tree: Any, *others: Any) -> Any:
+    """`function` of every array in a result (and of those at the same place in the others), in the same structure."""
+    if isinstance(tree, Mapping):
+        return {key: map_arrays(function, item, *(o[key] for o in others)) for key, item in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        return tuple(map_arrays(function, *items) for items in zip(tree, *others, strict=True))
+    return function(tree, *others)
+
+
+def named_arrays(tree: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """(name, array) of everything in a result: "" for a single array, "[1]" in a tuple, "['E']" in a mapping."""
+    if isinstance(tree, Mapping):
+        for key, item in tree.items():
+            yield from named_arrays(item, f"{name}[{key!r}]")
+    elif isinstance(tree, (list, tuple)):
+        for position, item in enumerate(tree):
+            yield from named_arrays(item, f"{name}[{position}]")
+    else:
+        yield name, tree
+
+
+def observed(arguments: Any, kind: type[Observed], unit: float) -> Any:
+    """Arguments of an oracle as watched arrays: float arrays in the subject's arithmetic, plain floats in double."""
+
+    def watch(x: Any) -> Any:
+        if isinstance(x, np.ndarray) and np.issubdtype(x.dtype, np.floating):
+            return kind.exact(x, unit)
+        return kind.exact(x, min(unit, DOUBLE)) if isinstance(x, float) else x
+
+    return map_arrays(watch, arguments)
+
+
+def run(oracle: Callable[..., Any], *args: Any, dtype: Any, **kwargs: Any) -> Any:
+    """The oracle's result as `Tracked` arrays, for a subject that computes in `dtype`."""
+    unit = unit_roundoff(dtype)
+    return oracle(*observed(args, Tracked, unit), **observed(kwargs, Tracked, unit))
+
+
+def allowed(x: Tracked) -> np.ndarray:
+    """Bound on |subject - oracle|, both of them computed: the formula above."""
+    return x.error * (1.0 + DOUBLE / x.unit + 2.0**-20)
+
+
+def worst_case(oracle: Callable[..., Any], *args: Any, dtype: Any, **kwargs: Any) -> Any:
+    """The oracle's result as `Bounded` arrays; the bound holds for every correct subject."""
+    return map_arrays(lambda x: Bounded(x.value, allowed(x)), run(oracle, *args, dtype=dtype, **kwargs))
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """An oracle's value and the deviation of a subject with unit roundoff 1 (deviations are linear in the unit)."""
+
+    value: np.ndarray
+    deviation: np.ndarray
+
+    def bounded(self, dtype: Any) -> Bounded:
+        """LAMBDA deviations, of the subject and of the oracle; below the smallest normal number nothing is compared."""
+        bound = LAMBDA * (unit_roundoff(dtype) + DOUBLE) * self.deviation
+        return Bounded(self.value, bound + float(np.finfo(dtype).smallest_normal))
+
+
+def simulate(oracle: Callable[..., Any], *args: Any, draws: int = DRAWS, **kwargs: Any) -> Any:
+    """The oracle's result as `Simulated` arrays. Takes 2 `draws` runs of the oracle, each some 2 times a plain one."""
+    plain = oracle(*args, **kwargs)
+    variance = map_arrays(lambda x: np.zeros(np.shape(x)), plain)
+    for draw in range(2 * draws):
+        kind = Perturbed.tossing(Coins(draw, common=draw % 2 == 0))
+        result = oracle(*observed(args, kind, SIMULATED), **observed(kwargs, kind, SIMULATED))
+        variance = map_arrays(
+            lambda s, x, y: s + ((y.value - x) / SIMULATED) ** 2 / draws, variance, plain, result
+        )
+    return map_arrays(lambda x, s: Simulated(np.asarray(x), np.sqrt(s)), plain, variance)
+
+
+def probable(oracle: Callable[..., Any], *args: Any, dtype: Any, draws: int = DRAWS, **kwargs: Any) -> Any:
+    """The oracle's result as `Bounded` arrays; the bound holds with the probability that monte_carlo.py derives."""
+    return map_arrays(lambda x: x.bounded(dtype), simulate(oracle, *args, draws=draws, **kwargs))
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How a result compares with the oracle: the entry with the largest error / bound, or the first beyond it."""
+
+    ratio: float
+    """Largest error / bound; at most 1 for a correct implementation."""
+    silent: float = 0.0
+    """Largest share of an array about which the bound says nothing (it is infinite)."""
+    where: str = ""
+    """The first entry beyond the bound, or the one with the largest ratio."""
+    got: float = math.nan
+    expected: float = math.nan
+    bound: float = math.nan
+
+    @property
+    def within(self) -> bool:
+        return self.ratio <= 1.0
+
+
+def compare(got: Any, value: Any, bound: Any, name: str = "") -> Agreement:
+    """One array against an oracle's values and bounds. A wrong shape or a NaN is infinitely far off."""
+    array, value, bound = (np.asarray(x, dtype=np.float64) for x in (got, value, bound))
+    if array.shape != value.shape:
+        return Agreement(math.inf, where=f"{name} of shape {array.shape} instead of {value.shape}".strip())
+    if array.size == 0:
+        return Agreement(0.0)
+    with np.errstate(all="ignore"):
+        error = np.where(array == value, 0.0, np.abs(array - value))
+        ratio = np.where(error == 0.0, 0.0, error / bound)
+    ratio = np.where(np.isnan(ratio), np.inf, ratio).reshape(-1)
+    beyond = np.flatnonzero(ratio > 1.0)
+    at = int(beyond[0]) if beyond.size else int(np.argmax(ratio))
+    index = ", ".join(str(int(i)) for i in np.unravel_index(at, array.shape))
+    where = f"{name}[{index}]" if index else name
+    silent = float(np.mean(~np.isfinite(bound)))
+    numbers = (float(x.reshape(-1)[at]) for x in (array, value, bound))
+    return Agreement(float(ratio.max()), silent, where, *numbers)
+
+
+def compare_all(got: Any, expected: Any) -> Agreement:
+    """Every array of a result against `Bounded` ones: the largest ratio, and the first entry beyond its bound."""
+    results, bounded = dict(named_arrays(got)), dict(named_arrays(expected))
+    if results.keys() != bounded.keys():
+        missing, extra = sorted(bounded.keys() - results.keys()), sorted(results.keys() - bounded.keys())
+        return Agreement(math.inf, where=f"a result without {missing} and with {extra}")
+    agreements = [compare(results[name], b.value, b.bound, name) for name, b in bounded.items()]
+    beyond = [a for a in agreements if not a.within]
+    first = beyond[0] if beyond else max(agreements, key=lambda a: a.ratio)
+    ratio, silent = max(a.ratio for a in agreements), max(a.silent for a in agreements)
+    return Agreement(ratio, silent, first.where, first.got, first.expected, first.bound)
+
+
+def check(got: Any, oracle: Callable[..., Any], *args: Any, dtype: Any, **kwargs: Any) -> Agreement:
+    """A subject's result against oracle(*args, **kwargs) under the worst-case bound."""
+    return compare_all(got, worst_case(oracle, *args, dtype=dtype, **kwargs))
+
+
+def check_deep(got: Any, oracle: Callable[..., Any], *args: Any, dtype: Any, **kwargs: Any) -> Agreement:
+    """A subject's result against oracle(*args, **kwargs) under the probable bound: for whole models."""
+    return compare_all(got, probable(oracle, *args, dtype=dtype, **kwargs))
+
+
+def learning_rate(*, peak: float, floor: float) -> float:
+    """Bound on the error of a learning rate computed in double precision, at any step.
+
+    The angle a <= pi takes a fraction, pi and a product: 3 roundings, so the cosine moves by at most 3 pi u, and is off
+    by the ulps of an elementary function. Then 1 + cos, the half, peak - floor, their product and the last sum: one
+    rounding each, on at most 2 (peak + floor). Warm-up has two roundings. Twice, for subject and oracle.
+    """
+    return 2.0 * 2.0 * (abs(peak) + abs(floor)) * DOUBLE * (3.0 * math.pi + ELEMENTARY + 5.0)

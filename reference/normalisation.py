@@ -1,0 +1,43 @@
+"""Layer normalisation over the last axis, and its gradient.
+
+    y = (x - mean) / sqrt(var + eps) * gamma + beta,   var = mean((x - mean)^2)   (divisor D, not D - 1)
+
+Source: Ba, Kiros, Hinton, "Layer normalization", 2016, equations 3 and 4.
+"""
+
+import numpy as np
+from jaxtyping import Float
+
+
+def normalise(
+    x: Float[np.ndarray, "*batch D"], eps: float
+) -> tuple[Float[np.ndarray, "*batch D"], Float[np.ndarray, "*batch 1"]]:
+    """(x - mean) / deviation, and the deviation sqrt(var + eps)."""
+    width = x.shape[-1]
+    centred = x - x.sum(axis=-1, keepdims=True) / width
+    deviation = np.sqrt((centred * centred).sum(axis=-1, keepdims=True) / width + eps)
+    return centred / deviation, deviation
+
+
+def layer_norm(
+    x: Float[np.ndarray, "*batch D"], gamma: Float[np.ndarray, "D"], beta: Float[np.ndarray, "D"], eps: float
+) -> Float[np.ndarray, "*batch D"]:
+    """Each row centred, scaled to unit deviation, then scaled by gamma and shifted by beta."""
+    return normalise(x, eps)[0] * gamma + beta
+
+
+def layer_norm_backward(
+    x: Float[np.ndarray, "*batch D"],
+    gamma: Float[np.ndarray, "D"],
+    eps: float,
+    dy: Float[np.ndarray, "*batch D"],
+) -> tuple[Float[np.ndarray, "*batch D"], Float[np.ndarray, "D"], Float[np.ndarray, "D"]]:
+    """(dx, dgamma, dbeta): dx = (g - mean(g) - n * mean(g n)) / deviation with g = dy gamma, n the normalised x."""
+    normalised, deviation = normalise(x, eps)
+    width = x.shape[-1]
+    g = dy * gamma
+    mean_g = g.sum(axis=-1, keepdims=True) / width
+    mean_gn = (g * normalised).sum(axis=-1, keepdims=True) / width
+    dx = (g - mean_g - normalised * mean_gn) / deviation
+    rows = (-1, width)
+    return dx, (dy * normalised).reshape(rows).sum(axis=0), dy.reshape(rows).sum(axis=0)

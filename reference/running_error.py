@@ -1,0 +1,123 @@
+"""Running error analysis: arrays that carry a bound on how far a correct computation may be from them.
+
+Run an oracle on `Tracked` arguments and every result carries an upper bound on
+
+    | what a correct subject computes - what exact arithmetic gives |
+
+The loss of each operation (arithmetic.py) is added to what the errors of its operands become. They are carried by
+inequalities that hold for errors of any size, not only to first order; where none holds (a division by something that
+may be 0) the bound is infinite. Bounds of this kind are sharp for one function and grow hopeless through a deep
+network, where errors mostly cancel: there, see monte_carlo.py.
+
+Source: Higham, "Accuracy and Stability of Numerical Algorithms", 2nd ed., 2002, section 3.3.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, Self
+
+import numpy as np
+
+from reference.activation import erf_ufunc
+from reference.arithmetic import Observed, evaluate, exact_in_single, gamma, loss_of
+
+
+class Tracked(Observed):
+    """fp64 values and, entry by entry, absolute error bounds."""
+
+    __slots__ = ()
+    n_parts = 2
+
+    @property
+    def error(self) -> np.ndarray:
+        return self.parts[1]
+
+    def constant(self, x: Any, unit: float) -> Self:
+        value = x.value if isinstance(x, Tracked) else np.asarray(x, dtype=np.float64)
+        error = x.error if isinstance(x, Tracked) else np.zeros_like(value)
+        if not isinstance(x, Tracked) or x.unit < unit:
+            error = error + np.where(exact_in_single(value), 0.0, unit * np.abs(value))
+        return type(self)((value, error), unit)
+
+    def operation(self, ufunc: Any, operands: list[Self], unit: float) -> Self:
+        value = evaluate(ufunc, operands)
+        carried = _CARRIED[ufunc](value, *operands)
+        magnitudes = [np.abs(x.value) + x.error for x in operands]
+        error = carried + loss_of(ufunc, unit, magnitudes, np.abs(value) + carried)
+        return type(self)((value, np.where(np.isnan(error), np.inf, error)), unit)
+
+    def sum(self, axis: int | None = None, keepdims: bool = False) -> Self:
+        terms = self.size if axis is None else self.shape[axis]
+        value = self.value.sum(axis=axis, keepdims=keepdims)
+        carried = self.error.sum(axis=axis, keepdims=keepdims)
+        magnitude = np.abs(self.value).sum(axis=axis, keepdims=keepdims) + carried
+        return type(self)((value, carried + gamma(max(terms - 1, 0), self.unit) * magnitude), self.unit)
+
+
+def _add(value: np.ndarray, a: Tracked, b: Tracked) -> np.ndarray:
+    return a.error + b.error
+
+
+def _negative(value: np.ndarray, a: Tracked) -> np.ndarray:
+    return a.error
+
+
+def _multiply(value: np.ndarray, a: Tracked, b: Tracked) -> np.ndarray:
+    return np.abs(a.value) * b.error + a.error * (np.abs(b.value) + b.error)
+
+
+def _matmul(value: np.ndarray, a: Tracked, b: Tracked) -> np.ndarray:
+    return np.abs(a.value) @ b.error + a.error @ (np.abs(b.value) + b.error)
+
+
+def _divide(value: np.ndarray, a: Tracked, b: Tracked) -> np.ndarray:
+    # a'/b' - a/b = ((a' - a) - (a/b)(b' - b)) / b'
+    smallest = np.abs(b.value) - b.error
+    return (a.error + np.abs(value) * b.error) / np.where(smallest > 0, smallest, np.nan)
+
+
+def _sqrt(value: np.ndarray, a: Tracked) -> np.ndarray:
+    # steepest at the lower end of [a - e, a + e]
+    return value - np.sqrt(np.maximum(a.value - a.error, 0.0))
+
+
+def _exp(value: np.ndarray, a: Tracked) -> np.ndarray:
+    return value * np.expm1(a.error)
+
+
+def _log(value: np.ndarray, a: Tracked) -> np.ndarray:
+    return -np.log1p(-a.error / a.value)
+
+
+def _erf(value: np.ndarray, a: Tracked) -> np.ndarray:
+    # |erf'| = 2/sqrt(pi) exp(-x^2) is largest where |x| is smallest
+    nearest = np.maximum(np.abs(a.value) - a.error, 0.0)
+    return 2.0 / math.sqrt(math.pi) * np.exp(-nearest * nearest) * a.error
+
+
+def _cos_or_sin(value: np.ndarray, a: Tracked) -> np.ndarray:
+    return np.minimum(a.error, 2.0)
+
+
+def _power(value: np.ndarray, a: Tracked, b: Tracked) -> np.ndarray:
+    # a^b = exp(b log a), a > 0
+    relative = -np.log1p(-a.error / a.value)
+    exponent = (np.abs(b.value) + b.error) * relative + b.error * np.abs(np.log(a.value))
+    return value * np.expm1(exponent)
+
+
+_CARRIED: dict[Any, Callable[..., np.ndarray]] = {
+    np.add: _add,
+    np.subtract: _add,
+    np.negative: _negative,
+    np.multiply: _multiply,
+    np.matmul: _matmul,
+    np.true_divide: _divide,
+    np.sqrt: _sqrt,
+    np.exp: _exp,
+    np.log: _log,
+    erf_ufunc: _erf,
+    np.cos: _cos_or_sin,
+    np.sin: _cos_or_sin,
+    np.power: _power,
+}

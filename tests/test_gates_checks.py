@@ -1,0 +1,164 @@
+"""Checks of the gates that need no run: each is shown evidence that is right, and evidence that is wrong."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from fixtures.corpus import files
+from gates import drift_truth, manifest_truth, perplexity, probes, resume, scoring
+from gates.jobs import RESUME_STEPS, STOPS, Interrupted
+from gates.run import Finished, RunDirectory
+from reference import model
+
+SPLITS = files.read_directory()
+
+
+@pytest.fixture(scope="module")
+def ruler() -> scoring.Ruler:
+    return scoring.Ruler(SPLITS["train"])
+
+
+@pytest.fixture(scope="module")
+def weights() -> dict[str, np.ndarray]:
+    """Weights large enough that attention looks at something."""
+    chance = np.random.default_rng(7)
+    return {
+        name: chance.normal(0.0, 0.3, shape)
+        if len(shape) == 2
+        else np.full(shape, float(name.endswith("gamma")))
+        for name, shape in model.parameter_shapes(scoring.CONFIG).items()
+    }
+
+
+@pytest.fixture(scope="module")
+def answers(ruler, weights) -> probes.Answers:
+    """What a correct subject answers."""
+    asked = probes.questions(ruler.sequences(SPLITS["val"][:8]))
+    return probes.Answers(asked, model.forward(weights, asked.tokens, asked.key_mask, scoring.CONFIG))
+
+
+def test_pairs_agree_up_to_the_cut_and_differ_after_it(ruler):
+    asked = probes.questions(ruler.sequences(SPLITS["val"]))
+    assert asked.cells == 2 * len(SPLITS["val"])
+    assert {cut for _, _, cut in asked.future_pairs} == set(probes.CUTS)
+    for a, b, cut in asked.future_pairs:
+        assert np.array_equal(asked.tokens[a, :cut], asked.tokens[b, :cut])
+        assert asked.key_mask[[a, b], :cut].all()
+        assert (
+            not np.array_equal(asked.tokens[a, cut:], asked.tokens[b, cut:]) or cut == asked.tokens.shape[1]
+        )
+    for a, b, cut in asked.padding_pairs:
+        assert np.array_equal(asked.key_mask[a], asked.key_mask[b])
+        assert not asked.key_mask[a, cut:].any()
+        assert (asked.tokens[a, cut:] != asked.tokens[b, cut:]).any()
+
+
+def test_a_correct_model_is_causal_and_ignores_padding_and_is_the_oracle(answers, weights):
+    for finding in (
+        probes.causality(answers),
+        probes.padding(answers),
+        probes.agreement_with_the_oracle(answers, weights),
+    ):
+        assert finding.passed, finding.message
+
+
+def test_a_bit_that_depends_on_the_future_is_found(answers):
+    _, b, cut = answers.questions.future_pairs[5]
+    logits = answers.logits.copy()
+    logits[b, cut - 1, 3] = np.nextafter(logits[b, cut - 1, 3], 99.0)
+    finding = probes.causality(dataclasses.replace(answers, logits=logits))
+    assert not finding.passed
+    assert f"at position {cut - 1}, where the next change is at position {cut}" in finding.message
+
+
+def test_logits_in_single_precision_are_not_the_oracle(answers, weights):
+    single = answers.logits.astype(np.float32).astype(np.float64)
+    assert not probes.agreement_with_the_oracle(dataclasses.replace(answers, logits=single), weights).passed
+
+
+def test_uniform_weights_read_v_and_a_wrong_ruler_is_found(ruler, monkeypatch):
+    assert perplexity.ruler_reads_v(ruler, SPLITS["val"][:4]).passed
+    crooked = {name: np.full_like(x, 0.1) for name, x in scoring.uniform_weights().items()}
+    crooked["E"][3] = 0.7
+    monkeypatch.setattr(scoring, "uniform_weights", lambda: crooked)
+    assert not perplexity.ruler_reads_v(ruler, SPLITS["val"][:4]).passed
+
+
+def test_a_score_counts_every_token_but_bos_and_padding(ruler):
+    score = ruler.score(scoring.uniform_weights(), SPLITS["val"])
+    assert score.tokens == sum(len(s) - 1 for s in ruler.sequences(SPLITS["val"]))
+    assert score.perplexity == pytest.approx(64.0, rel=1e-12)
+
+
+def test_the_strongest_ngram_is_the_one_that_counts(ruler):
+    baselines = ruler.baselines(SPLITS["val"])
+    assert len(baselines) == 14
+    assert ruler.strongest(SPLITS["val"]).perplexity == min(b.perplexity for b in baselines)
+
+
+def test_overlap_must_be_refused_with_status_2_in_one_line_that_names_the_cell(tmp_path):
+    cell, run = SPLITS["train"][0]["id"], RunDirectory(tmp_path / "run")
+    good = Finished("x", 2, "", f"error: {cell} is in train and val\n", 0.1)
+    assert perplexity.overlap_is_refused(good, run).passed
+    for change in ({"status": 0}, {"status": 1}, {"stderr": "error\n"}, {"stderr": good.stderr * 2}):
+        assert not perplexity.overlap_is_refused(dataclasses.replace(good, **change), run).passed
+    run.path.mkdir()
+    assert not perplexity.overlap_is_refused(good, run).passed
+
+
+def log(epoch_steps: int = 12) -> list[dict[str, float]]:
+    return [{"epoch": step // epoch_steps, "lr": min(step + 1, 50) * 1e-5} for step in range(RESUME_STEPS)]
+
+
+def interruptions(run: RunDirectory) -> dict[str, Interrupted]:
+    found = {name: Interrupted(run, [(s, [s]) for s in stops], "") for name, stops in STOPS.items()}
+    found["kill-early"] = Interrupted(run, [(10, [])], "")
+    found["kill-late"] = Interrupted(run, [(55, [50])], "")
+    found["terminate"] = Interrupted(run, [(34, [34])], "")
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "stood"),
+    [
+        ("kill-early", [(60, [50])]),
+        ("kill-late", [(50, [50])]),
+        ("terminate", [(34, [])]),
+        ("mid-epoch", [(18, [])]),
+        ("twice", [(7, [7])]),
+        ("last-step", [(72, [72])]),
+    ],
+)
+def test_an_interruption_that_fell_elsewhere_is_found(tmp_path, name, stood):
+    run = RunDirectory(tmp_path)
+    run.__dict__["log"] = log()
+    runs = interruptions(run)
+    assert resume.cuts(run, runs).passed
+    runs[name] = Interrupted(run, stood, "")
+    assert not resume.cuts(run, runs).passed
+
+
+def test_cuts_need_epochs_of_the_length_they_were_chosen_for(tmp_path):
+    run = RunDirectory(tmp_path)
+    run.__dict__["log"] = log(epoch_steps=10)
+    assert "epoch" in resume.cuts(run, interruptions(run)).message
+
+
+def test_git_state_outside_a_repository_is_unknown(tmp_path):
+    assert manifest_truth.git_state(tmp_path) == manifest_truth.Git(None, None, None)
+
+
+def test_drift_of_weights_that_fit_the_format_is_zero_and_nothing_flips(ruler, weights):
+    coarse = {name: np.round(x * 4) / 4 for name, x in weights.items()}
+    drift = drift_truth.Drift(coarse, ruler, SPLITS["val"][:2])
+    for measured in drift.measured.values():
+        assert [error for error, _ in measured.errors.values()] == [0.0] * len(drift_truth.LAYERS)
+        assert 0 in measured.flips
+
+
+def test_drift_grows_with_coarser_formats(ruler, weights):
+    drift = drift_truth.Drift(weights, ruler, SPLITS["val"][:2]).measured
+    for layer in drift_truth.LAYERS:
+        fine, coarse = (drift[form].errors[layer] for form in ("float16", "bfloat16"))
+        assert 0 < fine[1] < fine[0] < coarse[0]

@@ -1,0 +1,139 @@
+"""Where two runs first differ: the step, the machine that is to blame, the tensor, the index, the ulps."""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gates import difference, resume, tensors
+from gates.run import RunDirectory
+
+STEPS, RESUMED_AT = 6, 3
+MACHINES = {
+    "optimizer": {"t": 6},
+    "scheduler": {"step": 6},
+    "data": {"epoch": 0, "position": 192},
+    "control": {"step": 6},
+}
+
+
+def content() -> dict[str, Any]:
+    """A small finished run, as Python values that a test may change before it is written."""
+    log = [
+        {"step": s, "epoch": 0, "loss": 4.0 / s, "lr": s * 0.25, "grad_norm": 1.5, "tokens": 90}
+        for s in range(1, STEPS + 1)
+    ]
+    weights = {"E": np.linspace(-1, 1, 6, dtype=np.float32).reshape(2, 3)}
+    moments = {"m.E": np.ones((2, 3), np.float32), "v.E": np.ones((2, 3), np.float32)}
+    return {"log": log, "weights": weights, "moments": moments, "machines": copy.deepcopy(MACHINES)}
+
+
+def write(home: Path, run: dict[str, Any], step: int = STEPS) -> RunDirectory:
+    folder = home / "checkpoints" / f"step-{step:08d}"
+    folder.mkdir(parents=True)
+    (home / "train_log.jsonl").write_text(
+        "".join(json.dumps(line) + "\n" for line in run["log"]), encoding="utf-8"
+    )
+    (folder / "weights.safetensors").write_bytes(tensors.write(run["weights"]))
+    (folder / "optimizer.safetensors").write_bytes(tensors.write(run["moments"]))
+    (folder / "state.json").write_text(
+        json.dumps({"step": step, "machines": run["machines"]}), encoding="utf-8"
+    )
+    return RunDirectory(home)
+
+
+def between(tmp_path: Path, changed: dict[str, Any], **options: Any) -> difference.Difference | None:
+    expected, got = write(tmp_path / "a", content()), write(tmp_path / "b", changed)
+    return difference.between(expected, got, resumed_at=RESUMED_AT, **options)
+
+
+def change_losses(run: dict[str, Any], first: int) -> None:
+    for line in run["log"][first - 1 :]:
+        line["loss"] *= 1.5
+
+
+def test_equal_runs_do_not_differ(tmp_path):
+    a, b = write(tmp_path / "a", content()), write(tmp_path / "b", content())
+    assert difference.between(a, b) is None
+    finding = resume.identical("resume/rerun", a, b, story="")
+    assert finding.passed
+    assert finding.figure.startswith(f"{difference.compared_bytes(a, b):,} bytes")
+
+
+def test_one_ulp_in_one_weight_is_named(tmp_path):
+    run = content()
+    run["weights"]["E"][1, 2] = np.nextafter(run["weights"]["E"][1, 2], np.float32(2))
+    found = between(tmp_path, run)
+    assert found is not None
+    assert (found.step, found.machine, found.ulps) == (STEPS, "model", 1)
+    assert "tensor E[1, 2]" in found.place
+
+
+def test_one_ulp_in_one_moment_is_named(tmp_path):
+    run = content()
+    run["moments"]["v.E"][0, 1] = np.nextafter(np.float32(1), np.float32(2))
+    found = between(tmp_path, run)
+    assert found is not None
+    assert (found.machine, found.ulps) == ("optimizer", 1)
+    assert "tensor v.E[0, 1]" in found.place
+
+
+@pytest.mark.parametrize("machine", ["optimizer", "data", "control"])
+def test_a_machine_that_starts_again_is_named_by_its_counter(tmp_path, machine):
+    run = content()
+    for name in run["machines"][machine]:
+        run["machines"][machine][name] = 1
+    change_losses(run, RESUMED_AT + 1)
+    run["weights"]["E"] += np.float32(0.5)
+    found = between(tmp_path, run)
+    assert found is not None
+    assert (found.step, found.machine) == (RESUMED_AT + 1, machine)
+
+
+def test_a_scheduler_that_starts_again_is_named_although_its_step_is_right_in_the_end(tmp_path):
+    run = content()
+    for line, old in zip(run["log"][RESUMED_AT:], content()["log"], strict=False):
+        line["lr"] = old["lr"]
+    run["machines"]["data"]["position"] = 1  # everybody else went on too long
+    found = between(tmp_path, run)
+    assert found is not None
+    assert (found.step, found.machine) == (RESUMED_AT + 1, "scheduler")
+
+
+def test_lost_weights_show_in_the_next_loss_and_lost_moments_one_later(tmp_path):
+    for machine, first in (("model", RESUMED_AT + 1), ("optimizer", RESUMED_AT + 2)):
+        run = content()
+        change_losses(run, first)
+        run["weights"]["E"] += np.float32(0.5)
+        found = between(tmp_path / machine, run)
+        assert found is not None
+        assert (found.step, found.machine) == (first, machine)
+
+
+def test_a_log_that_repeats_its_lines_differs(tmp_path):
+    run = content()
+    run["log"].append(run["log"][-1])
+    found = between(tmp_path, run)
+    assert found is not None
+    assert (found.step, found.place, found.got) == (STEPS + 1, "the log", "7 lines")
+
+
+def test_a_run_without_the_last_checkpoint_differs(tmp_path):
+    a, b = write(tmp_path / "a", content()), write(tmp_path / "b", content(), step=STEPS - 1)
+    assert difference.between(a, b) is not None
+
+
+def test_the_message_says_step_machine_tensor_index_and_ulps(tmp_path):
+    run = content()
+    run["machines"]["control"]["step"] = 3
+    change_losses(run, 4)
+    run["weights"]["E"][0, 0] = np.nextafter(np.float32(-1), np.float32(0))
+    a, b = write(tmp_path / "a", content()), write(tmp_path / "b", run)
+    message = resume.identical("resume/twice", a, b, story="interrupted (stop 3)", resumed_at=3).message
+    assert message == (
+        "GATE resume / twice: interrupted (stop 3): first differing step 4, machine control, control.step, "
+        "tensor E[0, 0], 1 ulp apart; got 3, expected 6"
+    )

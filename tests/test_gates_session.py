@@ -1,0 +1,72 @@
+"""What `pytest gates/` says and returns when not everything ran: tried on whole sessions."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gates.run import ROOT
+
+RULER = "gates/test_perplexity.py::test_uniform_weights_have_perplexity_v"
+SKIP_ALL = """
+import pytest
+def pytest_collection_modifyitems(items):
+    for item in items:
+        item.add_marker(pytest.mark.skip(reason="no time today"))
+"""
+
+
+def session(
+    tmp_path: Path, *arguments: str
+) -> tuple[subprocess.CompletedProcess[str], dict[str, object] | None]:
+    """Run pytest on the gates; its end, and the badge it wrote, if any."""
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-o",
+        f"cache_dir={tmp_path}/cache",
+        "--runs",
+        str(tmp_path / "runs"),
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([*command, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True)
+    badge = tmp_path / "runs" / "badge.json"
+    return done, json.loads(badge.read_bytes()) if badge.exists() else None
+
+
+def test_a_part_that_passes_is_incomplete_and_not_green(tmp_path):
+    done, badge = session(tmp_path, RULER)
+    assert done.returncode == pytest.ExitCode.OK, done.stdout
+    assert "VERDICT: INCOMPLETE" in done.stdout
+    assert badge is not None
+    assert badge["color"] == "yellow"
+
+
+def test_skipped_gates_fail_the_verdict_and_the_session(tmp_path):
+    (tmp_path / "skip_all.py").write_text(SKIP_ALL, encoding="utf-8")
+    done, badge = session(tmp_path, "-p", "skip_all", "gates/")
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout
+    assert "VERDICT: FAILED" in done.stdout
+    assert badge is not None
+    assert badge["color"] == "red"
+
+
+def test_a_subject_that_is_not_there_fails_in_one_line_a_check(tmp_path):
+    selected = "test_the_file_name_carries_the_hash or test_overlapping_splits_are_refused"
+    done, badge = session(tmp_path, "--impl", "no_such_subject", "gates/", "-k", selected)
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED
+    assert "GATE reload / run: no evidence; got `python -m no_such_subject train" in done.stdout
+    assert "Traceback" not in done.stdout
+    assert badge is not None
+    assert badge["color"] == "red"
+
+
+def test_listing_the_tests_is_no_verdict(tmp_path):
+    done, badge = session(tmp_path, "--collect-only", "gates/")
+    assert done.returncode == pytest.ExitCode.OK
+    assert badge is None

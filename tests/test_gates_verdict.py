@@ -1,0 +1,157 @@
+"""The verdict: what counts as a pass, what never does, and what the badge says then."""
+
+import importlib.util
+import json
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from gates import verdict as verdicts
+from gates.definition import CONTROLS, GATES
+from gates.finding import Finding, at_most, no_problems, within
+from gates.run import ROOT
+from gates.verdict import FAILED, INCOMPLETE, NOT_RUN, PASSED, Verdict
+
+
+def finding(where: str, passed: bool = True, problem: str = "") -> Finding:
+    return Finding(where, passed, "1", "<= 2", "+1", problem, "3", "2")
+
+
+def complete() -> Verdict:
+    """Everything ran, everything passed, every control was refused for its fault."""
+    verdict = Verdict("impl")
+    for gate in GATES:
+        for check in gate.checks:
+            verdict.record(finding(f"{gate.name}/{check}"))
+    for c in CONTROLS:
+        verdict.record_control(
+            c.name, finding(f"{c.gate}/{c.check}", passed=False, problem=f"it says {c.because}")
+        )
+    return verdict
+
+
+def colour(verdict: Verdict) -> str:
+    return str(verdicts.badge(verdict)["color"])
+
+
+def test_every_gate_has_its_test_file_and_every_control_its_subject():
+    for gate in GATES:
+        assert (ROOT / "gates" / f"test_{gate.name}.py").is_file()
+        assert verdicts.gate_of(f"test_{gate.name}.py") == gate.name
+    for control in CONTROLS:
+        assert control.check in {g.name: g for g in GATES}[control.gate].checks
+        assert importlib.util.find_spec(f"fixtures.controls.{control.name}")
+    assert len({c.name for c in CONTROLS}) == len(CONTROLS)
+
+
+def test_every_gate_has_a_control_that_it_must_refuse():
+    assert {c.gate for c in CONTROLS} == {g.name for g in GATES}
+
+
+def test_green_needs_everything():
+    assert complete().overall == PASSED
+    assert colour(complete()) == "brightgreen"
+
+
+@pytest.mark.parametrize("gate", [g.name for g in GATES])
+def test_a_check_that_did_not_run_did_not_pass(gate):
+    verdict = complete()
+    where = next(where for where in verdict.findings if where.startswith(gate))
+    del verdict.findings[where]
+    assert (verdict.of_check(where), verdict.of_gate(gate), verdict.overall) == (NOT_RUN, NOT_RUN, INCOMPLETE)
+    assert colour(verdict) == "yellow"
+
+
+def test_a_failed_check_fails_its_gate_and_the_whole():
+    verdict = complete()
+    verdict.record(finding("drift/flips", passed=False))
+    assert (verdict.of_gate("drift"), verdict.of_gate("reload"), verdict.overall) == (FAILED, PASSED, FAILED)
+    assert colour(verdict) == "red"
+
+
+def test_a_test_that_was_skipped_or_broke_fails_its_gate():
+    verdict = complete()
+    verdict.record_broken("mlflow", "test_x: skipped")
+    assert verdict.overall == FAILED
+    assert verdict.as_dict()["gates"][5]["broken_tests"] == ["test_x: skipped"]
+
+
+def test_a_control_that_was_not_tried_is_not_a_pass():
+    verdict = complete()
+    del verdict.refusals["untrained"]
+    assert verdict.overall == INCOMPLETE
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        finding("perplexity/committed", passed=True),
+        finding("perplexity/oracle", passed=False, problem="the ratio"),
+        finding("perplexity/committed", passed=False, problem="something else"),
+    ],
+    ids=["accepted", "refused by another check", "refused for another reason"],
+)
+def test_a_control_must_be_refused_by_the_right_check_for_its_own_fault(said):
+    verdict = complete()
+    verdict.record_control("untrained", said)
+    assert (verdict.of_control("untrained"), verdict.overall) == (FAILED, FAILED)
+
+
+def test_nothing_at_all_is_incomplete():
+    assert Verdict("impl").overall == INCOMPLETE
+
+
+def test_a_finding_outside_the_definition_is_an_error():
+    with pytest.raises(KeyError):
+        Verdict("impl").record(finding("perplexity/invented"))
+
+
+def test_the_table_shows_every_check_and_every_control():
+    verdict = complete()
+    verdict.notes.append("a note")
+    text = verdicts.table(verdict, 120)
+    assert all(f"  {check} " in text for gate in GATES for check in gate.checks)
+    assert all(f"  {control.name} " in text for control in CONTROLS)
+    assert text.endswith("VERDICT: PASSED")
+    assert "a note" in text
+    assert max(map(len, text.splitlines())) <= 120
+
+
+def test_files_are_written_whole_and_replace_the_verdict_before(tmp_path):
+    verdicts.write(complete(), tmp_path)
+    broken = complete()
+    broken.record(finding("reload/name", passed=False, problem="the name"))
+    verdicts.write(broken, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["badge.json", "badge.svg", "verdict.json"]
+    said = json.loads((tmp_path / "verdict.json").read_bytes())
+    assert said["verdict"] == FAILED
+    assert said["gates"][2]["checks"][1]["message"] == "GATE reload / name: the name; got 3, expected 2"
+    assert json.loads((tmp_path / "badge.json").read_bytes()) == {
+        "schemaVersion": 1,
+        "label": "honestloop",
+        "message": "6/7 failed",
+        "color": "red",
+    }
+    assert "6/7 failed" in str(ElementTree.fromstring((tmp_path / "badge.svg").read_text())[0].text)
+
+
+def test_at_most_measures_the_margin_and_does_not_pass_nan():
+    good = at_most("perplexity/committed", figure=0.6, limit=0.7, problem="x")
+    assert good.passed
+    assert (good.threshold, good.margin) == ("<= 0.7", "+0.1")
+    assert not at_most("perplexity/committed", figure=float("nan"), limit=0.7, problem="x").passed
+
+
+def test_within_needs_the_error_inside_the_bound():
+    assert within("drift/errors", error=1e-16, bound=1e-15, of="", problem="").margin == "10x inside"
+    assert not within("drift/errors", error=2e-15, bound=1e-15, of="", problem="").passed
+    assert not within("drift/errors", error=float("nan"), bound=1e-15, of="", problem="").passed
+
+
+def test_no_problems_says_how_much_was_looked_at():
+    assert no_problems("reload/name", [], of="3 files").figure == "3 files: 0 wrong"
+
+
+def test_gate_of_other_files_is_none():
+    assert verdicts.gate_of(str(Path("tests/test_gates_verdict.py"))) is None

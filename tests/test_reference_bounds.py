@@ -1,0 +1,345 @@
+"""The bounds: they hold for what is correct, agree with closed forms, and are small enough to refuse what is wrong."""
+
+import math
+import operator
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fixtures.strategies import in_single, log_uniform, model_parameters, normal
+from properties.dtypes import to
+from reference import activation, attention, bounds, gradients, loss, model, normalisation, optimizer, rotary
+from reference.arithmetic import DOUBLE, ELEMENTARY, SINGLE, gamma, unit_roundoff
+from reference.running_error import Tracked
+from tests import wrong_subjects
+from tests.fifty_digits import FiftyDigits, error
+from tests.oracle_subject import SUBJECT
+
+RNG = np.random.default_rng(4)
+BINARY = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}
+UNARY: dict[str, Any] = {
+    "exp": np.exp,
+    "log": np.log,
+    "sqrt": np.sqrt,
+    "cos": np.cos,
+    "sin": np.sin,
+    "erf": activation.erf,
+}
+
+
+def moved(x, relative):
+    """(x, x off by a random error of at most this relative size, that bound)."""
+    size = relative * np.abs(x)
+    return x + size * RNG.uniform(-1.0, 1.0, x.shape), size
+
+
+@pytest.mark.parametrize("name", sorted(BINARY))
+@pytest.mark.parametrize("relative", [0.0, 1e-6, 0.1])
+def test_errors_of_operands_are_carried_through_two_argument_operations(name, relative):
+    """Errors of 10 % as well: the inequalities are not first-order."""
+    a, b = RNG.normal(size=(2, 500)) * 10.0 ** RNG.uniform(-3, 3, (2, 500))
+    (a1, ea), (b1, eb) = moved(a, relative), moved(b, relative)
+    result = BINARY[name](Tracked((a, ea), SINGLE), Tracked((b, eb), SINGLE))
+    with np.errstate(all="ignore"):
+        computed = BINARY[name](a1.astype(np.float32), b1.astype(np.float32))
+    if relative == 0.0:
+        exact = BINARY[name](FiftyDigits.exact(a.astype(np.float32)), FiftyDigits.exact(b.astype(np.float32)))
+        assert np.all(error(computed, exact) <= SINGLE * np.abs(computed) + 2.0**-149)
+    else:
+        assert np.all(np.abs(BINARY[name](a1, b1) - BINARY[name](a, b)) <= result.error)
+
+
+@pytest.mark.parametrize("name", sorted(UNARY))
+@pytest.mark.parametrize("relative", [1e-6, 0.1, 0.9])
+def test_errors_of_operands_are_carried_through_functions(name, relative):
+    x = 10.0 ** RNG.uniform(-3, 0.5, 500)
+    (x1, e) = moved(x, relative)
+    result = UNARY[name](Tracked((x, e), SINGLE))
+    assert np.all(np.abs(UNARY[name](x1) - UNARY[name](x)) <= result.error)
+
+
+def test_nothing_is_said_where_nothing_is_known():
+    """A divisor that may be 0 has an infinite bound, and a comparison under it counts as silent."""
+    divisor = Tracked((np.array([1e-3]), np.array([1e-3])), SINGLE)
+    quotient = Tracked.exact([1.0], SINGLE) / divisor
+    assert math.isinf(quotient.error[0])
+    assert bounds.compare([5.0], quotient.value, bounds.allowed(quotient)).silent == 1.0
+
+
+@given(seed=st.integers(0, 2**32 - 1), n=st.integers(1, 200))
+def test_sums_in_any_order_stay_within_the_bound(seed, n):
+    rng = np.random.default_rng(seed)
+    x = log_uniform(rng, (n,), -3.0, 3.0)
+    result = Tracked.exact(x, SINGLE).sum()
+    total = np.float32(0.0)
+    for term in rng.permutation(x).astype(np.float32):
+        total = np.float32(total + term)
+    pairwise = rng.permutation(x).astype(np.float32).sum()
+    exact = math.fsum(x)
+    assert max(abs(float(total) - exact), abs(float(pairwise) - exact)) <= result.error
+
+
+@pytest.mark.parametrize("order", ["up", "down", "shuffled"])
+def test_matrix_products_in_any_order_stay_within_the_bound(order):
+    a, b = normal(RNG, (5, 40)), normal(RNG, (40, 6))
+    k = {"up": np.arange(40), "down": np.arange(40)[::-1], "shuffled": RNG.permutation(40)}[order]
+    total = np.zeros((5, 6), dtype=np.float32)
+    for i in k:
+        total += np.outer(a[:, i].astype(np.float32), b[i].astype(np.float32))
+    assert bounds.check(total, np.matmul, a, b, dtype=np.float32).within
+
+
+def test_a_lower_precision_does_not_pass_for_a_higher_one():
+    a, b = normal(RNG, (5, 40)), normal(RNG, (40, 6))
+    single = a.astype(np.float32) @ b.astype(np.float32)
+    assert bounds.check(single, np.matmul, a, b, dtype=np.float32).within
+    assert not bounds.check(single, np.matmul, a, b, dtype=np.float64).within
+
+
+def test_other_dtypes_have_no_bound():
+    with pytest.raises(TypeError, match="float16"):
+        bounds.check(np.zeros(2), activation.gelu, np.zeros(2), dtype=np.float16)
+
+
+# --- closed forms ---
+
+
+def agrees_with_closed_form(ours, closed, at_most):
+    """The largest quotient of our bounds and a closed form, which is a little coarser in places, is near 1."""
+    return 0.3 < float(np.max(ours / closed)) < at_most
+
+
+@pytest.mark.parametrize("scale", [1.0, 30.0])
+def test_softmax_agrees_with_its_closed_form(scale):
+    """Relative: 2 u R + 2 e + gamma_(n-1) + u, R the range, e the error of exp (Blanchard, Higham, Higham, 2021)."""
+    x = normal(RNG, (20, 11), scale)
+    spread = (x.max(axis=-1) - x.min(axis=-1))[:, None]
+    exact = loss.softmax(x)
+    closed = exact * (2 * SINGLE * spread + 2 * ELEMENTARY * SINGLE + gamma(10, SINGLE) + SINGLE)
+    ours = bounds.worst_case(loss.softmax, x, dtype=np.float32).bound
+    normal_numbers = exact > 1e-30
+    assert agrees_with_closed_form(ours[normal_numbers], closed[normal_numbers], at_most=1.5)
+
+
+@pytest.mark.parametrize("scale", [1.0, 30.0])
+def test_cross_entropy_agrees_with_its_closed_form(scale):
+    """Absolute: u R + e + gamma_(n-1) + e |log s| + u |x_t - m| + u |loss| (the same source)."""
+    x, targets = normal(RNG, (20, 1, 11), scale), RNG.integers(0, 11, (20, 1))
+    shifted = x - x.max(axis=-1, keepdims=True)
+    spread = -shifted.min(axis=-1)
+    log_sum = np.log(np.exp(shifted).sum(axis=-1))
+    at_target = -np.take_along_axis(shifted, targets[..., None], -1)[..., 0]
+    e = ELEMENTARY * SINGLE
+    closed = SINGLE * (spread + at_target + log_sum + at_target) + e + gamma(10, SINGLE) + e * log_sum
+    ours = bounds.worst_case(loss.token_nll, x, targets, dtype=np.float32).bound
+    assert agrees_with_closed_form(ours, closed, at_most=1.5)
+
+
+@pytest.mark.parametrize("offset", [0.0, 100.0])
+def test_layer_norm_agrees_with_its_closed_form(offset):
+    """gamma_D mean|x| / deviation + (D / 2 + 5) u, relative to a normalised entry of size 1."""
+    x = normal(RNG, (20, 16), 1.0, offset)
+    one, zero = np.ones(16), np.zeros(16)
+    mean, deviation = np.abs(x).mean(axis=-1, keepdims=True), np.sqrt(x.var(axis=-1, keepdims=True) + 1e-5)
+    y = normalisation.layer_norm(x, one, zero, 1e-5)
+    closed = gamma(16, SINGLE) * mean / deviation * (1.0 + np.abs(y)) + (16 / 2 + 5) * SINGLE * (
+        1.0 + np.abs(y)
+    )
+    ours = bounds.worst_case(normalisation.layer_norm, x, one, zero, 1e-5, dtype=np.float32).bound
+    assert agrees_with_closed_form(ours, closed, at_most=2.0)
+
+
+def test_adamw_agrees_with_its_closed_form():
+    """v: 4 u v; m: 3 u (b1 |m| + (1 - b1) |g|); p: 2 u |p| + about 8 u lr |m| / c1 / (sqrt(v / c2) + eps)."""
+    p, m = normal(RNG, (200,)), np.abs(log_uniform(RNG, (200,), -6, 1))
+    g, v = np.abs(log_uniform(RNG, (200,), -6, 1)) + 1e-9, np.abs(log_uniform(RNG, (200,), -12, 2)) + 1e-12
+    settings = {"t": 5, "lr": 0.1, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.5}
+    new_p, new_m, new_v = bounds.worst_case(optimizer.adamw_step, p, g, m, v, **settings, dtype=np.float32)
+    c1, c2 = 1.0 - 0.9**5, 1.0 - 0.999**5
+    step = 0.1 * new_m.value / c1 / (np.sqrt(new_v.value / c2) + 1e-8)
+    for ours, closed in (
+        (new_v, 4 * SINGLE * new_v.value),
+        (new_m, 3 * SINGLE * (0.9 * m + 0.1 * g)),
+        (new_p, SINGLE * (2 * np.abs(p) + 8 * step)),
+    ):
+        assert agrees_with_closed_form(ours.bound, closed, at_most=2.5)
+
+
+# --- not vacuous ---
+
+
+def test_relative_sizes_of_worst_case_bounds():
+    """Each function's bound, relative to the largest entry of its result, for ordinary float32 arguments."""
+    x, q = normal(RNG, (4, 7, 16)), normal(RNG, (2, 2, 7, 8))
+    targets, mask = RNG.integers(0, 16, (4, 7)), np.ones((4, 7), dtype=bool)
+    heads, keys = (q, q[::-1], in_single(q + 1.0)), np.ones((2, 7), dtype=bool)
+    for oracle, args, limit in (
+        (loss.cross_entropy, (x, targets, mask), 1e-5),
+        (attention.attention, (*heads, keys), 1e-5),
+        (attention.attention_backward, (*heads, keys, q), 1e-4),
+        (normalisation.layer_norm, (x, x[0, 0], x[0, 1], 1e-5), 1e-5),
+        (normalisation.layer_norm_backward, (x, x[0, 0], 1e-5, x[::-1]), 2e-5),
+        (activation.gelu, (x,), 1e-6),
+        (activation.gelu_backward, (x, x[::-1]), 2e-6),
+        (rotary.rope, (q, 10000.0), 1e-5),
+    ):
+        for name, result in bounds.named_arrays(bounds.worst_case(oracle, *args, dtype=np.float32)):
+            relative = result.bound.max() / np.abs(result.value).max()
+            assert relative < limit, f"{oracle.__name__}{name}: {relative:.1e}"
+
+
+WRONG_BY_FAR = {
+    "mean_of_row_means": 1e3,
+    "tanh_gelu": 10.0,
+    "unscaled": 1e3,
+    "padding_attended": 1e3,
+    "not_looking_at_itself": 1e3,
+    "variance_with_d_minus_one": 100.0,
+    "eps_outside_the_root": 10.0,
+    "softmax_gradient_without_its_mean": 100.0,
+    "statistics_taken_as_constants": 100.0,
+    "density_without_x": 1e3,
+    "neighbouring_pairs": 1e3,
+    "positions_from_one": 1e3,
+    "eps_in_the_root": 100.0,
+    "eps_before_the_correction": 100.0,
+    "l2_instead_of_decay": 100.0,
+}
+
+
+@pytest.mark.parametrize("name", sorted(WRONG_BY_FAR))
+def test_known_wrong_variants_are_far_beyond_the_bound(name):
+    """float32, ordinary arguments: the error of a mistake is this many times the bound, or more."""
+    wrong = next(w for w in wrong_subjects.WRONG if w.name == name)
+    x, q, targets = normal(RNG, (4, 7, 16)), normal(RNG, (2, 2, 7, 8)), RNG.integers(0, 16, (4, 7))
+    mask, keys = np.arange(7) < np.array([[7], [2], [1], [5]]), np.arange(7) < np.array([[7], [4]])
+    keys[0, 1] = False
+    tiny = log_uniform(RNG, (50,), -9, -6)
+    settings = {"t": 2, "lr": 0.1, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.5}
+    args = {
+        "cross_entropy": (x, targets, mask),
+        "attention": (q, q[::-1].copy(), in_single(q + 1.0), keys),
+        "attention_backward": (q, q[::-1].copy(), in_single(q + 1.0), keys, q),
+        "layer_norm": (in_single(x * 0.1), x[0, 0], x[0, 1], 1e-5),
+        "layer_norm_backward": (x[0], x[0, 0], 1e-5, x[1]),
+        "gelu": (x,),
+        "gelu_backward": (x, x[::-1].copy()),
+        "rope": (q, 10000.0),
+        "adamw_step": (x.reshape(-1)[:50], tiny, in_single(tiny * 0.1), in_single(tiny**2)),
+    }[wrong.function]
+    kwargs = settings if wrong.function == "adamw_step" else {}
+    oracles: dict[str, Any] = {
+        "cross_entropy": loss.cross_entropy,
+        "attention": attention.attention,
+        "attention_backward": attention.attention_backward,
+        "layer_norm": normalisation.layer_norm,
+        "layer_norm_backward": normalisation.layer_norm_backward,
+        "gelu": activation.gelu,
+        "gelu_backward": activation.gelu_backward,
+        "rope": rotary.rope,
+        "adamw_step": optimizer.adamw_step,
+    }
+    oracle = oracles[wrong.function]
+    single = [to(np.float32, x) for x in args]
+    right = bounds.check(
+        SUBJECT[wrong.function](*single, **kwargs), oracle, *args, dtype=np.float32, **kwargs
+    )
+    far = bounds.check(wrong.instead(*single, **kwargs), oracle, *args, dtype=np.float32, **kwargs)
+    assert right.within
+    assert far.ratio > WRONG_BY_FAR[name]
+
+
+# --- whole models ---
+
+
+def ordinary_model(rows, length, scale=0.1):
+    params = model_parameters(np.random.default_rng(0), dict(model.DEFAULT_CONFIG), scale)
+    tokens, targets = np.random.default_rng(1).integers(0, 64, (2, rows, length))
+    real = np.arange(length) < np.random.default_rng(2).integers(1, length + 1, rows)[:, None]
+    return params, tokens, targets, real
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_probable_bounds_hold_and_are_not_wide(dtype):
+    """The oracle run in this dtype uses at most a tenth of a bound that is at most 1e5 u wide."""
+    params, tokens, targets, real = ordinary_model(2, 9)
+    args = params, tokens, targets, real, real, dict(model.DEFAULT_CONFIG)
+    simulated = bounds.simulate(gradients.loss_and_gradients, *args)
+    got = SUBJECT["loss_and_gradients"](*to(dtype, *args))
+    expected = bounds.map_arrays(lambda x: x.bounded(dtype), simulated)
+    assert bounds.compare_all(got, expected).ratio < 0.1
+    for name, x in bounds.named_arrays(expected):
+        assert x.bound.max() <= 1e5 * unit_roundoff(dtype) * np.abs(x.value).max(), name
+
+
+def test_probable_bounds_see_small_mistakes():
+    """In double precision: eps 1e-5 taken as 1.01e-5, and one weight of 103,680 off by a millionth of itself."""
+    params, tokens, _, real = ordinary_model(2, 9)
+    config = dict(model.DEFAULT_CONFIG)
+    expected = bounds.probable(model.forward, params, tokens, real, config, dtype=np.float64)
+    eps = model.forward(params, tokens, real, config | {"ln_eps": 1.01e-5})
+    assert bounds.compare(eps, expected.value, expected.bound).ratio > 100.0
+    weight = params["block_0.attn.W_v"].copy()
+    weight[3, 5] *= 1.0 + 1e-6
+    nudged = model.forward(params | {"block_0.attn.W_v": weight}, tokens, real, config)
+    assert bounds.compare(nudged, expected.value, expected.bound).ratio > 100.0
+
+
+def test_a_worst_case_is_no_use_for_a_whole_model():
+    """Why there are two kinds of bound: the worst case of a default model is wider than its logits."""
+    params, tokens, _, real = ordinary_model(1, 5)
+    result = bounds.worst_case(
+        model.forward, params, tokens, real, dict(model.DEFAULT_CONFIG), dtype=np.float32
+    )
+    assert not np.all(result.bound < np.abs(result.value).max())
+
+
+def test_simulations_are_repeatable():
+    params, tokens, _, real = ordinary_model(1, 3)
+    args = params, tokens, real, dict(model.DEFAULT_CONFIG)
+    first, again = (bounds.simulate(model.forward, *args, draws=2).deviation for _ in range(2))
+    assert first.tobytes() == again.tobytes()
+
+
+def nll_sum(params, tokens, targets, real):
+    nll = loss.token_nll(model.forward(params, tokens, real, dict(model.DEFAULT_CONFIG)), targets)
+    return np.where(real, nll, 0.0).sum()
+
+
+def test_a_data_set_is_bounded_in_seconds():
+    """100 sequences of length 32 through the default model: 2 seconds of processor time at most, for a bound of use."""
+    params, tokens, targets, real = ordinary_model(100, 32)
+    start = time.process_time()
+    result = bounds.probable(nll_sum, params, tokens, targets, real, dtype=np.float64, draws=1)
+    assert time.process_time() - start < 4.0
+    assert result.bound < 1e-9 * result.value
+
+
+# --- comparison ---
+
+
+def test_comparison_is_strict():
+    value, bound = np.array([[1.0, 2.0], [3.0, np.inf]]), np.full((2, 2), 0.5)
+    assert bounds.compare(value + np.array([[0.25, 0.0], [0.0, 0.0]]), value, bound).ratio == 0.5
+    beyond = bounds.compare(value + np.array([[0.0, 1.0], [2.0, 0.0]]), value, bound, "x")
+    assert (beyond.ratio, beyond.where, beyond.got, beyond.within) == (4.0, "x[0, 1]", 3.0, False)
+    assert bounds.compare(np.full((2, 2), np.nan), value, bound).ratio == math.inf
+    assert bounds.compare(np.ones((2, 3)), value, bound).ratio == math.inf
+    assert bounds.compare(np.ones((0, 3)), np.ones((0, 3)), np.ones((0, 3))).within
+
+
+def test_a_bound_of_zero_asks_for_equality():
+    assert bounds.compare([1.0], [1.0], [0.0]).within
+    assert not bounds.compare([1.0 + DOUBLE * 2], [1.0], [0.0]).within
+
+
+def test_missing_and_extra_results_are_named():
+    expected = {"a": bounds.Bounded(np.ones(2), np.ones(2)), "b": bounds.Bounded(np.ones(2), np.ones(2))}
+    found = bounds.compare_all({"a": np.ones(2), "c": np.ones(2)}, expected)
+    assert found.ratio == math.inf
+    assert "['b']" in found.where
+    assert "['c']" in found.where

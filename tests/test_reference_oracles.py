@@ -1,0 +1,129 @@
+"""Certificates: how far each oracle is from exact arithmetic (50 digits), and from an independent statement of it."""
+
+import math
+
+import numpy as np
+import pytest
+
+from properties.test_contract import sample_calls
+from reference import activation, bounds, loss, optimizer, schedule
+from reference.arithmetic import DOUBLE
+from tests.fifty_digits import CONTEXT as mp
+from tests.fifty_digits import error, in_fifty_digits
+
+# Worst error of each oracle on its sample call, in units of 2^-53 times the largest entry of the result.
+CERTIFIED = {
+    "adamw_step": 2.0,
+    "attention": 2.0,
+    "attention_backward": 4.0,
+    "clip_by_global_norm": 2.0,
+    "cross_entropy": 2.0,
+    "dropout": 1.0,
+    "forward": 4.0,
+    "gelu": 1.0,
+    "gelu_backward": 2.0,
+    "layer_norm": 2.0,
+    "layer_norm_backward": 3.0,
+    "loss_and_gradients": 10.0,
+    "matmul": 2.0,
+    "rope": 2.0,
+    "rope_backward": 2.0,
+}
+DEEP = {"forward", "loss_and_gradients"}
+
+
+@pytest.mark.parametrize("name", sorted(CERTIFIED))
+def test_an_oracle_is_this_close_to_fifty_digits(name):
+    """And its own bound covers the error."""
+    oracle, args, kwargs = sample_calls()[name]
+    plain = dict(bounds.named_arrays(oracle(*args, **kwargs)))
+    exact = dict(bounds.named_arrays(oracle(*in_fifty_digits(args), **in_fifty_digits(kwargs))))
+    bounded = (bounds.probable if name in DEEP else bounds.worst_case)(
+        oracle, *args, dtype=np.float64, **kwargs
+    )
+    assert plain.keys() == exact.keys()
+    for part, allowed in bounds.named_arrays(bounded):
+        found = error(plain[part], exact[part])
+        unit = DOUBLE * np.abs(plain[part]).max()
+        assert found.max() <= CERTIFIED[name] * unit, f"{name}{part}: {found.max() / unit:.2f} units"
+        assert np.all(found <= allowed.bound)
+
+
+def test_every_oracle_of_the_protocol_is_certified():
+    exact_by_definition = {"round_weights"}
+    assert sample_calls().keys() - exact_by_definition == CERTIFIED.keys()
+
+
+def digits(x):
+    return mp.mpf(float(x))
+
+
+def ulps(got, exact):
+    return float(abs(digits(got) - exact) / mp.mpf(math.ulp(float(exact))))
+
+
+def arguments():
+    rng = np.random.default_rng(0)
+    return np.concatenate(
+        [2.0 * rng.normal(size=400), np.linspace(-6.0, 6.0, 241), 10.0 ** rng.uniform(-300, 0, 50)]
+    )
+
+
+def test_erf_is_within_one_ulp():
+    x = arguments()
+    assert max(ulps(y, mp.erf(digits(z))) for y, z in zip(activation.erf(x), x, strict=True)) <= 1.0
+
+
+def test_gelu_is_within_two_units_of_its_argument():
+    """|error| <= 2 u |x|: near 0 and to the right that is 2 ulps; in the left tail 1 + erf cancels."""
+    for y, z in zip(activation.gelu(arguments()), arguments(), strict=True):
+        exact = digits(z) * mp.erfc(-digits(z) / mp.sqrt(2)) / 2
+        assert abs(digits(y) - exact) <= 2 * DOUBLE * abs(digits(z))
+
+
+def test_log_sum_exp_and_softmax_follow_the_range_of_the_logits():
+    """Errors grow with R = max - min: within u (2 R + 4), of nll absolute, of softmax relative."""
+    rng = np.random.default_rng(1)
+    for scale in (0.1, 3.0, 100.0):
+        logits, targets = scale * rng.normal(size=(40, 1, 11)), rng.integers(0, 11, (40, 1))
+        nll, probabilities = loss.token_nll(logits, targets), loss.softmax(logits)
+        for row in range(40):
+            x = [digits(z) for z in logits[row, 0]]
+            log_total = mp.log(mp.fsum(mp.exp(z) for z in x))
+            spread = float(np.ptp(logits[row]))
+            assert abs(digits(nll[row, 0]) - (log_total - x[targets[row, 0]])) <= DOUBLE * (
+                2.0 * spread + 4.0
+            )
+            for got, z in zip(probabilities[row, 0], x, strict=True):
+                exact = mp.exp(z - log_total)
+                assert abs(digits(got) - exact) <= DOUBLE * (2.0 * spread + 4.0) * exact
+
+
+@pytest.mark.parametrize("t", [1, 2, 7, 1000])
+def test_adamw_units(t):
+    """v within 2 ulps, m within 2 units; p within 4 units plus what 1 - beta2^t loses, t u beta2^t / (1 - beta2^t)."""
+    rng = np.random.default_rng(t)
+    p, m = rng.normal(size=60), 10.0 ** rng.uniform(-12, 3, 60)
+    g, v = 10.0 ** rng.uniform(-12, 3, 60) * rng.choice([-1.0, 1.0], 60), 10.0 ** rng.uniform(-24, 6, 60)
+    lr, beta1, beta2, eps, decay = 0.1, 0.9, 0.999, 1e-8, 0.5
+    new = optimizer.adamw_step(p, g, m, v, t=t, lr=lr, beta1=beta1, beta2=beta2, eps=eps, weight_decay=decay)
+    b1, b2 = digits(beta1), digits(beta2)
+    lost = (t + 1) * beta2**t / (1.0 - beta2**t)
+    for old_p, old_m, old_v, gradient, p1, m1, v1 in zip(p, m, v, g, *new, strict=True):
+        terms = b1 * digits(old_m), (1 - b1) * digits(gradient)
+        exact_v = b2 * digits(old_v) + (1 - b2) * digits(gradient) ** 2
+        step = digits(lr) * (sum(terms) / (1 - b1**t)) / (mp.sqrt(exact_v / (1 - b2**t)) + digits(eps))
+        exact_p = digits(old_p) * (1 - digits(lr) * digits(decay)) - step
+        assert ulps(v1, exact_v) <= 2.0
+        assert abs(digits(m1) - sum(terms)) <= 2 * DOUBLE * sum(map(abs, terms))
+        assert abs(digits(p1) - exact_p) <= DOUBLE * (4 * abs(digits(old_p)) + (4 + lost) * abs(step))
+
+
+def test_learning_rate_stays_within_its_bound():
+    peak, floor, warmup, total = 2e-3, 2e-4, 7, 50
+    for step in range(total):
+        got = schedule.learning_rate(step, peak=peak, floor=floor, warmup=warmup, total=total)
+        share = mp.mpf(step - warmup + 1) / (total - warmup)
+        cosine = digits(floor) + (digits(peak) - digits(floor)) * (1 + mp.cos(mp.pi * share)) / 2
+        exact = digits(peak) * (step + 1) / warmup if step < warmup else cosine
+        assert abs(digits(got) - exact) <= bounds.learning_rate(peak=peak, floor=floor) / 2
