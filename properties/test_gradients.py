@@ -4,15 +4,26 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fixtures.strategies import generators, model_cases
+from fixtures.strategies import generators, model_cases, model_parameters
 from properties.assertions import holds, same_bytes, simulate, within_in_both_dtypes
 from properties.dtypes import in_both_dtypes, to
-from reference import gradients
+from reference import gradients, model
 
 
 @given(case=model_cases())
 def test_gradients_are_those_of_the_loss(subject, case):
     args = case.params, *case.batch, case.config
+    simulated = simulate(gradients.loss_and_gradients, *args)
+    within_in_both_dtypes("GRAD-01", lambda dtype: subject.loss_and_gradients(*to(dtype, *args)), simulated)
+
+
+def test_gradients_of_the_locked_model(subject):
+    """One batch of the size that is trained: every edge of every tile a small model does not have."""
+    config = dict(model.DEFAULT_CONFIG)
+    rng = np.random.default_rng(18)
+    tokens, targets = rng.integers(0, 64, (2, 5, 27))
+    real = np.arange(27) < np.array([[27], [3], [16], [0], [22]])
+    args = model_parameters(rng, config, 0.1), tokens, targets, real, real, config
     simulated = simulate(gradients.loss_and_gradients, *args)
     within_in_both_dtypes("GRAD-01", lambda dtype: subject.loss_and_gradients(*to(dtype, *args)), simulated)
 

@@ -4,7 +4,7 @@ A correct subject evaluates the oracle's formula in floating point with unit rou
 - each + - * sqrt is rounded once (or not at all: a fused multiply-add only drops roundings);
 - a division may be a multiplication by a reciprocal: two roundings;
 - a sum or dot product of n terms is added in any order: gamma_n = n u / (1 - n u) times the sum of the magnitudes;
-- exp, log, erf, sin, cos and powers are within `ELEMENTARY_ULPS` units in the last place;
+- exp, log, sin, cos and powers are within `ELEMENTARY_ULPS` units in the last place; erf, or erfc and erf = 1 - erfc;
 - a constant that is not exact in single precision is rounded once;
 - a result below the normal range loses at most the smallest subnormal number.
 
@@ -77,6 +77,8 @@ def loss_of(ufunc: Any, unit: float, magnitudes: list[np.ndarray], magnitude: np
         terms = magnitudes[0].shape[-1]
         return gamma(terms, unit) * (magnitudes[0] @ magnitudes[1]) + terms * SUBNORMAL.get(unit, 0.0)
     roundings: float = ROUNDINGS[ufunc]
+    if ufunc is erf_ufunc:  # it may be computed as 1 - erfc
+        magnitude = np.ones_like(magnitude)
     if ufunc is np.power:  # an integer power may also be multiplied out
         roundings += float(np.max(magnitudes[1]))
     return gamma(roundings, unit) * magnitude + (SUBNORMAL.get(unit, 0.0) if roundings else 0.0)

@@ -50,8 +50,10 @@ class Tracked(Observed):
         terms = self.size if axis is None else self.shape[axis]
         value = self.value.sum(axis=axis, keepdims=keepdims)
         carried = self.error.sum(axis=axis, keepdims=keepdims)
+        if terms <= 1:  # nothing is added, nothing is lost
+            return type(self)((value, carried), self.unit)
         magnitude = np.abs(self.value).sum(axis=axis, keepdims=keepdims) + carried
-        return type(self)((value, carried + gamma(max(terms - 1, 0), self.unit) * magnitude), self.unit)
+        return type(self)((value, carried + gamma(terms - 1, self.unit) * magnitude), self.unit)
 
 
 def _add(value: np.ndarray, a: Tracked, b: Tracked) -> np.ndarray:

@@ -407,13 +407,14 @@ def with_loss(change):
 
 
 GRADIENT = "test_gradients.py::test_gradients_are_those_of_the_loss"
+LOCKED = "test_gradients.py::test_gradients_of_the_locked_model"
 MICRO = "test_gradients.py::test_micro_batches_weighted_by_tokens_add_up"
 for label, change in {
     "bias_without_gradient": lambda g, mask: g | {"block_0.ffn.b_1": 0.0 * g["block_0.ffn.b_1"]},
     "queries_and_keys_swapped": lambda g, mask: g | {"block_0.attn.W_q": g["block_0.attn.W_k"]},
     "gain_and_shift_swapped": lambda g, mask: g | {"ln_final.gamma": g["ln_final.beta"]},
 }.items():
-    wrong("loss_and_gradients", GRADIENT, name=label)(with_loss(change))
+    wrong("loss_and_gradients", GRADIENT, LOCKED, name=label)(with_loss(change))
 wrong("loss_and_gradients", MICRO, name="summed_over_tokens")(
     with_loss(lambda g, mask: {n: x * mask.sum() for n, x in g.items()})
 )
