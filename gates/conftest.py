@@ -4,6 +4,7 @@ import os
 import secrets
 import shutil
 import time
+import traceback
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,11 +22,12 @@ from gates.scoring import Ruler
 from gates.verdict import PASSED, Verdict
 
 HERE = Path(__file__).parent
-KEPT_SESSIONS = 3  # directories of earlier sessions that did not pass; older ones are removed
+MOST_RUNS = "resume"
+KEPT_SESSIONS = 3  # directories of the last sessions are kept for inspection, older ones are removed
+SESSION_NAMES = "[0-9]" * 8 + "-" + "[0-9]" * 6 + "-*"
 
 VERDICT = pytest.StashKey[Verdict]()
 SITE = pytest.StashKey[Site]()
-SUBSET = pytest.StashKey[bool]()
 JUDGING = pytest.StashKey[bool]()
 
 
@@ -54,14 +56,13 @@ def pytest_configure(config: pytest.Config) -> None:
     runs = config.getoption("--runs", default=ROOT / "runs").resolve()
     home = runs / "gates" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     config.stash[SITE] = Site(subject, home, blind, kill)
-    config.stash[SUBSET] = config.stash[JUDGING] = False
+    config.stash[JUDGING] = False
     facts = {"blind_seed": blind, "kill_seed": kill, "runs": str(home)}
     config.stash[VERDICT] = Verdict(subject, facts=facts)
 
 
 def pytest_report_header(config: pytest.Config) -> str:
-    site = config.stash[SITE]
-    return f"gates: --impl {site.subject} --blind-seed {site.blind_seed} --kill-seed {site.kill_seed}"
+    return f"gates: {_repeat(config.stash[SITE])}"
 
 
 # Which runs to start
@@ -69,31 +70,27 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(session: pytest.Session, items: list[pytest.Item]) -> None:
-    """Gates in the order of the definition, after all other tests: their runs take the whole machine."""
-    order = [None, *(g.name for g in GATES)]
+    """Gates after all other tests, because their runs take the whole machine; the one with the most runs last.
+
+    While its runs go on, the numbers of the others are recomputed.
+    """
+    order = [None, *(g.name for g in GATES if g.name != MOST_RUNS), MOST_RUNS]
     items.sort(key=lambda item: order.index(_gate(item)))
 
 
-def pytest_deselected(items: list[pytest.Item]) -> None:
-    if any(_gate(item) for item in items):
-        config = items[0].config
-        config.stash[SUBSET] = True
-
-
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Whether there will be a verdict, and whether it can be a whole one."""
-    config = session.config
-    gates = {_gate(item) for item in session.items} - {None}
-    if gates != {g.name for g in GATES} or any("::" in argument for argument in config.args):
-        config.stash[SUBSET] = True
-    config.stash[JUDGING] = not config.option.collectonly and bool(gates or session.testsfailed)
+    """Whether there will be a verdict."""
+    gates = any(_gate(item) for item in session.items)
+    session.config.stash[JUDGING] = not session.config.option.collectonly and bool(
+        gates or session.testsfailed
+    )
 
 
 @pytest.fixture(scope="session")
 def runs(request: pytest.FixtureRequest, site: Site) -> Iterator[Pool]:
     """Results of the jobs that a test is marked to need; asking for one waits for it.
 
-    The first test to ask starts every run that any selected test needs.
+    The first test to ask starts every run that any selected test needs, in the order of the tests.
     """
     items = [item for item in request.session.items if _gate(item)]
     pool = Pool(
@@ -163,6 +160,13 @@ def _evidence(where: str) -> Iterator[None]:
         yield
     except GateError as error:
         pytest.fail(f"GATE {where} / run: no evidence; got {error}, expected a run to judge", pytrace=False)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        pytest.fail(
+            f"GATE {where} / run: evidence is not of the agreed form; got {error!r} at "
+            f"{place.filename}:{place.lineno}, expected the files of a run directory, each with its fields",
+            pytrace=False,
+        )
 
 
 @pytest.hookimpl(wrapper=True)
@@ -192,12 +196,12 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Green on the outside only if green inside, unless a subset was asked for."""
+    """Green on the outside only if green inside: what did not run did not pass, also when only a part was asked for."""
     config = session.config
     if not config.stash[JUDGING]:
         return
     passed = config.stash[VERDICT].overall == PASSED
-    if exitstatus == pytest.ExitCode.OK and not passed and not config.stash[SUBSET]:
+    if exitstatus == pytest.ExitCode.OK and not passed:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
     _tidy(config.stash[SITE].home, passed=passed)
 
@@ -206,13 +210,19 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     """The table, and the files that a badge is made from. A session that broke while collecting is a verdict too."""
     if not config.stash[JUDGING]:
         return
-    verdict = config.stash[VERDICT]
-    verdicts.write(verdict, config.stash[SITE].home.parents[1])
-    width = max(terminalreporter._tw.fullwidth, 110)
+    verdict, site = config.stash[VERDICT], config.stash[SITE]
+    verdict.notes.append(f"to repeat this: {_repeat(site)}; runs are in {site.home}")
+    verdicts.write(verdict, site.home.parents[1])
+    width = max(shutil.get_terminal_size().columns, 110)
     terminalreporter.section("verdict")
     for line in verdicts.table(verdict, width).splitlines():
         colour = {"red": "FAILED" in line or "ACCEPTED" in line, "yellow": "NOT RUN" in line}
         terminalreporter.write_line(line, **colour)
+
+
+def _repeat(site: Site) -> str:
+    seeds = f"--blind-seed {site.blind_seed} --kill-seed {site.kill_seed}"
+    return f"pytest gates/ --impl {site.subject} {seeds}"
 
 
 def _gate(item: pytest.Item) -> str | None:
@@ -221,11 +231,11 @@ def _gate(item: pytest.Item) -> str | None:
 
 
 def _tidy(home: Path, *, passed: bool) -> None:
-    """After a pass keep only the run that the verdict is about; remove what sessions long past left for inspection."""
+    """After a pass keep only the run that the verdict is about; remove what sessions long past left."""
     if passed:
         for path in home.iterdir():
             if path.name != "committed":
                 shutil.rmtree(path)
-    sessions = sorted(path for path in home.parent.glob("*") if path.is_dir() and path != home)
-    for path in sessions[: -KEPT_SESSIONS + 1]:
+    sessions = sorted(home.parent.glob(SESSION_NAMES))
+    for path in sessions[:-KEPT_SESSIONS]:
         shutil.rmtree(path, ignore_errors=True)

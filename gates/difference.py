@@ -52,6 +52,9 @@ def between(expected: RunDirectory, got: RunDirectory, *, resumed_at: int | None
     """
     line = _first_line(expected, got)
     common = [step for step in expected.checkpoints() if step in got.checkpoints()]
+    if not common:
+        old, new = (str(list(run.checkpoints())) for run in (expected, got))
+        return Difference(0, "model", "no step at which both runs have a checkpoint", new, old)
     for step in common:
         found = _in_checkpoint(expected, got, step, line, resumed_at)
         if found:

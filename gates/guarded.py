@@ -11,9 +11,9 @@ from gates.run import Finished, RunDirectory
 GUARD = Path(__file__).parent / "guard"
 SHOWS = (
     "no-pickle gate: the source, parsed, has no way to unpickle; every file of the run is of an allowed format by its "
-    "bytes; steps, a save, a load and the end of a run work in processes where Python's unpicklers raise. It cannot "
-    "show what native code of an installed library does with bytes of its own accord, nor that a subject which detects "
-    "the guard would behave the same without it."
+    "bytes; steps, a save, a load and the end of a run (without MLflow) work in processes where Python's unpicklers "
+    "raise. It cannot show what native code of an installed library does with bytes of its own accord, nor that a "
+    "subject which detects the guard would behave the same without it."
 )
 
 

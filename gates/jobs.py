@@ -24,6 +24,7 @@ from gates.pool import Job
 from gates.run import UNTRACKED, Finished, RunDirectory, Subject
 
 SHORT = ("--steps", "2")
+LONGER = ("--steps", "100")
 
 # An interrupted run. 12 batches of 32 make an epoch of the committed corpus; the warm-up takes 50 steps; the first
 # checkpoint that is not asked for is at 50. The check "cuts" verifies that the cuts fall where their names say.
@@ -39,10 +40,8 @@ STOPS = {
 }
 KILL_EARLY, KILL_LATE, TERMINATE = range(3, 46), range(52, 68), 33  # numbers of log lines
 KILL_ATTEMPTS = 5
-CONTROL_STOP, CONTROL_END = (
-    7,
-    18,
-)  # the resume controls are stopped at a step inside the first epoch and the warm-up
+# The resume controls are stopped inside the first epoch, and compared some steps into the second.
+CONTROL_STOP, CONTROL_END = 7, 18
 
 
 @dataclass(frozen=True)
@@ -99,30 +98,30 @@ class Site:
         """A subject whose runs are not tracked by MLflow (that takes seconds, and only one gate looks at it)."""
         return Subject(module, self.home / name)
 
-    def random(self, purpose: str) -> random.Random:
+    def chance(self, purpose: str) -> random.Random:
+        """A generator of its own for each purpose, from the session's seed."""
         return random.Random(f"{self.kill_seed}/{purpose}")
 
 
 def all_jobs(site: Site) -> dict[str, Job]:
     """Name -> job, for every job there is."""
-    jobs = {
-        "committed": Job(partial(train_committed, site), 30),
-        "blind": Job(partial(train_blind, site), 25),
-        "overlap": Job(partial(train_on_overlap, site, site.subject, "overlap"), 3),
-        "manifest": Job(partial(kill_at_first_step, site, site.subject, "manifest"), 3),
-        "guarded": Job(partial(train_guarded, site, site.subject, "guarded"), 8),
-        "resume": Job(partial(train_short, site, site.subject, "resume", *RESUME), 9),
-        "resume/rerun": Job(partial(train_short, site, site.subject, "rerun", *RESUME), 9),
+    jobs: dict[str, Job] = {
+        "committed": partial(train_committed, site),
+        "blind": partial(train_blind, site),
+        "overlap": partial(train_on_overlap, site, site.subject, "overlap"),
+        "manifest": partial(kill_at_first_step, site, site.subject, "manifest"),
+        "guarded": partial(train_guarded, site, site.subject, "guarded"),
+        "resume": partial(train_short, site, site.subject, "resume", *RESUME),
+        "resume/rerun": partial(train_short, site, site.subject, "rerun", *RESUME),
+        "resume/kill-early": partial(kill_and_resume, site, "kill-early", KILL_EARLY),
+        "resume/kill-late": partial(kill_and_resume, site, "kill-late", KILL_LATE),
+        "resume/terminate": partial(terminate_and_resume, site),
+        "control-reference": partial(uninterrupted_part, site),
     }
-    for name, stops in STOPS.items():
-        jobs[f"resume/{name}"] = Job(partial(stop_and_resume, site, name, stops), 8)
-    for name, window in (("kill-early", KILL_EARLY), ("kill-late", KILL_LATE)):
-        jobs[f"resume/{name}"] = Job(partial(kill_and_resume, site, name, window), 8)
-    jobs["resume/terminate"] = Job(partial(terminate_and_resume, site), 8)
+    jobs |= {f"resume/{name}": partial(stop_and_resume, site, name, stops) for name, stops in STOPS.items()}
     for control in CONTROLS:
         work = CONTROL_WORK.get(control.name, train_short_control)
-        jobs[f"control/{control.name}"] = Job(partial(work, site, control.name), 5)
-    jobs["control-reference"] = Job(partial(uninterrupted_part, site), 4)
+        jobs[f"control/{control.name}"] = partial(work, site, control.name)
     return jobs
 
 
@@ -207,7 +206,7 @@ def stop_and_resume(site: Site, name: str, stops: tuple[int, ...]) -> Interrupte
 
 def kill_and_resume(site: Site, name: str, window: range) -> Interrupted:
     """SIGKILL at a random moment inside a window of log lines, then go on to the end."""
-    chance = site.random(name)
+    chance = site.chance(name)
     for attempt in range(KILL_ATTEMPTS):
         lines = chance.choice(window)
         subject = site.untracked(site.subject, f"{name}-{attempt}")
@@ -249,8 +248,8 @@ def train_short_control(site: Site, name: str, *options: str) -> RunDirectory:
 
 
 def train_longer_control(site: Site, name: str) -> RunDirectory:
-    """Long enough to learn something, if only to copy."""
-    return train_short_control(site, name, "--steps", "150")
+    """Long enough to learn something, if only to copy: its own numbers say that it passes."""
+    return train_short_control(site, name, *LONGER)
 
 
 def uninterrupted_part(site: Site) -> RunDirectory:
@@ -272,10 +271,11 @@ def train_twice(site: Site, name: str) -> tuple[RunDirectory, RunDirectory]:
     return subject.train(*options, out="first"), subject.train(*options, out="second")
 
 
-def train_and_ask(site: Site, name: str) -> probes.Answers:
-    """A short run's answers to the probes."""
+def train_longer_and_ask(site: Site, name: str) -> tuple[RunDirectory, probes.Answers]:
+    """A longer run and its answers to the probes."""
     subject = site.untracked(module_of(name), f"control-{name}")
-    return probes.ask(subject, subject.train(*SHORT), site.committed)
+    run = subject.train(*LONGER)
+    return run, probes.ask(subject, run, site.committed)
 
 
 def train_and_reload(site: Site, name: str) -> tuple[RunDirectory, np.ndarray]:
@@ -329,7 +329,7 @@ def nothing(site: Site, name: str) -> None:
 
 CONTROL_WORK: Mapping[str, Callable[..., Any]] = {
     "unshifted_targets": train_longer_control,
-    "no_causal_mask": train_and_ask,
+    "no_causal_mask": train_longer_and_ask,
     "saves_float16": train_and_reload,
     "pickle_in_checkpoint": begin_and_save,
     "swallows_overlap": overlap_control,

@@ -30,6 +30,11 @@ def ratio(where: str, contest: scoring.Contest) -> Finding:
     )
 
 
+def claims_to_pass(run: RunDirectory) -> bool:
+    """Whether the numbers that a run reports about itself would pass the gate."""
+    return bool(run.json("results.json")["ratio"] <= RATIO_LIMIT)
+
+
 def ruler_reads_v(ruler: Ruler, rows: Sequence[Row]) -> Finding:
     """Weights that make every token equally likely have perplexity V: the ruler starts at the right mark."""
     score = ruler.score(scoring.uniform_weights(), rows, np.float64)

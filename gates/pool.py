@@ -1,9 +1,8 @@
-"""Runs that are under way while the gates that need them are still waiting: at most two at a time, longest first."""
+"""Runs that are under way while the gates that need them are still waiting: two at a time, in the order of need."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 from gates.finding import GateError
@@ -11,12 +10,8 @@ from gates.finding import GateError
 WORKERS = 2
 
 
-@dataclass(frozen=True)
-class Job:
-    """Work that a gate needs done by a subject. `cost` in seconds, roughly: it only decides the order."""
-
-    work: Callable[[], Any]
-    cost: float
+Job = Callable[[], Any]
+"""Work that a gate needs done by a subject; returns the evidence, raises GateError if there is none."""
 
 
 class Pool:
@@ -24,10 +19,9 @@ class Pool:
 
     def __init__(self, jobs: Mapping[str, Job], needed: Iterable[str]) -> None:
         self._executor = ThreadPoolExecutor(WORKERS, thread_name_prefix="subject")
-        order = sorted(set(needed), key=lambda name: (-jobs[name].cost, name))
         self.seconds: dict[str, float] = {}
         self._futures: dict[str, Future[Any]] = {
-            name: self._executor.submit(self._timed, name, jobs[name].work) for name in order
+            name: self._executor.submit(self._timed, name, jobs[name]) for name in dict.fromkeys(needed)
         }
 
     def __getitem__(self, name: str) -> Any:
@@ -36,7 +30,7 @@ class Pool:
             raise GateError(f"job {name!r} was not started: the test lacks @pytest.mark.needs({name!r})")
         return self._futures[name].result()
 
-    def _timed(self, name: str, work: Callable[[], Any]) -> Any:
+    def _timed(self, name: str, work: Job) -> Any:
         began = time.monotonic()
         try:
             return work()

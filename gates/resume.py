@@ -16,12 +16,8 @@ def identical(
     """Weights, moments, every state machine and every log line are equal, byte for byte."""
     found = difference.between(expected, got, resumed_at=resumed_at)
     problems = [] if found is None else [Problem(f"{story}: {found}", found.got, found.expected)]
-    compared = 0 if problems else difference.compared_bytes(expected, got)
-    return (
-        no_problems(where, problems, of=f"{compared:,} bytes", what="differ")
-        if compared or problems
-        else _empty(where)
-    )
+    of = f"{difference.compared_bytes(expected, got):,} bytes"
+    return no_problems(where, problems, of=of, what="differ")
 
 
 def rerun(first: RunDirectory, second: RunDirectory) -> Finding:
@@ -50,7 +46,8 @@ def cuts(reference: RunDirectory, runs: Mapping[str, Interrupted]) -> Finding:
         "SIGKILL came before the first checkpoint": not early[1] and early[0] >= min(KILL_EARLY),
         "SIGKILL came after a checkpoint, and steps later": bool(late[1])
         and late[0] > max(late[1], default=0),
-        "SIGTERM left a checkpoint of the last logged step": term[1] == [term[0]] and term[0] >= TERMINATE,
+        "SIGTERM left a checkpoint of the last logged step": term[1][-1:] == [term[0]]
+        and TERMINATE <= term[0] < RESUME_STEPS,
         **{
             f"--stop-after {', '.join(map(str, stops))} left checkpoints there": _stopped_at(
                 runs[name], stops
@@ -72,9 +69,3 @@ def _stopped_at(interrupted: Interrupted, stops: tuple[int, ...]) -> bool:
 
 def _standing(runs: Mapping[str, Interrupted]) -> str:
     return ", ".join(f"{name} {run.stood}" for name, run in runs.items())
-
-
-def _empty(where: str) -> Finding:
-    return no_problems(
-        where, [Problem("there was nothing to compare", "0 bytes", "a checkpoint and a log")], of="0 bytes"
-    )

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -44,9 +44,15 @@ class Ruler:
         """Both directions of each cell, in order."""
         return [ids for row in rows for ids in self.tokenizer.encode_row(row)]
 
+    @cached_property
+    def _ngrams(self) -> list[ngram.Model]:
+        """All fourteen n-gram models, learned and tuned on the training cells. (What they score here is not used.)"""
+        return [baseline.model for baseline in ngram.baselines(self.train, self.train[:2])]
+
     def baselines(self, rows: Sequence[Row]) -> list[ngram.Baseline]:
-        """All fourteen n-gram models, learned from the training cells and scored on these."""
-        return _baselines(_frozen(self.train), _frozen(self.sequences(rows)))
+        """Every n-gram model's score of these cells."""
+        sequences = self.sequences(rows)
+        return [ngram.Baseline(m, *ngram.negative_log_likelihood(m, sequences)) for m in self._ngrams]
 
     def strongest(self, rows: Sequence[Row]) -> ngram.Baseline:
         """The n-gram model that does best on these cells."""
@@ -113,12 +119,3 @@ class Contest:
 def contest(ruler: Ruler, weights: Weights, rows: Sequence[Row]) -> Contest:
     """Both perplexities on the cells."""
     return Contest(ruler.score(weights, rows), ruler.strongest(rows))
-
-
-def _frozen(sequences: Sequences) -> tuple[tuple[int, ...], ...]:
-    return tuple(tuple(s) for s in sequences)
-
-
-@cache
-def _baselines(train: tuple[tuple[int, ...], ...], val: tuple[tuple[int, ...], ...]) -> list[ngram.Baseline]:
-    return ngram.baselines(train, val)

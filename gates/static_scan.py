@@ -16,26 +16,36 @@ from pathlib import Path
 
 from gates.finding import Finding, GateError, Problem, no_problems
 
-PICKLERS = frozenset(
-    "pickle _pickle cPickle pickle5 cloudpickle dill joblib shelve marshal copyreg _compat_pickle pickletools".split()
-    + "jsonpickle hickle klepto pandas_pickle".split()
-)
-FORBIDDEN_NAMES = PICKLERS | frozenset(
-    "Unpickler Pickler find_class read_pickle to_pickle _reconstruct".split()
-)
-EXECUTORS = frozenset({"eval", "exec", "compile", "__import__", "__builtins__", "__loader__"})
-CODE = frozenset({".py", ".pyc", ".so", ".pyd"})
-HOOKS = frozenset({"__reduce__", "__reduce_ex__"})
+PICKLERS = {"pickle", "_pickle", "cPickle", "pickle5", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
+PICKLERS |= {"copyreg", "_compat_pickle", "pickletools", "jsonpickle", "hickle", "klepto"}
+FORBIDDEN_NAMES = PICKLERS | {
+    "Unpickler",
+    "Pickler",
+    "find_class",
+    "read_pickle",
+    "to_pickle",
+    "_reconstruct",
+}
+EXECUTORS = {"eval", "exec", "compile", "__import__", "__builtins__", "__loader__"}
+CODE = {".py", ".pyc", ".so", ".pyd"}
+HOOKS = {"__reduce__", "__reduce_ex__"}
 # Names that no other string needs to spell ("eval" and "compile" are also ordinary words, of a command line for one).
 SPELLED = FORBIDDEN_NAMES | HOOKS | {"__import__", "__builtins__"}
 # Modules that import or run code by name: useful to almost nobody, and a way round every rule above.
-LOADERS = frozenset("runpy imp ctypes code codeop zipimport pkgutil".split())
-TORCH_CALLS = frozenset(
-    {"torch.load", "torch.save", "torch.serialization", "torch.package", "torch.jit.load"}
-)
-UNCONTROLLED = frozenset(
-    {"save", "savez", "savez_compressed"}
-)  # of NumPy: these pickle object arrays by default
+LOADERS = {"runpy", "imp", "ctypes", "code", "codeop", "zipimport", "pkgutil"}
+TORCH_CALLS = {
+    "torch.load",
+    "torch.save",
+    "torch.serialization",
+    "torch.package",
+    "torch.jit.load",
+    "torch.*",
+}
+UNCONTROLLED = {
+    "numpy.save",
+    "numpy.savez",
+    "numpy.savez_compressed",
+}  # these pickle arrays of objects by default
 
 
 @dataclass(frozen=True)
@@ -106,16 +116,28 @@ class _Scanner(ast.NodeVisitor):
     def add(self, node: ast.AST, what: str) -> None:
         self.found.append(Site(self.file, getattr(node, "lineno", 0), what))
 
+    def visit_Module(self, node: ast.Module) -> None:
+        """Learn what every imported name stands for before looking at its uses."""
+        for statement in ast.walk(node):
+            if isinstance(statement, ast.Import):
+                for name in statement.names:
+                    top = name.name.split(".")[0]
+                    self.aliases[name.asname or top] = name.name if name.asname else top
+            elif isinstance(statement, ast.ImportFrom):
+                for name in statement.names:
+                    self.aliases[name.asname or name.name] = f"{statement.module or ''}.{name.name}".lstrip(
+                        "."
+                    )
+        self.generic_visit(node)
+
     def visit_Import(self, node: ast.Import) -> None:
         for name in node.names:
-            self.aliases[name.asname or name.name.split(".")[0]] = name.name
             self._imported(node, name.name)
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
         for name in node.names:
-            whole = f"{node.module or ''}.{name.name}".lstrip(".")
-            self.aliases[name.asname or name.name] = whole
-            self._imported(node, whole if node.level == 0 else name.name)
+            inside = [] if node.level or not node.module else [node.module]
+            self._imported(node, ".".join([*inside, name.name]))
 
     def _imported(self, node: ast.AST, name: str) -> None:
         parts = set(name.split("."))
@@ -148,7 +170,7 @@ class _Scanner(ast.NodeVisitor):
             if keyword.arg is None and whole.startswith("numpy."):
                 self.add(node, f"{whole} with unknown keywords, allow_pickle may be one")
         last = whole.rsplit(".", 1)[-1]
-        if whole in {f"numpy.{name}" for name in UNCONTROLLED}:
+        if whole in UNCONTROLLED:
             self.add(node, f"{whole} pickles arrays of objects")
         if last in ("import_module", "resolve_name", "find_spec", "spec_from_file_location"):
             self._computed(node, node.args[0] if node.args else None, f"{last} of a computed name")
@@ -179,7 +201,9 @@ class _Scanner(ast.NodeVisitor):
         super().generic_visit(node)
 
     def _computed(self, node: ast.AST, name: ast.expr | None, what: str) -> None:
-        """A name given to an importer must be a literal, and not a forbidden one."""
+        """A name given to an importer must be a literal, and not a forbidden one; `__name__` is the file's own."""
+        if isinstance(name, ast.Name) and name.id == "__name__":
+            return
         text = fold(name) if name is not None else None
         if text is None:
             self.add(node, what)

@@ -86,13 +86,17 @@ def test_refuses_an_untrained_model(refuse, runs, site, ruler):
 
 @pytest.mark.needs("control/unshifted_targets")
 def test_refuses_a_model_trained_on_unshifted_targets(refuse, runs, site, ruler):
-    contest = scoring.contest(ruler, runs["control/unshifted_targets"].weights, site.committed["val"])
+    run = runs["control/unshifted_targets"]
+    assert perplexity.claims_to_pass(run)
+    contest = scoring.contest(ruler, run.weights, site.committed["val"])
     refuse("unshifted_targets", perplexity.ratio("perplexity/committed", contest))
 
 
 @pytest.mark.needs("control/no_causal_mask")
 def test_refuses_a_model_trained_without_its_causal_mask(refuse, runs):
-    refuse("no_causal_mask", probes.causality(runs["control/no_causal_mask"]))
+    run, answers = runs["control/no_causal_mask"]
+    assert perplexity.claims_to_pass(run)
+    refuse("no_causal_mask", probes.causality(answers))
 
 
 @pytest.mark.needs("control/claims_better")

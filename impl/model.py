@@ -1,5 +1,6 @@
 """MiniGPT: a pre-LayerNorm decoder with rotary positions and a tied head; forward and backward side by side."""
 
+import math
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
 from typing import Any
@@ -50,7 +51,7 @@ class Workspace:
 
     def array(self, name: str, *shape: int, dtype: Any = None) -> Array:
         """An uninitialised array of this shape; the one given before under this name is overwritten."""
-        size = int(np.prod(shape))
+        size = math.prod(shape)
         buffer = self._buffers.get(name)
         if buffer is None or buffer.size < size:
             buffer = self._buffers[name] = np.empty(size, dtype or self._dtype)

@@ -25,6 +25,9 @@ TRICKS = [
     "import torch\ntorch.load('x')",
     "import torch as t\nt.save({}, 'x')",
     "import torch.serialization as s\ns.x",
+    "import torch.nn\ntorch.load('x')",
+    "def f():\n    return t.load('x')\nimport torch as t",
+    "from torch import *",
     "import joblib.numpy_pickle",
     "import shelve",
     "import marshal",
@@ -75,6 +78,8 @@ ORDINARY = [
     "from impl.kernels.compile import kernel",
     "import tomli_w\ntomli_w.dumps({})",
     "model.eval()",
+    "import sys\nsys.modules[__name__]",
+    "import os.path\nos.replace('a', 'b')",
     "@app.command('eval')\ndef evaluate(): ...",
 ]
 

@@ -41,7 +41,7 @@ def session(
 
 def test_a_part_that_passes_is_incomplete_and_not_green(tmp_path):
     done, badge = session(tmp_path, RULER)
-    assert done.returncode == pytest.ExitCode.OK, done.stdout
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout
     assert "VERDICT: INCOMPLETE" in done.stdout
     assert badge is not None
     assert badge["color"] == "yellow"
