@@ -73,6 +73,10 @@ def save(
     files[MANIFEST] = json_bytes({"schema": SCHEMA, "run_id": run_id, "step": step, "files": digests})
     folder.mkdir(exist_ok=True)
     final = folder / f"step-{step:08d}"
+    for leftover in folder.glob(
+        ".step-*.tmp"
+    ):  # of a killed process: the run is locked, nobody else saves here
+        shutil.rmtree(leftover)
     temporary = folder / f".{final.name}.{os.getpid()}.tmp"
     try:
         temporary.mkdir()

@@ -6,4 +6,4 @@ class UsageError(Exception):
 
 
 class NonFiniteError(Exception):
-    """The loss or a gradient is NaN or infinite: printed as one line on stderr, exit status 1."""
+    """A loss, gradient or perplexity is NaN or infinite: printed as one line on stderr, exit status 1."""

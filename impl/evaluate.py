@@ -23,7 +23,11 @@ class Score:
 
     @property
     def perplexity(self) -> float:
-        return math.exp(self.loss)
+        """exp of the loss; infinity where a float64 cannot hold it."""
+        try:
+            return math.exp(self.loss)
+        except OverflowError:
+            return math.inf
 
     def as_dict(self) -> dict[str, Any]:
         exact = {"ppl": self.perplexity.hex(), "nll_sum": self.nll_sum.hex()}

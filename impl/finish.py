@@ -1,5 +1,6 @@
 """What a completed run leaves beside its log: the model, its live logits, plots, drift and results."""
 
+import math
 import resource
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import numpy as np
 from impl import drift, plots, tensors
 from impl.checkpoint import Best
 from impl.data import make_batch
-from impl.errors import UsageError
+from impl.errors import NonFiniteError, UsageError
 from impl.evaluate import evaluate
 from impl.files import atomic_write, read_json, sha256_bytes, sha256_file, write_json
 from impl.log import read_log
@@ -67,13 +68,17 @@ def exact_copy(run: Run, model: MiniGPT) -> MiniGPT:
 
 
 def perplexities(run: Run, model: MiniGPT) -> dict[str, Any]:
-    """Score of train, val and test; test is None if the data has none."""
+    """Score of train, val and test; test is None if the data has none. Raises NonFiniteError if one is not finite."""
     names = ("train", "val", "test")
     splits = {name: run.sequences.get(name) for name in names}
-    return {
+    scores = {
         name: evaluate(model, split, run.config.batch_size) if split else None
         for name, split in splits.items()
     }
+    for name, score in scores.items():
+        if score and not math.isfinite(score.perplexity):
+            raise NonFiniteError(f"the perplexity of {name} is {score.perplexity}")
+    return scores
 
 
 def write_model(run: Run, machines: Machines) -> Path:

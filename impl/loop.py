@@ -63,7 +63,7 @@ def train(
             model.zero_gradients()
             loss = model.loss_and_gradients(batch, dropout)
             grad_norm = clip_by_global_norm(model.flat_gradients, config.optimizer.clip_norm)
-            _refuse_non_finite(scheduler.step + 1, loss, grad_norm)
+            _refuse_non_finite(scheduler.step + 1, loss=loss, gradient_norm=grad_norm)
             lr = scheduler.next_rate()
             optimizer.update(model.flat_parameters, model.flat_gradients, lr)
 
@@ -72,6 +72,7 @@ def train(
             record["tokens"] = batch.tokens
             if _due(step, config.eval_every, config.steps):
                 score = evaluate(model, run.sequences["val"], config.batch_size)
+                _refuse_non_finite(step, validation_perplexity=score.perplexity)
                 record |= {"val_loss": score.loss, "val_ppl": score.perplexity}
                 if best is None or score.loss < best["val_loss"]:
                     best = {"step": step, "val_loss": score.loss}
@@ -88,12 +89,11 @@ def _due(step: int, every: int, last: int) -> bool:
     return step % every == 0 or step == last
 
 
-def _refuse_non_finite(step: int, loss: float, grad_norm: float) -> None:
-    for name, value in (("loss", loss), ("gradient norm", grad_norm)):
+def _refuse_non_finite(step: int, **values: float) -> None:
+    for name, value in values.items():
         if not math.isfinite(value):
-            raise NonFiniteError(
-                f"step {step}: the {name} is {value}; stopped, no parameter was changed by this step"
-            )
+            what = name.replace("_", " ")
+            raise NonFiniteError(f"step {step}: the {what} is {value}; stopped, nothing of it was kept")
 
 
 def build(run: Run) -> Machines:

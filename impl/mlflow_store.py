@@ -39,6 +39,10 @@ FINISHED = "FINISHED"
 _LINES_PER_BATCH = 200  # MLflow takes 1000 metrics at once
 
 
+class AlreadyFinished(Exception):
+    """The MLflow run is complete: there is nothing left to copy."""
+
+
 class Mirror:
     """One run directory and its MLflow run."""
 
@@ -58,6 +62,8 @@ class Mirror:
                 self._client = self._connect()
             for action in actions:
                 action(self._client)
+            self.error = None
+        except AlreadyFinished:
             self.error = None
         except Exception as error:
             self._client = None
@@ -105,11 +111,9 @@ class Mirror:
         self._manifest = json.loads((self.run_dir / "manifest.json").read_bytes())
         client = MlflowClient(tracking_uri=self.uri)
         run = self._find_run(client) or self._create_run(client)
-        if (
-            run.info.status == FINISHED
-        ):  # by the helper of a resumed training, while this one waited for its turn
-            raise RuntimeError("the MLflow run is finished")
         self._run_id = run.info.run_id
+        if run.info.status == FINISHED:  # perhaps by the helper of a resumed training, while this one waited
+            raise AlreadyFinished
         client.update_run(self._run_id, status="RUNNING")
         client.log_batch(self._run_id, params=list(parameters(self._manifest)))
         history = client.get_metric_history(self._run_id, METRICS[0])
@@ -140,9 +144,14 @@ class Mirror:
     def _experiment(self, client: MlflowClient) -> str:
         """Id of the experiment; the default store keeps its artefacts beside itself."""
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
+        place = Path("runs/mlartifacts").resolve().as_uri() if self.uri == DEFAULT_URI else None
         found = client.get_experiment_by_name(name)
+        if (
+            found is not None and place and found.artifact_location != place
+        ):  # the store was moved or copied here
+            name = f"{name} in {Path.cwd()}"
+            found = client.get_experiment_by_name(name)
         if found is None:
-            place = Path("runs/mlartifacts").resolve().as_uri() if self.uri == DEFAULT_URI else None
             try:
                 return str(client.create_experiment(name, artifact_location=place))
             except (

@@ -2,6 +2,8 @@
 
 import fcntl
 import os
+import shutil
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,7 +15,7 @@ from impl import manifest as manifests
 from impl.config import Config
 from impl.corpus import Corpus, load_corpus
 from impl.errors import UsageError
-from impl.files import atomic_write, read_json, sha256_file, write_json
+from impl.files import atomic_write, fsync_directory, read_json, sha256_file, write_json
 from impl.manifest import Manifest
 from impl.parameters import parameter_count
 from impl.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
@@ -45,23 +47,38 @@ class Run:
 
 
 def create(path: Path, data: Path, config: Config, command_line: Sequence[str]) -> Run:
-    """Check all input, then make the directory; its manifest is the last file written before the first step.
+    """Check all input, then make the directory, under a temporary name until its manifest is on the disk.
 
     Raises UsageError if the directory has anything in it, or if settings and data cannot be used.
     """
     corpus = load_corpus(data)
     tokenizer = train_tokenizer(corpus.splits["train"])
     sequences = encode(corpus, tokenizer, config)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.absolute().with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise UsageError(f"{path}: exists already; continue it with --resume or choose another --out")
-    path.mkdir(parents=True, exist_ok=True)
+    try:
+        temporary.mkdir()
+        manifest = _write_beginning(temporary, corpus, tokenizer, config, command_line)
+        temporary.rename(path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    fsync_directory(path.parent)
+    return Run(path, config, corpus, tokenizer, sequences, manifest)
+
+
+def _write_beginning(
+    path: Path, corpus: Corpus, tokenizer: Tokenizer, config: Config, command_line: Sequence[str]
+) -> Manifest:
     atomic_write(path / TOKENIZER, tokenizer.to_json().encode())
     atomic_write(path / CONFIG, config.to_toml().encode())
     ids = {name: [row.id for row in rows] for name, rows in corpus.splits.items()}
-    write_json(path / DATA, {"path": str(corpus.path), "files": corpus.files, "splits": ids})
+    write_json(path / DATA, {"path": str(corpus.path.resolve()), "files": corpus.files, "splits": ids})
     manifest = manifests.build(config, corpus, path / TOKENIZER, command_line, parameter_count(config.model))
     write_json(path / MANIFEST, manifest.model_dump(mode="json", by_alias=True))
-    return Run(path, config, corpus, tokenizer, sequences, manifest)
+    return manifest
 
 
 def reopen(path: Path, data: Path | None = None, config_file: Path | None = None, **overrides: Any) -> Run:

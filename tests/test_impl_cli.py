@@ -259,7 +259,63 @@ def test_a_loss_that_is_not_finite_stops_before_any_parameter_changes(config, tm
     assert re.fullmatch(r"error: step \d+: the (loss|gradient norm) is (nan|inf); .*\n", done.stderr), (
         done.stderr
     )
-    assert "no parameter was changed" in done.stderr
+    assert "nothing of it was kept" in done.stderr
+
+
+def test_an_evaluation_that_is_not_finite_stops_with_one_line(tmp_path):
+    wild = tmp_path / "wild.toml"
+    text = SMALL.replace("[optimizer]", "[optimizer]\npeak_lr = 1000.0\nmin_lr = 1000.0").replace(
+        "eval_every = 4", "eval_every = 1"
+    )
+    wild.write_text(text)
+    done = impl("train", "--out", tmp_path / "run", "--config", wild)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    assert re.search(r"step \d+: the (validation perplexity|loss|gradient norm) is (inf|nan)", done.stderr)
+
+
+def test_a_run_directory_appears_with_its_manifest_or_not_at_all(config, tmp_path, monkeypatch):
+    """The process dies while it writes the beginning: nothing is left that --resume could not continue."""
+
+    def die(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("impl.manifest.build", die)
+    assert impl("train", "--out", tmp_path / "run", "--config", config).returncode == 130
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_leftover_of_a_killed_save_is_cleared_away(finished, unfinished):
+    (unfinished / f"checkpoints/.step-00000008.{os.getpid()}.tmp").mkdir()
+    assert impl("train", "--out", unfinished, "--resume").returncode == 0
+    assert log_of(unfinished) == log_of(finished)
+    assert not list((unfinished / "checkpoints").glob(".*"))
+
+
+def test_a_home_that_cannot_be_written_to_is_no_obstacle(tmp_path):
+    done = process(
+        "--help", environment={"HOME": "/proc/nowhere", "XDG_CACHE_HOME": "", "TMPDIR": str(tmp_path)}
+    )
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == [f"honestloop-{os.getuid()}"]
+
+
+def test_a_kernel_cache_that_others_may_write_to_is_not_used(tmp_path):
+    shared = tmp_path / "cache/honestloop/numba"
+    shared.mkdir(parents=True)
+    shared.chmod(0o777)
+    done = process("--help", environment={"XDG_CACHE_HOME": str(tmp_path / "cache"), "TMPDIR": str(tmp_path)})
+    assert done.returncode == 0, done.stderr
+    assert not list(shared.iterdir())
+
+
+def test_a_run_can_be_scored_from_another_directory(finished, config, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert (
+        impl("train", "--out", tmp_path / "run", "--config", config, "--data", "fixtures/corpus").returncode
+        == 0
+    )
+    monkeypatch.chdir(tmp_path)
+    assert impl("eval", "--run", "run").returncode == 0
 
 
 @pytest.mark.parametrize(

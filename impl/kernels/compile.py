@@ -5,18 +5,18 @@ vector width. `error_model="numpy"` lets division vectorise. Numba's cache does 
 another file, hence a private directory named after a hash of the kernels' source.
 """
 
+import atexit
 import hashlib
 import os
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numba
-
-from impl.errors import UsageError
 
 _KERNELS = Path(__file__).resolve().parent
 _DAYS_KEPT = 7
@@ -33,14 +33,27 @@ def source_hash() -> str:
 def private_cache() -> Path:
     """This source state's cache directory, made if needed; those that nobody used for a week are removed.
 
-    Raises UsageError if somebody else owns it or may write to it: compiled code is loaded from there.
+    Compiled code is loaded from there, so it must be this user's and nobody else's to write. Without a home that can
+    be written to, the system's temporary directory serves; failing that, a new directory for this process alone.
     """
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "honestloop" / "numba"
-    cache = root / source_hash()[:16]
-    cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-    status = cache.stat()
-    if status.st_uid != os.getuid() or status.st_mode & 0o022:
-        raise UsageError(f"{cache}: compiled kernels must belong to you alone; remove it")
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    for root in (home / "honestloop" / "numba", Path(tempfile.gettempdir()) / f"honestloop-{os.getuid()}"):
+        try:
+            return _prepared(root, root / source_hash()[:16])
+        except OSError:
+            continue
+    alone = tempfile.mkdtemp(prefix="honestloop-")
+    atexit.register(shutil.rmtree, alone, ignore_errors=True)
+    return Path(alone)
+
+
+def _prepared(root: Path, cache: Path) -> Path:
+    """The cache, made and tidied. OSError if it cannot be written to, or if others can."""
+    for folder in (root, cache):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = folder.stat()
+        if status.st_uid != os.getuid() or status.st_mode & 0o022:
+            raise PermissionError(f"{folder} is not this user's alone")
     os.utime(cache)
     for other in root.iterdir():
         if other.stat().st_mtime < time.time() - _DAYS_KEPT * 86400:
