@@ -3,6 +3,7 @@
 python -m benchmarks.wall_times
 """
 
+import argparse
 import os
 import platform
 import shutil
@@ -14,7 +15,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "docs" / "timings.md"
-REPEATS = 3
 
 
 def seconds(*command: str, cache: Path) -> float:
@@ -26,7 +26,7 @@ def seconds(*command: str, cache: Path) -> float:
     return time.monotonic() - began
 
 
-def measure(cache: Path, runs: Path) -> list[tuple[str, str, float, list[float]]]:
+def measure(cache: Path, runs: Path, repeats: int) -> list[tuple[str, str, float, list[float]]]:
     """(what, limit, cold, warm): cold compiles all kernels into an empty cache, warm finds them there."""
     python = (sys.executable, "-m")
     numbers = iter(range(1000))
@@ -46,18 +46,20 @@ def measure(cache: Path, runs: Path) -> list[tuple[str, str, float, list[float]]
     ):
         shutil.rmtree(cache, ignore_errors=True)
         cold = call()
-        rows.append((what, limit, cold, [call() for _ in range(REPEATS)]))
+        rows.append((what, limit, cold, [call() for _ in range(repeats)]))
         print(rows[-1], flush=True)
     return rows
 
 
 def table(rows: list[tuple[str, str, float, list[float]]]) -> str:
     """Markdown."""
+    repeats = len(rows[0][3])
     lines = [
         "# Wall times",
         "",
-        "`python -m benchmarks.wall_times`: whole processes, start and imports included. Cold: no kernel is compiled",
-        f"yet. Warm: all are; {REPEATS} runs. Python {platform.python_version()}, {os.cpu_count()} cores.",
+        f"`python -m benchmarks.wall_times --repeats {repeats}`: whole processes, start and imports included. Cold: no",
+        f"kernel is compiled yet. Warm: all are; {repeats} runs.",
+        f"Python {platform.python_version()}, {os.cpu_count()} cores.",
         "",
         "| what | limit, warm | warm, median | warm, fastest to slowest | cold |",
         "| --- | ---: | ---: | ---: | ---: |",
@@ -69,8 +71,13 @@ def table(rows: list[tuple[str, str, float, list[float]]]) -> str:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.wall_times", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument("--repeats", type=int, default=3, metavar="N", help="warm runs of each (default 3)")
+    repeats = max(1, parser.parse_args().repeats)
     with tempfile.TemporaryDirectory() as folder:
-        rows = measure(Path(folder) / "cache", Path(folder) / "runs")
+        rows = measure(Path(folder) / "cache", Path(folder) / "runs", repeats)
     OUT.parent.mkdir(exist_ok=True)
     OUT.write_text(table(rows), encoding="utf-8")
     print(OUT.read_text(encoding="utf-8"), end="")
