@@ -1,10 +1,11 @@
 """Every file of a run directory is, by its bytes, JSON, JSON Lines, TOML, safetensors, PNG or Markdown, else refused.
 
 A file is read as what its name says and must be that to the last byte; a name that says nothing is refused, and so are
-the first bytes of a pickle, a zip, a NumPy file or a gzip stream under any name.
+the first bytes of a pickle, a zip, a NumPy file or a gzip stream under any name, and text that is a whole pickle.
 """
 
 import json
+import pickletools
 import struct
 import tomllib
 import zlib
@@ -31,7 +32,7 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 def check(run: Path) -> Finding:
     """Every file of the run directory is of an allowed format."""
-    files = sorted(path for path in run.rglob("*") if not path.is_dir())
+    files = sorted(path for path in run.rglob("*") if path.is_symlink() or not path.is_dir())
     problems = []
     for path in files:
         name = str(path.relative_to(run))
@@ -57,11 +58,21 @@ def why_not(name: str, data: bytes) -> str | None:
     reader = READERS.get(Path(name).suffix)
     if reader is None:
         return "its name is of no allowed format"
+    if Path(name).suffix in TEXT and is_pickle(data):
+        return "is text that an unpickler reads: a pickle"
     try:
         reader(data)
     except (ValueError, RecursionError, struct.error, zlib.error) as error:
         return f"is not what its name says ({error})"
     return None
+
+
+def is_pickle(data: bytes) -> bool:
+    """Whether the bytes are instructions of an unpickler up to its STOP. Nothing is run."""
+    try:
+        return any(instruction.name == "STOP" for instruction, _, _ in pickletools.genops(data))
+    except (ValueError, LookupError, OverflowError, TypeError, struct.error):
+        return False
 
 
 def read_json(data: bytes) -> object:
@@ -118,6 +129,7 @@ def _no_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return result
 
 
+TEXT = {".json", ".jsonl", ".toml", ".md"}
 READERS: dict[str, Callable[[bytes], object]] = {
     ".json": read_json,
     ".jsonl": read_json_lines,

@@ -79,11 +79,13 @@ def pytest_collection_modifyitems(session: pytest.Session, items: list[pytest.It
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Whether there will be a verdict."""
+    """Whether there will be a verdict. If so, the one before no longer holds, even if this session is killed."""
     gates = any(_gate(item) for item in session.items)
     session.config.stash[JUDGING] = not session.config.option.collectonly and bool(
         gates or session.testsfailed
     )
+    if session.config.stash[JUDGING]:
+        _write(session.config)
 
 
 @pytest.fixture(scope="session")
@@ -195,29 +197,35 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     return report
 
 
+@pytest.hookimpl(trylast=True)  # after the runs are over
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Green on the outside only if green inside: what did not run did not pass, also when only a part was asked for."""
     config = session.config
     if not config.stash[JUDGING]:
         return
-    passed = config.stash[VERDICT].overall == PASSED
+    verdict, site = config.stash[VERDICT], config.stash[SITE]
+    verdict.notes.append(f"to repeat this: {_repeat(site)}; runs are in {site.home}")
+    _write(config)
+    passed = verdict.overall == PASSED
     if exitstatus == pytest.ExitCode.OK and not passed:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
-    _tidy(config.stash[SITE].home, passed=passed)
+    _tidy(site.home, passed=passed)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """The table, and the files that a badge is made from. A session that broke while collecting is a verdict too."""
+    """Print the table. A session that broke while collecting is a verdict too."""
     if not config.stash[JUDGING]:
         return
-    verdict, site = config.stash[VERDICT], config.stash[SITE]
-    verdict.notes.append(f"to repeat this: {_repeat(site)}; runs are in {site.home}")
-    verdicts.write(verdict, site.home.parents[1])
     width = max(shutil.get_terminal_size().columns, 110)
     terminalreporter.section("verdict")
-    for line in verdicts.table(verdict, width).splitlines():
+    for line in verdicts.table(config.stash[VERDICT], width).splitlines():
         colour = {"red": "FAILED" in line or "ACCEPTED" in line, "yellow": "NOT RUN" in line}
         terminalreporter.write_line(line, **colour)
+
+
+def _write(config: pytest.Config) -> None:
+    """The verdict so far, and the files that a badge is made from."""
+    verdicts.write(config.stash[VERDICT], config.stash[SITE].home.parents[1])
 
 
 def _repeat(site: Site) -> str:

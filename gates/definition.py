@@ -35,7 +35,7 @@ GATES = (
         "Perplexity",
         {
             "committed": "val perplexity <= 0.7 x the strongest n-gram, committed split",
-            "blind": "the same on cells of a fresh split that the subject never got",
+            "blind": "the same on cells of a fresh split in made-up words that the subject never got",
             "ruler": "uniform weights read perplexity V",
             "causality": "future tokens do not change earlier logits",
             "padding": "what stands in the padding does not change any logit",

@@ -6,16 +6,19 @@ are `optimizer.safetensors`, and the counters of the optimizer, scheduler, data 
 which do not infect each other, are asked first; then the first log line that differs.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from gates import tensors
+from gates import scoring, tensors
 from gates.run import RunDirectory
+from reference import model
 
 MACHINES = ("model", "optimizer", "scheduler", "data", "control")
 FILES = ("weights.safetensors", "optimizer.safetensors", "state.json")
+SHAPES = model.parameter_shapes(scoring.CONFIG)
 # What a log line says first about each machine; the loss of a step is taken before the step's update.
 LOG_FIELDS = {
     "step": "scheduler",
@@ -66,6 +69,39 @@ def between(expected: RunDirectory, got: RunDirectory, *, resumed_at: int | None
         return Difference(min(ends) + 1, "model", "the last checkpoint", f"step {ends[1]}", f"step {ends[0]}")
     if (expected.path / "models").exists() and expected.model_name != got.model_name:
         return Difference(ends[0], "model", "the name of the model file", got.model_name, expected.model_name)
+    return None
+
+
+def missing_state(run: RunDirectory) -> str | None:
+    """What a checkpoint of the run lacks, or None: two runs that save nothing agree about it too.
+
+    Each has every parameter, two moments a parameter, each of its shape, and something of the four other machines.
+    """
+    for step, folder in run.checkpoints().items():
+        weights, moments = (run.tensors(f"{folder}/{name}") for name in FILES[:2])
+        machines = run.json(f"{folder}/state.json")["machines"]
+        lack = (
+            _lacking(weights, SHAPES)
+            or _lacking(moments, {f"{kind}.{name}": shape for kind in "mv" for name, shape in SHAPES.items()})
+            or (_all_zero(moments) if step > 0 else None)
+            or next((f"machine {name} has no state" for name in MACHINES[1:] if not machines.get(name)), None)
+        )
+        if lack:
+            return f"{folder}: {lack}"
+    return None
+
+
+def _lacking(found: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]) -> str | None:
+    for name, shape in shapes.items():
+        if name not in found or found[name].shape != shape:
+            return f"tensor {name} is not there in the shape {list(shape)}"
+    return None
+
+
+def _all_zero(moments: Mapping[str, np.ndarray]) -> str | None:
+    for kind in "mv":
+        if not any(tensor.any() for name, tensor in moments.items() if name.startswith(f"{kind}.")):
+            return f"every moment {kind} is zero after a step"
     return None
 
 

@@ -150,7 +150,7 @@ def watch(subject: Subject, data: Path, *options: str) -> Trained:
 
 
 def train_blind(site: Site) -> Blind:
-    """Draw a split from the session's seed, hand over the training part of it, train on that."""
+    """Draw a split in made-up words from the session's seed, hand over its training part, train on that."""
     rows = [row for split in site.committed.values() for row in split]
     split = draw_blind(rows, site.blind_seed)
     data = site.home / "blind" / "data"

@@ -118,6 +118,9 @@ def padding(answers: Answers) -> Finding:
 def _pairs_agree(where: str, answers: Answers, pairs: list[tuple[int, int, int]], what: str) -> Finding:
     problems = []
     for a, b, cut in pairs:
+        if not np.isfinite(answers.logits[[a, b], :cut]).all():
+            problems.append(Problem("logits are not finite", "NaN or infinity", "finite numbers"))
+            continue
         index = tensors.first_difference(answers.logits[a, :cut], answers.logits[b, :cut])
         if index is not None:
             old, new = (float(answers.logits[row, :cut][index]) for row in (a, b))
@@ -128,15 +131,22 @@ def _pairs_agree(where: str, answers: Answers, pairs: list[tuple[int, int, int]]
 
 def agreement_with_the_oracle(answers: Answers, weights: scoring.Weights) -> Finding:
     """The subject's fp64 logits are the oracle's, up to the probable rounding bound, at every real position."""
-    tokens, mask = (part[:ORACLE_ROWS] for part in (answers.questions.tokens, answers.questions.key_mask))
-    arguments = (scoring.as_float64(weights), tokens, mask, scoring.CONFIG)
-    expected = bounds.probable(model.forward, *arguments, dtype=np.float64)
-    got = answers.logits[:ORACLE_ROWS][mask]
-    agreement = bounds.compare(got, expected.value[mask], expected.bound[mask], "logits")
+    asked = answers.questions
+    tokens, mask, logits = (part[:ORACLE_ROWS] for part in (asked.tokens, asked.key_mask, answers.logits))
+    found = agreement(logits, tokens, mask, weights)
     return at_most(
         "perplexity/oracle",
-        figure=agreement.ratio,
+        figure=found.ratio,
         limit=1.0,
-        detail=f"times the derived bound, {got.size:,} logits",
-        problem=f"fp64 logits are not the oracle's: {agreement.where} is {agreement.got!r}, not {agreement.expected!r}",
+        detail=f"times the derived bound, {logits[mask].size:,} logits",
+        problem=f"fp64 logits are not the oracle's: {found.where} is {found.got!r}, not {found.expected!r}",
     )
+
+
+def agreement(
+    logits: np.ndarray, tokens: np.ndarray, mask: np.ndarray, weights: scoring.Weights
+) -> bounds.Agreement:
+    """How far logits are from the oracle's with these weights, as a share of the bound, at every real position."""
+    arguments = (scoring.as_float64(weights), tokens, mask, scoring.CONFIG)
+    expected = bounds.probable(model.forward, *arguments, dtype=np.float64)
+    return bounds.compare(logits[mask], expected.value[mask], expected.bound[mask], "logits")

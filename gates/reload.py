@@ -7,11 +7,14 @@ import numpy as np
 
 from fixtures.corpus.conjugation import Row
 from gates import scoring, tensors
+from gates.difference import FILES
 from gates.finding import Finding, Problem, no_problems
-from gates.probes import LIVE
+from gates.probes import LIVE, agreement
 from gates.run import RunDirectory
 from reference import model
 from reference.data import make_batch
+
+LIVE_ROWS = 32  # so many val sequences are in the live logits, or all there are
 
 
 def logits_are_the_live_ones(
@@ -19,12 +22,12 @@ def logits_are_the_live_ones(
 ) -> Finding:
     """A fresh process gives (`reloaded`), for the same tokens, the fp64 logits that the training process saw, all bits.
 
-    The tokens must be sequences of the val split, or equality would say nothing about the model.
+    The tokens must be the first sequences of the val split, and the logits those of the oracle with the saved weights,
+    or equality would say nothing about the model: whoever copies the file is equal to it.
     """
     live = run.tensors(LIVE)
     problems = []
-    sequences = ruler.sequences(val)[: len(live["tokens"])]
-    expected, _, _, mask = make_batch(sequences)
+    expected, _, _, mask = make_batch(ruler.sequences(val)[:LIVE_ROWS])
     if not (np.array_equal(live["tokens"], expected) and np.array_equal(live["key_mask"], mask)):
         problems.append(Problem(f"{LIVE}: the tokens", "others", "the first sequences of the val split"))
     if live["logits"].dtype != np.float64 or live["logits"].shape != reloaded.shape:
@@ -35,7 +38,19 @@ def logits_are_the_live_ones(
         gap = tensors.ulps_apart(old, new, np.dtype(np.float64))
         place = f"reloaded logits differ from the live ones at {list(index)}, {gap} ulp apart"
         problems.append(Problem(place, repr(new), repr(old)))
+    if not problems:
+        problems = _not_the_oracle(live["logits"], expected, mask, run.weights)
     return no_problems("reload/logits", problems, of=f"{reloaded.size:,} logits", what="differ")
+
+
+def _not_the_oracle(
+    logits: np.ndarray, tokens: np.ndarray, mask: np.ndarray, weights: scoring.Weights
+) -> list[Problem]:
+    found = agreement(logits, tokens, mask, weights)
+    if found.ratio <= 1.0:
+        return []
+    place = f"{LIVE}: not the oracle's logits with the saved weights, {found.where}"
+    return [Problem(place, repr(found.got), repr(found.expected))]
 
 
 def name_carries_the_hash(run: RunDirectory) -> Finding:
@@ -86,8 +101,12 @@ def model_is_the_last_checkpoint(run: RunDirectory) -> Finding:
             problems.append(
                 Problem(f"model file: tensor {name}{list(index)}", repr(values[0]), repr(values[1]))
             )
-    for name, entry in run.json(f"{folder}/manifest.json")["files"].items():
+    listed = run.json(f"{folder}/manifest.json")["files"]
+    if sorted(listed) != sorted(FILES):
+        problems.append(Problem(f"{folder}/manifest.json: files", sorted(listed), sorted(FILES)))
+    for name in FILES:
+        said = listed.get(name, {}).get("sha256")
         real = hashlib.sha256(run.read(f"{folder}/{name}")).hexdigest()
-        if entry["sha256"] != real:
-            problems.append(Problem(f"{folder}/manifest.json: sha256 of {name}", entry["sha256"], real))
+        if said != real:
+            problems.append(Problem(f"{folder}/manifest.json: sha256 of {name}", said, real))
     return no_problems("reload/checkpoint", problems, of=f"{len(last)} tensors of {folder}")

@@ -13,9 +13,12 @@ NONDETERMINISM = "nondeterminism, not a resume bug: the same run twice differs"
 def identical(
     where: str, expected: RunDirectory, got: RunDirectory, *, story: str, resumed_at: int | None = None
 ) -> Finding:
-    """Weights, moments, every state machine and every log line are equal, byte for byte."""
+    """Weights, moments, every state machine and every log line are there and equal, byte for byte."""
     found = difference.between(expected, got, resumed_at=resumed_at)
     problems = [] if found is None else [Problem(f"{story}: {found}", found.got, found.expected)]
+    for run in (expected, got):
+        if lack := difference.missing_state(run):
+            problems.append(Problem("a checkpoint is not whole", lack, "weights, moments and four machines"))
     of = f"{difference.compared_bytes(expected, got):,} bytes"
     return no_problems(where, problems, of=of, what="differ")
 

@@ -30,6 +30,14 @@ ONE_THREAD = dict.fromkeys(
     ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"
 )
 UNTRACKED = {"HONESTLOOP_TRACKING": "off"}
+# What the caller of the gates may have set for runs of their own; whether and where a subject tracks is not up to them.
+NOT_INHERITED = ("HONESTLOOP_TRACKING", "MLFLOW_TRACKING_URI")
+
+
+def environment(own: Mapping[str, str]) -> dict[str, str]:
+    """The environment a subject runs in: the caller's, but for tracking; one thread; and what is its own."""
+    inherited = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
+    return {**inherited, **ONE_THREAD, **own}
 
 
 @dataclass(frozen=True)
@@ -68,7 +76,7 @@ class Process:
             self._popen = subprocess.Popen(
                 [sys.executable, "-m", *words],
                 cwd=ROOT,
-                env={**os.environ, **ONE_THREAD, **env},
+                env=environment(env),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,

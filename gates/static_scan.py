@@ -1,15 +1,16 @@
 """Ways to unpickle, looked for in source code that is parsed and never run.
 
-Scanned are the subject's own files and whatever they import that is neither the standard library nor an installed
-package. Strings are folded before they are compared, so `"pick" + "le"`, an f-string or a reversed literal is seen; a
-name that cannot be folded may not be imported, executed or looked up in a module. What a scan cannot see is code that
-an installed library runs; that is what the guarded process is for.
+Scanned are the subject's own files, wherever they lie, and whatever they import that is neither the standard library
+nor an installed package. Strings are folded before they are compared, so `"pick" + "le"`, an f-string or a reversed
+literal is seen; a name that cannot be folded may not be imported, executed or looked up in a module. What a scan cannot
+see is code that an installed library runs; that is what the guarded process is for.
 """
 
 import ast
+import re
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -32,7 +33,17 @@ HOOKS = {"__reduce__", "__reduce_ex__"}
 # Names that no other string needs to spell ("eval" and "compile" are also ordinary words, of a command line for one).
 SPELLED = FORBIDDEN_NAMES | HOOKS | {"__import__", "__builtins__"}
 # Modules that import or run code by name: useful to almost nobody, and a way round every rule above.
-LOADERS = {"runpy", "imp", "ctypes", "code", "codeop", "zipimport", "pkgutil"}
+LOADERS = {"runpy", "imp", "ctypes", "code", "codeop", "zipimport", "pkgutil", "_posixsubprocess"}
+IMPORTERS = {"import_module", "__import__", "resolve_name", "find_spec", "spec_from_file_location"}
+# Modules that may only be used by writing `module.name`: whoever holds the module itself can look up any name in it.
+NEVER_LOOSE = {"builtins", "importlib"}
+# Which positional argument of a function of NumPy is allow_pickle.
+ALLOW_PICKLE_AT = {"load": 2, "NpzFile": 2, "read_array": 1, "write_array": 3}
+PICKLE_WORD = re.compile(r"(?<![a-z])(_|c|cloud)?pickle(?![a-z])", re.IGNORECASE)
+PICKLE_IMPORT = re.compile(r"\b(import|from)\s+(_|c|cloud)?pickle\b")
+WITHOUT_GUARD = re.compile(
+    r"-[A-Za-z]*[IES][A-Za-z]*"
+)  # options of Python that ignore PYTHONPATH or the site
 TORCH_CALLS = {
     "torch.load",
     "torch.save",
@@ -40,6 +51,8 @@ TORCH_CALLS = {
     "torch.package",
     "torch.jit.load",
     "torch.*",
+    "builtins.*",
+    "importlib.*",
 }
 UNCONTROLLED = {
     "numpy.save",
@@ -60,6 +73,8 @@ class Site:
 def check(subject: str, root: Path) -> Finding:
     """No file of the subject has a way to unpickle."""
     files = list(sources(subject, root))
+    if not files:
+        raise GateError(f"no source file of subject {subject!r} was scanned")
     problems = [
         Problem(f"{_short(site.file, root)}:{site.line}: {site.what}", "in the subject's source", "none")
         for file in files
@@ -72,19 +87,19 @@ def sources(subject: str, root: Path) -> Iterator[Path]:
     """Every source file of a subject, found without importing it. GateError if it is not there or not readable.
 
     The whole package (or the one module) that the subject names, and, transitively, every module that is imported and
-    lies outside the standard library and site-packages, with the packages it is in.
+    lies outside the standard library and site-packages, with the packages it is in. What lies in the subject's own
+    top-level package is never taken for a library.
     """
     path = [str(root), *sys.path]
-    waiting = [*_chain(subject, path)]
+    waiting = [*_chain(subject, path), *_inside(_find(subject, path)[1])]
     if not waiting:
         raise GateError(f"the source of subject {subject!r} was not found on the path")
-    if waiting[-1].name == "__init__.py":
-        inside = waiting[-1].parent.rglob("*")
-        waiting += sorted(f for f in inside if f.suffix in CODE and "__pycache__" not in f.parts)
+    own_files, own_folders = _find(subject.partition(".")[0], path)
     seen: set[Path] = set()
     while waiting:
         file = waiting.pop()
-        if file in seen or _is_library(file):
+        is_own = file in own_files or any(folder in file.parents for folder in own_folders)
+        if file in seen or (_is_library(file) and not is_own):
             continue
         if file.suffix != ".py":
             raise GateError(f"{file}: not Python source, so it cannot be scanned")
@@ -112,6 +127,8 @@ class _Scanner(ast.NodeVisitor):
     file: Path
     found: list[Site] = field(default_factory=list)
     aliases: dict[str, str] = field(default_factory=dict)  # local name -> what it was imported as
+    called: set[ast.AST] = field(default_factory=set)  # functions of calls seen so far
+    bases: set[ast.AST] = field(default_factory=set)  # what stands before a dot, seen so far
 
     def add(self, node: ast.AST, what: str) -> None:
         self.found.append(Site(self.file, getattr(node, "lineno", 0), what))
@@ -128,7 +145,31 @@ class _Scanner(ast.NodeVisitor):
                     self.aliases[name.asname or name.name] = f"{statement.module or ''}.{name.name}".lstrip(
                         "."
                     )
+        self._strings(node)
         self.generic_visit(node)
+
+    def _strings(self, tree: ast.Module) -> None:
+        """Programs in strings: what is handed to a call, and how another Python is started."""
+        said = _docstrings(tree)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call):
+                self._words([*node.args, *(k.value for k in node.keywords)], PICKLE_WORD.search, "in a call")
+            if isinstance(node, ast.Constant) and node not in said:
+                self._words([node], PICKLE_IMPORT.search, "as a program")
+            if isinstance(node, ast.stmt) and not hasattr(node, "body") and self._starts_python(node):
+                self._words([node], PICKLE_WORD.search, "beside sys.executable")
+                self._words([node], WITHOUT_GUARD.fullmatch, "beside sys.executable")
+
+    def _words(self, nodes: Sequence[ast.AST], wrong: Callable[[str], object], where: str) -> None:
+        """Look at every text that stands in the nodes or that their constants make."""
+        for part in (part for node in nodes for part in ast.walk(node) if isinstance(part, ast.expr)):
+            text = fold(part)
+            if text is not None and wrong(text):
+                self.add(part, f"says {text[:60]!r} {where}")
+
+    def _starts_python(self, node: ast.AST) -> bool:
+        names = (part for part in ast.walk(node) if isinstance(part, (ast.Name, ast.Attribute)))
+        return any(self._dotted(name) == "sys.executable" for name in names)
 
     def visit_Import(self, node: ast.Import) -> None:
         for name in node.names:
@@ -153,6 +194,7 @@ class _Scanner(ast.NodeVisitor):
             self.add(node, f"uses {node.id}")
         elif node.id in FORBIDDEN_NAMES and node.id not in self.aliases:
             self.add(node, f"uses the name {node.id}")
+        self._loose(node, self.aliases.get(node.id, ""))
 
     def visit_Attribute(self, node: ast.Attribute) -> None:
         whole = self._dotted(node)
@@ -160,25 +202,51 @@ class _Scanner(ast.NodeVisitor):
             self.add(node, f"uses .{node.attr}")
         elif whole in TORCH_CALLS or (whole.startswith("builtins.") and node.attr in EXECUTORS):
             self.add(node, f"uses {whole}")
+        elif node.attr == "__import__":
+            self.add(node, "uses .__import__")
+        elif node.attr.startswith("__") and self._dotted(node.value) in NEVER_LOOSE:
+            self.add(node, f"uses {whole}, where names can be computed")
+        self.bases.add(node.value)
+        self._loose(node, whole)
         self.generic_visit(node)
+
+    def _loose(self, node: ast.expr, whole: str) -> None:
+        """An importer, or NumPy's reader, may be called by its name and not be handed on; nor may some modules."""
+        first, _, last = whole.rpartition(".")
+        importer = last == "import_module" or (last in IMPORTERS and first.startswith("importlib"))
+        reader = whole.startswith("numpy.") and last in ALLOW_PICKLE_AT
+        if (importer or reader) and node not in self.called:
+            self.add(node, f"hands on {whole}")
+        if whole in NEVER_LOOSE and node not in self.bases:
+            self.add(node, f"hands on the module {whole}")
 
     def visit_Call(self, node: ast.Call) -> None:
         whole = self._dotted(node.func)
+        self.called.add(node.func)
         for keyword in node.keywords:
             if keyword.arg == "allow_pickle" and not _is_false(keyword.value):
                 self.add(node, f"allow_pickle={ast.unparse(keyword.value)}")
             if keyword.arg is None and whole.startswith("numpy."):
                 self.add(node, f"{whole} with unknown keywords, allow_pickle may be one")
         last = whole.rsplit(".", 1)[-1]
+        if whole.startswith("numpy.") and last in ALLOW_PICKLE_AT:
+            self._positional(node, ALLOW_PICKLE_AT[last])
         if whole in UNCONTROLLED:
             self.add(node, f"{whole} pickles arrays of objects")
-        if last in ("import_module", "resolve_name", "find_spec", "spec_from_file_location"):
+        if last in IMPORTERS - {"__import__"}:
             self._computed(node, node.args[0] if node.args else None, f"{last} of a computed name")
         if whole == "getattr" and len(node.args) > 1 and self._is_module(node.args[0]):
             self._computed(node, node.args[1], "getattr of a computed name on a module")
         if whole in ("globals", "locals", "vars") and not _harmless_vars(node):
             self.add(node, f"uses {whole}(), where names can be computed")
         self.generic_visit(node)
+
+    def _positional(self, node: ast.Call, place: int) -> None:
+        """allow_pickle given by its place, or by a list of unknown length."""
+        if any(isinstance(argument, ast.Starred) for argument in node.args):
+            self.add(node, "unknown arguments, allow_pickle may be one")
+        elif len(node.args) > place and not _is_false(node.args[place]):
+            self.add(node, f"allow_pickle={ast.unparse(node.args[place])}, by its place")
 
     def visit_Subscript(self, node: ast.Subscript) -> None:
         if self._dotted(node.value) == "sys.modules":
@@ -207,7 +275,7 @@ class _Scanner(ast.NodeVisitor):
         text = fold(name) if name is not None else None
         if text is None:
             self.add(node, what)
-        elif set(text.split(".")) & (FORBIDDEN_NAMES | LOADERS | EXECUTORS):
+        elif set(text.split(".")) & (FORBIDDEN_NAMES | LOADERS | EXECUTORS | NEVER_LOOSE):
             self.add(node, f"imports {text}")
 
     def _is_module(self, node: ast.expr) -> bool:
@@ -294,6 +362,11 @@ def _is_false(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and node.value is False
 
 
+def _docstrings(tree: ast.Module) -> set[ast.AST]:
+    """Every string that is a statement of its own, which says something to the reader and nothing to Python."""
+    return {node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+
+
 def _imports(file: Path) -> Iterator[str]:
     """Absolute names of every module that a file imports; `from a import b` may mean the module a.b."""
     for node in ast.walk(_parse(file)):
@@ -307,19 +380,36 @@ def _imports(file: Path) -> Iterator[str]:
 
 def _chain(name: str, path: list[str]) -> list[Path]:
     """The files that importing a module would run: its parents' and its own, as far as they are found."""
-    locations: list[str] | None = path
-    files = []
     parts = name.split(".")
+    return [file for end in range(len(parts)) for file in _find(".".join(parts[: end + 1]), path)[0]]
+
+
+def _find(name: str, path: list[str]) -> tuple[list[Path], list[Path]]:
+    """The file that a module is, if any, and the folders of its package: both empty if it is not found."""
+    parts = name.split(".")
+    locations, file = path, list[Path]()
     for end in range(1, len(parts) + 1):
-        spec = PathFinder.find_spec(".".join(parts[:end]), locations)
-        if spec is None:
-            break
-        if spec.origin and spec.has_location:
-            files.append(Path(spec.origin))
-        if not spec.submodule_search_locations:
-            break
-        locations = list(spec.submodule_search_locations)
-    return files
+        file, locations = _find_one(".".join(parts[:end]), locations)
+    return file, [Path(folder) for folder in locations]
+
+
+def _find_one(name: str, locations: list[str]) -> tuple[list[Path], list[str]]:
+    """One step: where a module is, looked for in its parent's folders. A package may lack an `__init__.py`."""
+    try:
+        spec = PathFinder.find_spec(name, locations)
+    except KeyError:  # a folder without __init__.py, in a parent that is not imported
+        folders = [Path(place) / name.rpartition(".")[2] for place in locations]
+        return [], [str(folder) for folder in folders if folder.is_dir()]
+    if spec is None:
+        return [], []
+    file = [Path(spec.origin)] if spec.origin and spec.has_location else []
+    return file, list(spec.submodule_search_locations or [])
+
+
+def _inside(folders: list[Path]) -> list[Path]:
+    """All code in a package's folders."""
+    found = (file for folder in folders for file in folder.rglob("*"))
+    return sorted(file for file in found if file.suffix in CODE and "__pycache__" not in file.parts)
 
 
 def _package_of(file: Path) -> list[str]:

@@ -12,7 +12,8 @@ from typing import Any
 from gates.finding import Finding, GateError, Problem, no_problems
 from gates.run import ROOT, RunDirectory
 
-METRICS = ("loss", "lr", "grad_norm", "val_loss", "val_ppl")
+EACH_STEP, AT_THE_END = ("loss", "lr", "grad_norm"), ("val_loss", "val_ppl")
+METRICS = (*EACH_STEP, *AT_THE_END)
 DEFAULT_STORE = "sqlite:///runs/mlflow.db"
 ARTEFACTS = ("manifest.json", "config.toml", "results.json", "loss_curve.png")
 TAG = "honestloop.run_id"
@@ -29,8 +30,8 @@ class Store:
 
 
 def expected_uri() -> str:
-    """Where a subject started from here must track to."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_STORE
+    """Where the run of the definition of done must track to; whoever calls the gates cannot move it."""
+    return DEFAULT_STORE
 
 
 def read(run: RunDirectory, uri: str) -> Store:
@@ -69,18 +70,31 @@ def run_exists(run: RunDirectory, store: Store) -> Finding:
 
 
 def metrics_equal_the_log(run: RunDirectory, store: Store) -> Finding:
-    """Every value of every curve, exactly; no value missing, none too many."""
+    """Every value of every curve, exactly; no value missing, none too many; and the log has them all."""
     log: dict[str, dict[int, float]] = {name: {} for name in METRICS}
     for line in run.log:
         for name in METRICS:
             if name in line:
                 log[name][line["step"]] = line[name]
-    facts: dict[str, tuple[Any, Any]] = {}
+    facts = _gaps(run.log)
     for name, curve in log.items():
         tracked = store.metrics.get(name, {})
         for step in sorted({*curve, *tracked}):
             facts[f"metric {name} at step {step}"] = (tracked.get(step), curve.get(step))
     return _equal("mlflow/metrics", facts, of=f"{len(facts)} values in {len(log)} curves")
+
+
+def _gaps(log: list[dict[str, Any]]) -> dict[str, tuple[Any, Any]]:
+    """What the log itself lacks: a number for each curve on each line, for validation at least on the last."""
+    if not log:
+        return {"train_log.jsonl": ("no lines", "a line a step")}
+    wanted = [(number, line, name) for number, line in enumerate(log, 1) for name in EACH_STEP]
+    wanted += [(len(log), log[-1], name) for name in AT_THE_END]
+    return {
+        f"train_log.jsonl line {number}: {name}": (repr(line.get(name)), "a number")
+        for number, line, name in wanted
+        if type(line.get(name)) not in (int, float)
+    }
 
 
 def parameters_equal_the_configuration(run: RunDirectory, store: Store) -> Finding:

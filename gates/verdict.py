@@ -180,7 +180,7 @@ def badge(verdict: Verdict) -> dict[str, Any]:
     word = verdict.overall.lower() if verdict.overall != PASSED else "gates passed"
     return {
         "schemaVersion": 1,
-        "label": "honestloop",
+        "label": "honestloop" if verdict.subject == "impl" else f"honestloop: {verdict.subject}",
         "message": f"{passed}/{len(GATES)} {word}",
         "color": colour,
     }

@@ -10,8 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fixtures.corpus import files, generate
+from fixtures.corpus import split as split_module
 from fixtures.corpus.conjugation import PERSONS, TENSES, Row, rows
-from fixtures.corpus.split import BLIND_VAL_CELLS_PER_VERB, draw, draw_blind, hold_out
+from fixtures.corpus.split import (
+    BLIND_VAL_CELLS_PER_VERB,
+    draw,
+    draw_blind,
+    hold_out,
+    made_up,
+    permutation,
+)
+from reference.tokenizer import ALPHABET, BOUNDARY
 
 SEEDS = st.integers(min_value=0, max_value=2**64 - 1)
 
@@ -259,12 +268,52 @@ def test_a_blind_split_hands_over_training_cells_only(seed: int):
     handed = [row for split in blind.handed.values() for row in split]
     kept = [row for split in blind.kept.values() for row in split]
     assert blind.handed.keys() == {"train", "val"}
-    assert sorted(row["id"] for row in handed + kept) == sorted(row["id"] for row in rows())
-    assert not {row["es"] for row in kept} & {row["es"] for row in handed}
-    assert not {row["en"] for row in kept} & {row["en"] for row in handed}
-    assert {"val": blind.kept["val"], "test": blind.kept["test"]} == {
-        name: split for name, split in draw(rows(), seed).items() if name != "train"
-    }
+    assert {name: len(split) for name, split in blind.kept.items()} == {"val": 48, "test": 60}
+    assert len({row["id"] for row in handed + kept}) == len(rows())
+    for name in ("id", "en", "es"):
+        assert not {row[name] for row in kept} & {row[name] for row in handed}
+
+
+@given(SEEDS)
+def test_the_words_of_a_blind_split_exist_nowhere_else(seed: int):
+    """The committed cells lie on the subject's disk: whoever learned them has learned none of these."""
+    blind = draw_blind(rows(), seed)
+    made = [row for part in (blind.handed, blind.kept) for split in part.values() for row in split]
+    for name in ("id", "en", "es", "verb"):
+        assert not {row[name] for row in made} & {row[name] for row in rows()}
+        assert len({row[name] for row in made}) == len({row[name] for row in rows()})
+
+
+@given(SEEDS, st.integers(min_value=0, max_value=9))
+def test_letters_are_permuted_one_to_one_and_nothing_else_changes(seed: int, attempt: int):
+    letters = permutation(seed, attempt)
+    assert sorted(letters) == sorted(letters.values()) == sorted({*ALPHABET} - {"I", BOUNDARY})
+    back = str.maketrans({new: old for old, new in letters.items()})
+    for real, made in zip(rows(), made_up(rows(), seed, attempt), strict=True):
+        assert made["id"] == f"{made['verb']}.{made['tense']}.{made['person']}"
+        assert all(made[name].translate(back) == real[name] for name in ("en", "es", "verb", "es_verb"))
+        assert all(made[name] == real[name] for name in ("tense", "person", "en_regular", "es_regular"))
+
+
+def test_each_seed_and_each_attempt_has_its_own_letters():
+    drawn = [tuple(permutation(seed, attempt).values()) for seed in range(50) for attempt in range(4)]
+    assert len(set(drawn)) == len(drawn)
+
+
+def test_a_blind_split_takes_the_next_letters_when_the_first_do_not_do(monkeypatch):
+    first, second = (made_up(rows(), 5, attempt) for attempt in (0, 1))
+    words = {row["en"] for row in first}
+    assert {row["en"] for split in draw_blind(rows(), 5).kept.values() for row in split} <= words
+    verdicts = iter([False, True])
+    monkeypatch.setattr(split_module, "_fits", lambda split: next(verdicts))
+    kept = [row for split in draw_blind(rows(), 5).kept.values() for row in split]
+    assert {row["en"] for row in kept} <= {row["en"] for row in second}
+
+
+def test_a_blind_split_that_never_fits_is_impossible(monkeypatch):
+    monkeypatch.setattr(split_module, "_fits", lambda split: False)
+    with pytest.raises(ValueError, match="impossible split: seed 5 gives no usable words"):
+        draw_blind(rows(), 5)
 
 
 @given(SEEDS)

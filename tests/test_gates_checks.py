@@ -1,15 +1,30 @@
 """Checks of the gates that need no run: each is shown evidence that is right, and evidence that is wrong."""
 
 import dataclasses
+import hashlib
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from fixtures.corpus import files
-from gates import drift_truth, manifest_truth, perplexity, probes, resume, scoring
+from gates import (
+    difference,
+    drift_truth,
+    manifest_truth,
+    perplexity,
+    probes,
+    reload,
+    resume,
+    scoring,
+    tensors,
+    tracked,
+)
 from gates.jobs import RESUME_STEPS, STOPS, Interrupted
 from gates.run import Finished, RunDirectory
 from reference import model
+from reference.data import make_batch
 
 SPLITS = files.read_directory()
 
@@ -70,6 +85,90 @@ def test_a_bit_that_depends_on_the_future_is_found(answers):
     finding = probes.causality(dataclasses.replace(answers, logits=logits))
     assert not finding.passed
     assert f"at position {cut - 1}, where the next change is at position {cut}" in finding.message
+
+
+@pytest.mark.parametrize("check", [probes.causality, probes.padding])
+def test_answers_that_are_no_numbers_satisfy_nothing(answers, check):
+    for value in (np.nan, np.inf):
+        finding = check(dataclasses.replace(answers, logits=np.full_like(answers.logits, value)))
+        assert not finding.passed
+        assert "not finite" in finding.message
+
+
+def live_run(
+    path: Path, ruler: scoring.Ruler, weights: dict[str, np.ndarray], rows: int = 32
+) -> RunDirectory:
+    """A run directory with nothing in it but live logits, right ones, of the first val sequences."""
+    tokens, _, _, mask = make_batch(ruler.sequences(SPLITS["val"])[:rows])
+    logits = model.forward(weights, tokens, mask, scoring.CONFIG)
+    live = {"tokens": tokens, "key_mask": mask, "logits": logits}
+    path.mkdir()
+    (path / probes.LIVE).write_bytes(tensors.write(live))
+    run = RunDirectory(path)
+    run.__dict__["weights"] = weights
+    return run
+
+
+def test_live_logits_are_the_oracles_with_the_saved_weights(tmp_path, ruler, weights):
+    run = live_run(tmp_path / "run", ruler, weights)
+    parroted = run.tensors(probes.LIVE)["logits"]
+    assert reload.logits_are_the_live_ones(run, parroted, ruler, SPLITS["val"]).passed
+    run.__dict__["weights"] = {**weights, "E": np.nextafter(weights["E"], 9.0) * 1.001}
+    finding = reload.logits_are_the_live_ones(run, parroted, ruler, SPLITS["val"])
+    assert not finding.passed
+    assert "not the oracle's logits with the saved weights" in finding.message
+
+
+def test_live_logits_of_too_few_sequences_are_refused(tmp_path, ruler, weights):
+    run = live_run(tmp_path / "run", ruler, weights, rows=31)
+    finding = reload.logits_are_the_live_ones(run, run.tensors(probes.LIVE)["logits"], ruler, SPLITS["val"])
+    assert "the first sequences of the val split" in finding.message
+
+
+@pytest.mark.parametrize("listed", [(), difference.FILES[:2], (*difference.FILES, "more.json")])
+def test_a_checkpoint_manifest_lists_its_three_files(tmp_path, listed):
+    def finding(names: tuple[str, ...]) -> str:
+        files = {name: {"sha256": hashlib.sha256(data).hexdigest()} for name in names}
+        (folder / "manifest.json").write_text(json.dumps({"files": files}), encoding="utf-8")
+        return reload.model_is_the_last_checkpoint(run).message.partition(": ")[2]
+
+    folder = tmp_path / "checkpoints" / "step-00000001"
+    folder.mkdir(parents=True)
+    data = tensors.write({"E": np.ones(3)})
+    for name in (*difference.FILES, "more.json"):
+        (folder / name).write_bytes(data)
+    run = RunDirectory(tmp_path)
+    run.__dict__["weights"] = {"E": np.ones(3)}
+    assert finding(difference.FILES).startswith("; got")
+    assert "manifest.json: files" in finding(listed)
+
+
+def logged(**changes: object) -> tuple[RunDirectory, tracked.Store]:
+    """A log of two steps, changed on its last line, and a store that holds just what is in it."""
+    numbers = {"loss": 2.0, "lr": 0.1, "grad_norm": 1.0}
+    last = {"step": 2, **numbers, "val_loss": 1.0, "val_ppl": 2.7, **changes}
+    run = RunDirectory(Path("unused"))
+    run.__dict__["log"] = [{"step": 1, **numbers}, {k: v for k, v in last.items() if v is not None}]
+    curves = {name: {n["step"]: n[name] for n in run.log if name in n} for name in tracked.METRICS}
+    return run, tracked.Store("", [], curves, {})
+
+
+def test_a_log_with_every_number_in_the_store_passes():
+    assert tracked.metrics_equal_the_log(*logged()).passed
+
+
+@pytest.mark.parametrize("name", tracked.METRICS)
+@pytest.mark.parametrize("value", [None, "2.0"])
+def test_a_log_that_lacks_a_number_has_no_metrics_to_equal(name, value):
+    finding = tracked.metrics_equal_the_log(*logged(**{name: value}))
+    assert not finding.passed
+    assert f"train_log.jsonl line 2: {name}" in finding.message
+
+
+def test_an_empty_log_has_no_metrics_to_equal():
+    run = RunDirectory(Path("unused"))
+    run.__dict__["log"] = []
+    assert not tracked.metrics_equal_the_log(run, tracked.Store("", [], {}, {})).passed
 
 
 def test_logits_in_single_precision_are_not_the_oracle(answers, weights):

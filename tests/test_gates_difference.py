@@ -31,6 +31,11 @@ def content() -> dict[str, Any]:
     return {"log": log, "weights": weights, "moments": moments, "machines": copy.deepcopy(MACHINES)}
 
 
+@pytest.fixture(autouse=True)
+def _one_parameter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(difference, "SHAPES", {"E": (2, 3)})
+
+
 def write(home: Path, run: dict[str, Any], step: int = STEPS) -> RunDirectory:
     folder = home / "checkpoints" / f"step-{step:08d}"
     folder.mkdir(parents=True)
@@ -61,6 +66,56 @@ def test_equal_runs_do_not_differ(tmp_path):
     finding = resume.identical("resume/rerun", a, b, story="")
     assert finding.passed
     assert finding.figure.startswith(f"{difference.compared_bytes(a, b):,} bytes")
+
+
+def nothing_at_all(run: dict[str, Any]) -> None:
+    run["moments"] = {}
+
+
+def no_machines(run: dict[str, Any]) -> None:
+    run["machines"] = {}
+
+
+def an_empty_machine(run: dict[str, Any]) -> None:
+    run["machines"]["control"] = {}
+
+
+def one_moment_lost(run: dict[str, Any]) -> None:
+    del run["moments"]["v.E"]
+
+
+def a_moment_of_another_shape(run: dict[str, Any]) -> None:
+    run["moments"]["m.E"] = np.ones(6, np.float32)
+
+
+def moments_of_zero(run: dict[str, Any]) -> None:
+    run["moments"]["m.E"] = np.zeros((2, 3), np.float32)
+
+
+def no_weights(run: dict[str, Any]) -> None:
+    run["weights"] = {}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (nothing_at_all, "tensor m.E is not there"),
+        (no_machines, "machine optimizer has no state"),
+        (an_empty_machine, "machine control has no state"),
+        (one_moment_lost, "tensor v.E is not there"),
+        (a_moment_of_another_shape, "tensor m.E is not there in the shape [2, 3]"),
+        (moments_of_zero, "every moment m is zero"),
+        (no_weights, "tensor E is not there"),
+    ],
+)
+def test_checkpoints_that_are_equally_empty_do_not_pass(tmp_path, spoil, says):
+    run = content()
+    spoil(run)
+    a, b = write(tmp_path / "a", run), write(tmp_path / "b", run)
+    assert difference.between(a, b) is None
+    finding = resume.identical("resume/rerun", a, b, story="")
+    assert not finding.passed
+    assert says in finding.message
 
 
 def test_one_ulp_in_one_weight_is_named(tmp_path):

@@ -5,6 +5,7 @@ import os
 import struct
 import subprocess
 import sys
+import sysconfig
 import zlib
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 
 from gates import artefacts, guarded, static_scan, tensors
 from gates.finding import GateError
-from gates.run import ROOT
+from gates.run import ROOT, Finished
 
 TRICKS = [
     "import pickle",
@@ -63,6 +64,28 @@ TRICKS = [
     "import numpy as np\ngetattr(np, 'pickle')",
     "import runpy",
     "import ctypes",
+    "import numpy as np\nnp.load(p, None, True)",
+    "import numpy as np\nnp.load(*arguments)",
+    "from numpy import load\nf = load\nf(p, None, 1 > 0)",
+    "import numpy as np\nnp.lib.format.read_array(f, True)",
+    "import importlib\nimportlib.__import__(x)",
+    "import importlib\ng = importlib.import_module\ng(x)",
+    "from importlib import import_module\nmap(import_module, names)",
+    "import importlib as i\nj = i\nj.import_module('json')",
+    "import importlib\nimportlib.import_module('builtins')",
+    "from importlib import *",
+    "import builtins\nbuiltins.__dict__['exec'](source)",
+    "import builtins\nvars(builtins)['exec'](source)",
+    "import builtins\ngetattr(builtins, name)(source)",
+    "import builtins as b\nother = b",
+    "import subprocess, sys\nsubprocess.run([sys.executable, '-I', '-c', 'import pickle'])",
+    "import subprocess\nsubprocess.run(['python', '-m', 'pickle', p])",
+    "import sys\ncommand = [sys.executable, '-m', 'pickle']",
+    "import sys\ncommand = [sys.executable, '-I', program]",
+    "import sys\ncommand = [sys.executable] + ['-Sc', program]",
+    "from sys import executable as python\nstart(python, '-E')",
+    "PROGRAM = 'import json; import pickle'",
+    "import _posixsubprocess",
     "class A:\n    def __reduce__(self):\n        return 1",
     "async def __reduce_ex__():\n    pass",
 ]
@@ -78,6 +101,11 @@ ORDINARY = [
     "from impl.kernels.compile import kernel",
     "import tomli_w\ntomli_w.dumps({})",
     "model.eval()",
+    'def f():\n    """Never import pickle, which unpickles."""',
+    "NOTE = 'no pickle'",
+    "import sys\ncommand = [sys.executable, '-m', 'impl.mlflow_store', str(path)]",
+    "command = ['ls', '-S']",
+    "import numpy as np\nnp.load(p, None, False)",
     "import sys\nsys.modules[__name__]",
     "import os.path\nos.replace('a', 'b')",
     "@app.command('eval')\ndef evaluate(): ...",
@@ -141,6 +169,36 @@ def test_a_subject_that_is_not_there_or_not_readable_is_no_pass(tmp_path):
         static_scan.check("native", tmp_path)
 
 
+def test_an_installed_subject_is_scanned_and_an_installed_library_is_not(tmp_path, monkeypatch):
+    paths = {**sysconfig.get_paths(), "purelib": str(tmp_path), "platlib": str(tmp_path)}
+    monkeypatch.setattr(sysconfig, "get_paths", lambda: paths)
+    package(
+        tmp_path,
+        installed__SLASH____init__="",
+        installed__SLASH__inner="import pickle",
+        installed_too="from installed import inner\nimport library",
+        library="import pickle",
+    )
+    assert "inner.py:1: imports pickle" in static_scan.check("installed", tmp_path).message
+    assert list(static_scan.sources("installed_too", tmp_path)) == [tmp_path / "installed_too.py"]
+
+
+def test_no_file_at_all_is_no_pass(tmp_path, monkeypatch):
+    monkeypatch.setattr(static_scan, "sources", lambda subject, root: iter([]))
+    with pytest.raises(GateError, match="no source file"):
+        static_scan.check("anything", tmp_path)
+
+
+def test_a_package_without_init_is_found(tmp_path):
+    package(
+        tmp_path,
+        bare__SLASH____main__="import bare.inner.deep",
+        bare__SLASH__inner__SLASH__deep="import dill",
+    )
+    assert "imports dill" in static_scan.check("bare", tmp_path).message
+    assert "imports dill" in static_scan.check("bare.inner", tmp_path).message
+
+
 def chunk(kind: bytes, body: bytes = b"") -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
@@ -169,6 +227,9 @@ def test_allowed_formats_are_allowed(name, data):
     [
         ("state.json", b"\x80\x04K\x01.", "a pickle of protocol 4"),
         ("state.json", b"(dp0\n.", "a pickle of protocol 0"),
+        ("notes.md", b"cposix\nsystem\np0\n.", "a pickle"),
+        ("config.toml", b"cposix\nsystem\np0\n(Vls\ntR.", "a pickle"),
+        ("state.json", b"I1\n.", "a pickle"),
         ("weights.safetensors", b"PK\x03\x04", "a zip archive"),
         ("plot.png", b"\x93NUMPY\x01\x00", "a NumPy file"),
         ("notes.md", b"\x1f\x8b\x08", "a gzip stream"),
@@ -200,6 +261,27 @@ def test_a_run_directory_with_nothing_in_it_or_with_a_link_is_refused(tmp_path):
     assert "symbolic link" in artefacts.check(tmp_path).message
 
 
+def test_a_link_to_a_directory_is_refused(tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "a.json").write_bytes(b"{}")
+    (run / "more").symlink_to(tmp_path, target_is_directory=True)
+    assert "more: a symbolic link" in artefacts.check(run).message
+
+
+def test_text_of_this_repository_is_no_pickle():
+    files = [
+        file for place in ("docs", "impl", "gates") for file in (ROOT / place).rglob("*") if file.is_file()
+    ]
+    texts = [
+        *ROOT.glob("*.md"),
+        *ROOT.glob("*.toml"),
+        *(f for f in files if f.suffix in {".md", ".py", ".json"}),
+    ]
+    assert texts
+    assert [file for file in texts if artefacts.is_pickle(file.read_bytes())] == []
+
+
 ATTEMPTS = {
     "pickle.loads": "import pickle\npickle.loads(b'K\\x01.')",
     "_pickle.loads": "import _pickle\n_pickle.loads(b'K\\x01.')",
@@ -225,6 +307,38 @@ def test_the_guard_refuses_to_unpickle(tmp_path, code):
     assert "unpickling is forbidden" in done.stderr
     assert len(reports) == 1
     assert reports[0].refused
+
+
+STARTS = {
+    "isolated": "import subprocess, sys\nsubprocess.run([sys.executable, '-I', '-c', '1'])",
+    "shell": "import subprocess\nsubprocess.run('true', shell=True)",
+    "named git": "import subprocess, sys\nsubprocess.run(['git', '-c', '1'], executable=sys.executable)",
+    "git by a path": "import subprocess\nsubprocess.run(['./git', 'status'])",
+    "git of another place": "import subprocess\nsubprocess.run(['git', 'status'], env={'PATH': '.'})",
+    "git alias": "import subprocess\nsubprocess.run(['git', '-c', 'alias.x=!true', 'x'])",
+    "exec": "import os, sys\nos.execv(sys.executable, ['python', '-I', '-c', '1'])",
+    "spawn": "import os, sys\nos.posix_spawn(sys.executable, ['python', '-I', '-c', '1'], os.environ)",
+    "system": "import os\nos.system('true')",
+}
+
+
+@pytest.mark.parametrize("code", STARTS.values(), ids=STARTS.keys())
+def test_the_guard_refuses_to_start_a_program(tmp_path, code):
+    done, reports = run_guarded(tmp_path, code)
+    assert done.returncode == 1
+    assert "starting a program is forbidden" in done.stderr
+    assert [what.split()[0] for report in reports for what in report.refused] == ["starts"]
+    finished = Finished("python", 1, "", "", 0.0)
+    assert "another program: starts" in guarded.breaks(finished, reports).message
+
+
+def test_the_guard_lets_git_and_uname_through(tmp_path):
+    code = (
+        "import platform, subprocess\nplatform.processor()\nsubprocess.run(['git', '--version'], check=True)"
+    )
+    done, reports = run_guarded(tmp_path, code)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert reports == [guarded.Report({}, [])]
 
 
 def test_the_guard_lets_everything_else_through(tmp_path):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gates import run
+from gates import run, tracked
 from gates.finding import GateError
 from gates.pool import Pool
 from gates.run import RunDirectory, Subject
@@ -156,6 +156,14 @@ def test_the_pool_hands_on_what_a_job_raised():
 
     with pytest.raises(GateError, match="no evidence"):
         Pool({"a": work}, "a")["a"]
+
+
+def test_the_caller_cannot_turn_tracking_off_nor_move_it(monkeypatch):
+    for name in run.NOT_INHERITED:
+        monkeypatch.setenv(name, "off")
+    assert not run.environment({}).keys() & set(run.NOT_INHERITED)
+    assert run.environment(run.UNTRACKED)["HONESTLOOP_TRACKING"] == "off"
+    assert tracked.expected_uri() == tracked.DEFAULT_STORE
 
 
 def test_processes_run_from_the_repository_root_with_one_thread(tmp_path, monkeypatch):

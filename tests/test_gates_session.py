@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -64,6 +65,37 @@ def test_a_subject_that_is_not_there_fails_in_one_line_a_check(tmp_path):
     assert "Traceback" not in done.stdout
     assert badge is not None
     assert badge["color"] == "red"
+
+
+KILL = """
+import os, signal
+def pytest_runtest_setup(item):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def leave_a_green_badge(tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "badge.json").write_text('{"color": "brightgreen"}', encoding="utf-8")
+
+
+def test_a_session_that_is_killed_leaves_no_green_badge(tmp_path):
+    leave_a_green_badge(tmp_path)
+    (tmp_path / "kill.py").write_text(KILL, encoding="utf-8")
+    done, badge = session(tmp_path, "-p", "kill", RULER)
+    assert done.returncode == -signal.SIGKILL, done.stdout
+    assert badge is not None
+    assert badge["message"] == "0/7 incomplete"
+
+
+def test_a_session_without_a_terminal_reporter_writes_its_verdict(tmp_path):
+    leave_a_green_badge(tmp_path)
+    done, badge = session(tmp_path, "-p", "no:terminalreporter", RULER)
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout + done.stderr
+    assert badge is not None
+    assert badge["color"] == "yellow"
+    said = json.loads((tmp_path / "runs" / "verdict.json").read_bytes())
+    assert any(check["verdict"] == "PASSED" for gate in said["gates"] for check in gate["checks"])
 
 
 def test_listing_the_tests_is_no_verdict(tmp_path):

@@ -136,6 +136,11 @@ def test_files_are_written_whole_and_replace_the_verdict_before(tmp_path):
     assert "6/7 failed" in str(ElementTree.fromstring((tmp_path / "badge.svg").read_text())[0].text)
 
 
+def test_the_badge_of_another_subject_names_it():
+    assert verdicts.badge(Verdict("impl"))["label"] == "honestloop"
+    assert verdicts.badge(Verdict("their_loop"))["label"] == "honestloop: their_loop"
+
+
 def test_at_most_measures_the_margin_and_does_not_pass_nan():
     good = at_most("perplexity/committed", figure=0.6, limit=0.7, problem="x")
     assert good.passed

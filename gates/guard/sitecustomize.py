@@ -1,5 +1,8 @@
 """Loaded by Python before anything else when its directory is on PYTHONPATH: from then on, unpickling raises.
 
+Nothing else may be started either but a few programs that tell what machine and what commit this is, because another
+Python could be started without the guard.
+
 Two locks. The functions and classes of `pickle` and `_pickle` are replaced by ones that raise; and an audit hook, which
 code written in C cannot avoid either, raises whenever an unpickler looks up a class. One caller is let through, and
 counted: numba's cache of compiled functions, which holds machine code and no weights. What happened is written to the
@@ -15,6 +18,10 @@ import sys
 import threading
 
 EXCEPTED = "numba.core.caching"
+# git for the manifest; what `platform` and `cpuinfo` ask for the processor, and Matplotlib for the fonts.
+PROGRAMS = ("git", "uname", "lscpu", "sysctl", "fc-list", "system_profiler")
+STARTS = ("os.exec", "os.posix_spawn", "os.spawn", "os.system", "os.startfile", "pty.spawn")
+_search = os.environ.get("PATH")
 _let_through = threading.local()
 _excepted: dict[str, int] = {}
 _refused: list[str] = []
@@ -30,10 +37,10 @@ def _write() -> None:
         json.dump({"armed": True, "excepted": _excepted, "refused": _refused}, file)
 
 
-def _refuse(what: str) -> None:
+def _refuse(what: str, kind: str = "unpickling") -> None:
     _refused.append(what)
     _write()
-    raise UnpicklingForbidden(f"{what}: unpickling is forbidden in this process")
+    raise UnpicklingForbidden(f"{what}: {kind} is forbidden in this process")
 
 
 def _guarded(function, what):
@@ -62,7 +69,19 @@ def _forbidden_class(base, what):
     return type(base.__name__, (base,), {"__init__": refuse})
 
 
+def _may_start(program, arguments, environment):
+    """One of the programs, found where it always is, and git without settings that make it run something else."""
+    if isinstance(arguments, (str, bytes)):
+        arguments = [arguments]
+    words = [os.fsdecode(word) for word in arguments]
+    where = (os.environ if environment is None else environment).get("PATH", _search)
+    settings = [word for word in words if word == "-c" or word.startswith(("--exec-path", "--config-env"))]
+    return os.fsdecode(program) in PROGRAMS and words[:1] == [program] and where == _search and not settings
+
+
 def _audit(event, args):
+    if event in STARTS or (event == "subprocess.Popen" and not _may_start(args[0], args[1], args[3])):
+        _refuse(f"starts {args[0]!s}" + (f" ({args[1]!r})" if len(args) > 1 else ""), "starting a program")
     if event == "pickle.find_class" and not getattr(_let_through, "depth", 0):
         _refuse(f"pickle looks up {args[0]}.{args[1]}")
 
