@@ -8,7 +8,7 @@ from gates import tracked
 @pytest.fixture(scope="module")
 def tracked_run(runs):
     run = runs["committed"].run
-    return run, tracked.read(run, tracked.expected_uri())
+    return run, tracked.read(run, tracked.DEFAULT_STORE)
 
 
 @pytest.mark.needs("committed")

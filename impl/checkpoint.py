@@ -4,7 +4,6 @@ A checkpoint is a directory, filled under a temporary name and renamed into plac
 disk. `newest` trusts none: it takes the last one that is complete, unaltered and fits the log.
 """
 
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -77,18 +76,22 @@ def save(
         ".step-*.tmp"
     ):  # of a killed process: the run is locked, nobody else saves here
         shutil.rmtree(leftover)
-    temporary = folder / f".{final.name}.{os.getpid()}.tmp"
+    temporary, replaced = (folder / f".{final.name}.{end}.tmp" for end in ("new", "old"))
     try:
         temporary.mkdir()
         for name, data in files.items():
             write_synced(temporary / name, data)
         fsync_directory(temporary)
-        shutil.rmtree(final, ignore_errors=True)
+        if (
+            final.exists()
+        ):  # one that was not fit to resume from: out of the way, not gone, until this one is there
+            final.rename(replaced)
         temporary.rename(final)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     fsync_directory(folder)
+    shutil.rmtree(replaced, ignore_errors=True)
     return final
 
 

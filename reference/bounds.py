@@ -172,11 +172,6 @@ def check(got: Any, oracle: Callable[..., Any], *args: Any, dtype: Any, **kwargs
     return compare_all(got, worst_case(oracle, *args, dtype=dtype, **kwargs))
 
 
-def check_deep(got: Any, oracle: Callable[..., Any], *args: Any, dtype: Any, **kwargs: Any) -> Agreement:
-    """A subject's result against oracle(*args, **kwargs) under the probable bound: for whole models."""
-    return compare_all(got, probable(oracle, *args, dtype=dtype, **kwargs))
-
-
 def learning_rate(*, peak: float, floor: float) -> float:
     """Bound on the error of a learning rate computed in double precision, at any step.
 

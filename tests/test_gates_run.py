@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gates import run, tracked
+from gates import run
 from gates.finding import GateError
 from gates.pool import Pool
 from gates.run import RunDirectory, Subject
@@ -163,7 +163,6 @@ def test_the_caller_cannot_turn_tracking_off_nor_move_it(monkeypatch):
         monkeypatch.setenv(name, "off")
     assert not run.environment({}).keys() & set(run.NOT_INHERITED)
     assert run.environment(run.UNTRACKED)["HONESTLOOP_TRACKING"] == "off"
-    assert tracked.expected_uri() == tracked.DEFAULT_STORE
 
 
 def test_processes_run_from_the_repository_root_with_one_thread(tmp_path, monkeypatch):

@@ -157,6 +157,13 @@ def _fail_on(monkeypatch, event):
     return calls
 
 
+def test_saving_a_step_again_replaces_it(tmp_path):
+    save(tmp_path, 5, value=1.0)
+    save(tmp_path, 5, value=2.0)
+    assert newest(tmp_path)[0].machines["model"]["E"][0, 0] == 2.0
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000005"]
+
+
 def test_equal_states_give_equal_bytes(tmp_path):
     first, second = save(tmp_path / "a", 5), save(tmp_path / "b", 5)
     for path in first.iterdir():

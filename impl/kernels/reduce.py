@@ -51,7 +51,6 @@ def row_dot(x, y):
 def sum_squares(x):
     """Sum of x[i]^2 over a flat array of any float type, in float64 (squares of float32 are exact there)."""
     total = 0.0
-    block = x[:0].astype("float64")
     for start in range(0, x.size, 4096):
         block = x[start : start + 4096].astype("float64")
         total += row_dot(block, block)
