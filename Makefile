@@ -1,5 +1,5 @@
 # make gates   is the phase done? (trains for real; about two minutes)
-# make test    lint, types, folder rules, then every test, property, gate and benchmark
+# make test    lint, types, folder rules, then every test, property, gate and benchmark, PyTorch and JAX included
 # Both make the environment they need in .venv, from requirements.lock, the first time and when the lock changes.
 
 # The first Python of 3.11 or later; another one: make PYTHON=/path/to/python3.13
@@ -8,23 +8,33 @@ PYTHON ?= $(shell for python in python3 python3.11 python3.12 python3.13 python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.requirements.lock.installed
+PEERS := $(VENV)/.requirements-peers.txt.installed
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: gates test properties benchmarks lint format install lock clean
+.PHONY: gates test properties strength docs benchmarks lint format install peers lock clean
 
 gates: $(INSTALLED)
 	$(PYTEST) gates/ $(ARGS)
 
-test: lint
+test: lint $(PEERS)
 	$(PYTEST) --benchmark-disable $(ARGS)
 
 properties: $(INSTALLED)
 	$(PYTEST) properties/ $(ARGS)
 
+# How strong the suite is: every mutant against every property, every wrong loop against the gates; then the pages.
+strength: $(PEERS)
+	$(BIN)/python -m properties.strength --json runs/strength.json --margins
+	$(PYTEST) gates/ --all-controls
+	$(BIN)/python docs/generate.py
+
+docs: $(INSTALLED)
+	$(BIN)/python docs/generate.py
+
 benchmarks: $(INSTALLED)
 	$(PYTEST) benchmarks/ $(ARGS)
 
-lint: $(INSTALLED)
+lint: $(PEERS)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -36,12 +46,19 @@ format: $(INSTALLED)
 
 install: $(INSTALLED)
 
+peers: $(PEERS)
+
 # An environment without pip (uv makes such) or with a Python that has gone is made anew.
 $(INSTALLED): requirements.lock
 	@test -n "$(PYTHON)" || { echo "error: honestloop needs Python 3.11 or later; none found" >&2; exit 2; }
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@echo "installing requirements.lock into $(VENV) (once; a minute or two)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
+	@touch $@
+
+$(PEERS): requirements-peers.txt $(INSTALLED)
+	@echo "installing requirements-peers.txt (PyTorch for the CPU, JAX and optax: the other subjects) into $(VENV) (once)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-peers.txt
 	@touch $@
 
 # After an edit of the dependencies in pyproject.toml; the only target that needs uv.

@@ -46,6 +46,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--kill-seed", type=int, metavar="N", help="seed of the moments of SIGKILL (default: fresh entropy)"
     )
+    group.addoption(
+        "--all-controls", action="store_true", help="try every negative control, not only a selection"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -58,7 +61,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[SITE] = Site(subject, home, blind, kill)
     config.stash[JUDGING] = False
     facts = {"blind_seed": blind, "kill_seed": kill, "runs": str(home)}
-    config.stash[VERDICT] = Verdict(subject, facts=facts)
+    everything = bool(config.getoption("--all-controls", default=False))
+    config.stash[VERDICT] = Verdict(subject, facts=facts, all_controls=everything)
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -72,8 +76,14 @@ def pytest_report_header(config: pytest.Config) -> str:
 def pytest_collection_modifyitems(session: pytest.Session, items: list[pytest.Item]) -> None:
     """Gates after all other tests, because their runs take the whole machine; the one with the most runs last.
 
-    While its runs go on, the numbers of the others are recomputed.
+    While its runs go on, the numbers of the others are recomputed. Controls that are not tried go.
     """
+    tried = {f"control/{c.name}" for c in session.config.stash[VERDICT].controls}
+    left_out = [
+        i for i in items if _gate(i) and any(n[:8] == "control/" and n not in tried for n in _needs(i))
+    ]
+    session.config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
     order = [None, *(g.name for g in GATES if g.name != MOST_RUNS), MOST_RUNS]
     items.sort(key=lambda item: order.index(_gate(item)))
 
@@ -95,9 +105,7 @@ def runs(request: pytest.FixtureRequest, site: Site) -> Iterator[Pool]:
     The first test to ask starts every run that any selected test needs, in the order of the tests.
     """
     items = [item for item in request.session.items if _gate(item)]
-    pool = Pool(
-        all_jobs(site), [name for item in items for mark in item.iter_markers("needs") for name in mark.args]
-    )
+    pool = Pool(all_jobs(site), [name for item in items for name in _needs(item)])
     yield pool
     Process.kill_the_rest()
     pool.close()
@@ -206,6 +214,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     verdict, site = config.stash[VERDICT], config.stash[SITE]
     verdict.notes.append(f"to repeat this: {_repeat(site)}; runs are in {site.home}")
     _write(config)
+    if verdict.all_controls:
+        verdicts.write_controls(verdict, site.home.parents[1])
     passed = verdict.overall == PASSED
     if exitstatus == pytest.ExitCode.OK and not passed:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
@@ -231,6 +241,11 @@ def _write(config: pytest.Config) -> None:
 def _repeat(site: Site) -> str:
     seeds = f"--blind-seed {site.blind_seed} --kill-seed {site.kill_seed}"
     return f"pytest gates/ --impl {site.subject} {seeds}"
+
+
+def _needs(item: pytest.Item) -> list[str]:
+    """The jobs that a test looks at."""
+    return [name for mark in item.iter_markers("needs") for name in mark.args]
 
 
 def _gate(item: pytest.Item) -> str | None:

@@ -157,8 +157,12 @@ def _in_checkpoint(
         where = f"{place}{also}" + (f", {tensor[0]}" if tensor else "")
         return Difference(first_step, machine, where, repr(new), repr(old), tensor[3] if tensor else None)
     if tensor is None:
-        return Difference(first_step, "model", f"bytes of {differing[0]}", "other bytes", "equal bytes")
+        return _in_the_rest(expected, got, folders, first_step) or Difference(
+            first_step, "model", f"bytes of {differing[0]}", "other bytes", "equal bytes"
+        )
     place, new, old, ulps = tensor
+    if FILES[0] not in differing and step < (line.step if line else step + 1):
+        return Difference(step, "optimizer", place, new, old, ulps)
     machine = "model"
     if line:
         # The first loss after a resume depends on the weights, not on the moments.
@@ -168,6 +172,18 @@ def _in_checkpoint(
     elif "weights" not in differing[0]:
         machine = "optimizer"
     return Difference(first_step, machine, place, new, old, ulps)
+
+
+def _in_the_rest(
+    expected: RunDirectory, got: RunDirectory, folders: list[str], step: int
+) -> Difference | None:
+    """What state.json keeps beside the machines: the best evaluation so far, for example."""
+    old, new = (
+        {k: v for k, v in run.json(f"{folder}/state.json").items() if k not in ("machines", "log")}
+        for run, folder in zip((expected, got), folders, strict=True)
+    )
+    leaf = _first_leaf(old, new, "state.json")
+    return leaf and Difference(step, "loop", leaf[0], repr(leaf[1]), repr(leaf[2]))
 
 
 def _counters(expected: dict[str, Any], got: dict[str, Any]) -> list[tuple[str, str, Any, Any]]:

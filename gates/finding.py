@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gates.definition import rule_of
+from reference.rules import RULES
+
 
 class GateError(Exception):
     """The evidence a check needs is missing or unreadable; one line that says which and why."""
@@ -36,8 +39,10 @@ class Finding:
 
     @property
     def message(self) -> str:
-        """The one grammar of every failure: `GATE resume / rerun: what is wrong; got, expected`."""
-        return f"GATE {self.gate} / {self.check}: {self.problem}; got {self.got}, expected {self.expected}"
+        """The one grammar of every failure: `GATE resume / rerun: what is wrong; got, expected; the rule`."""
+        said = f"GATE {self.gate} / {self.check}: {self.problem}; got {self.got}, expected {self.expected}"
+        rule = RULES.get(rule_of(self.where) or "")
+        return said if rule is None else f"{said}; {rule.id}: {rule.statement} ({rule.address})"
 
 
 def at_most(where: str, *, figure: float, limit: float, problem: str, detail: str = "") -> Finding:

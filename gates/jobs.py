@@ -4,7 +4,10 @@ Each job starts processes, one after the other, and returns what they left; it j
 """
 
 import random
+import shutil
 import signal
+import threading
+import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,15 +16,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tomli_w
 
 from fixtures.corpus import files
 from fixtures.corpus.conjugation import Row
 from fixtures.corpus.split import BlindSplit, draw_blind
-from gates import guarded, manifest_truth, probes
-from gates.definition import CONTROLS
+from gates import guarded, manifest_truth, probes, strength, torn
+from gates.definition import CONTROLS, Control, control
+from gates.difference import MACHINES
 from gates.finding import GateError
 from gates.pool import Job
+from gates.replay import Course, Settings
 from gates.run import UNTRACKED, Finished, RunDirectory, Subject
+from gates.scoring import Ruler
+from gates.update import Followed
 
 SHORT = ("--steps", "2")
 LONGER = ("--steps", "100")
@@ -40,8 +48,48 @@ STOPS = {
 }
 KILL_EARLY, KILL_LATE, TERMINATE = range(3, 46), range(52, 68), 33  # numbers of log lines
 KILL_ATTEMPTS = 5
+# Controls that are followed are replayed after these updates, if not after the second.
+CONTROL_REPLAYED: Mapping[str, tuple[int, ...]] = {
+    "logs_clipped_norm": (7,),
+    "dropout_ends_with_evaluation": (6,),
+    "evaluation_draws": (6,),
+    "forgets_clip": (7,),
+    "clips_after_update": (7,),
+    "clips_each_tensor": (7,),
+    "squares_before_clip": (7,),
+}
+CONTROL_STEPS: Mapping[str, int] = {  # how long the others are followed
+    **dict.fromkeys(("update/schedule", "update/data"), 8),
+    "update/evaluation": 5,
+    "evaluation_of_means": 15,
+}
+FOLLOWED_STOP, FOLLOWED_END = 11, 13  # in the middle of the second epoch, after its evaluation
 # The resume controls are stopped inside the first epoch, and compared some steps into the second.
 CONTROL_STOP, CONTROL_END = 7, 18
+
+# A run that is followed step by step: few cells, so that an epoch is short and its last batch shorter still, a warm-up
+# that ends soon, and settings that show every mistake (an epsilon that matters, a limit that some gradients exceed).
+FOLLOW = {"seed": "7", "steps": 18, "batch_size": 12, "dropout": 0.1, "eval_every": 5, "checkpoint_every": 1}
+FOLLOW_OPTIMIZER = {
+    "peak_lr": 4e-3,
+    "min_lr": 1e-4,
+    "warmup_steps": 4,
+    "beta1": 0.9,
+    "beta2": 0.95,
+    "eps": 1e-5,
+    "weight_decay": 1.0,
+    "clip_norm": 1.4,
+}
+FEWER = {
+    "train": 5,
+    "val": 6,
+}  # every n-th cell of the committed splits: 7 batches an epoch, the last of 6 rows
+# Inside the warm-up, at the peak, after an evaluation, the short batch, the next epoch, the last.
+REPLAYED = (2, 4, 6, 7, 8, 18)
+EVALUATED = (5, 18)
+DIVERGE = {"float32": 1e20, "float64": 1e160}  # a rate with which some square or product overflows
+TORN_AT, TORN_END = 4, 6
+CHECKS_REPLAYED = ("log", "moments", "weights")
 
 
 @dataclass(frozen=True)
@@ -84,6 +132,14 @@ class Blind:
     run: RunDirectory
 
 
+@dataclass(frozen=True)
+class Updates:
+    """What the update gate looks at: a run that stopped before its first step, and one followed step by step."""
+
+    begun: RunDirectory
+    followed: Followed
+
+
 @dataclass
 class Site:
     """The subject under judgement, the place for its runs, and the session's two seeds."""
@@ -93,6 +149,15 @@ class Site:
     blind_seed: int
     kill_seed: int
     committed: dict[str, list[Row]] = field(default_factory=files.read_directory)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def begun(self) -> RunDirectory:
+        """A run of the subject with its defaults, stopped before its first step; made once, for whoever comes first."""
+        with self._lock:
+            run = RunDirectory(self.home / "begun" / "run")
+            return (
+                run if run.path.exists() else self.untracked(self.subject, "begun").train("--stop-after", "0")
+            )
 
     def untracked(self, module: str, name: str) -> Subject:
         """A subject whose runs are not tracked by MLflow (that takes seconds, and only one gate looks at it)."""
@@ -111,17 +176,20 @@ def all_jobs(site: Site) -> dict[str, Job]:
         "overlap": partial(train_on_overlap, site, site.subject, "overlap"),
         "manifest": partial(kill_at_first_step, site, site.subject, "manifest"),
         "guarded": partial(train_guarded, site, site.subject, "guarded"),
+        "updates": partial(train_updates, site),
+        "diverging": lambda: diverge(site, site.subject, "diverging", config_of(site.begun())),
+        "tampered": lambda: tamper(site, site.subject, "tampered", config_of(site.begun()), torn.WAYS),
+        "strength": partial(judge_mutants, site, strength.MODULE, "strength"),
         "resume": partial(train_short, site, site.subject, "resume", *RESUME),
         "resume/rerun": partial(train_short, site, site.subject, "rerun", *RESUME),
         "resume/kill-early": partial(kill_and_resume, site, "kill-early", KILL_EARLY),
         "resume/kill-late": partial(kill_and_resume, site, "kill-late", KILL_LATE),
         "resume/terminate": partial(terminate_and_resume, site),
         "control-reference": partial(uninterrupted_part, site),
+        "control-followed": partial(follow_control, site, "control-followed", "impl", FOLLOWED_END),
     }
     jobs |= {f"resume/{name}": partial(stop_and_resume, site, name, stops) for name, stops in STOPS.items()}
-    for control in CONTROLS:
-        work = CONTROL_WORK.get(control.name, train_short_control)
-        jobs[f"control/{control.name}"] = partial(work, site, control.name)
+    jobs |= {f"control/{wrong.name}": partial(control_work(wrong), site, wrong.name) for wrong in CONTROLS}
     return jobs
 
 
@@ -190,6 +258,88 @@ def train_guarded(site: Site, module: str, name: str) -> tuple[RunDirectory, lis
     return run, guarded.read_reports(home / "guard")
 
 
+# Updates
+
+
+def train_updates(site: Site) -> Updates:
+    """A run as by default, stopped before its first step; and one that is followed, from beginning to end."""
+    begun = site.begun()
+    return Updates(begun, follow(site, site.untracked(site.subject, "updates"), config_of(begun)))
+
+
+def config_of(run: RunDirectory) -> str:
+    return run.read("config.toml").decode()
+
+
+def follow(site: Site, subject: Subject, config: str, *options: str) -> Followed:
+    """Train with a checkpoint at every step, on few cells, with settings derived from those of `config`."""
+    return followed(site, subject.train(*_followed(site, subject, config), *options))
+
+
+def _followed(site: Site, subject: Subject, config: str, **changes: Any) -> tuple[str, ...]:
+    """The options of such a run; its data and its configuration are written."""
+    data, file = subject.home / "data", subject.home / "followed.toml"
+    if not data.exists():
+        files.write_directory(data, {name: site.committed[name][::n] for name, n in FEWER.items()})
+    file.write_text(tomli_w.dumps(_asked(config, **changes)), encoding="utf-8")
+    return "--data", str(data), "--config", str(file)
+
+
+def _asked(config: str, **changes: Any) -> dict[str, Any]:
+    """A run's settings, changed to be followed. `changes` are settings of the optimizer."""
+    said = tomllib.loads(config)
+    return said | FOLLOW | {"optimizer": said.get("optimizer", {}) | FOLLOW_OPTIMIZER | changes}
+
+
+def followed(site: Site, run: RunDirectory) -> Followed:
+    """A run that was told to be followed, with what it was told: if it did otherwise, it is wrong."""
+    told = tomli_w.dumps(_asked(config_of(run)))
+    rows = {name: site.committed[name][::n] for name, n in FEWER.items()}
+    ruler = Ruler(rows["train"])
+    return Followed(run, Course(Settings.read(told), ruler.train), ruler.sequences(rows["val"]))
+
+
+def default_start(site: Site, begun: RunDirectory, first: RunDirectory) -> Followed:
+    """The first update with the settings that the subject itself has chosen, of a run stopped after it."""
+    settings = Settings.read(config_of(first))
+    ruler = Ruler(site.committed["train"])
+    return Followed(first, Course(settings, ruler.train), ruler.sequences(site.committed["val"]), begun)
+
+
+def course_of(site: Site, run: RunDirectory) -> Course:
+    """What a run on the committed corpus says that it follows."""
+    return Course(Settings.read(config_of(run)), Ruler(site.committed["train"]).train)
+
+
+def diverge(site: Site, module: str, name: str, config: str) -> tuple[Finished, RunDirectory]:
+    """Train at a rate that makes the numbers overflow. The status is for the gate to judge."""
+    subject, run = site.untracked(module, name), RunDirectory(site.home / name / "run")
+    subject.home.mkdir(parents=True, exist_ok=True)
+    rate = DIVERGE[tomllib.loads(config).get("dtype", "float32")]
+    options = _followed(site, subject, config, peak_lr=rate, min_lr=rate, weight_decay=0.0)
+    return subject.run("train", "--out", run.path, *options), run
+
+
+def tamper(
+    site: Site, module: str, name: str, config: str, ways: Mapping[str, Callable[[Path], None]]
+) -> dict[str, torn.Resumed]:
+    """Stop, do something to the newest checkpoint, resume; for each way to do something, from the same start."""
+    subject = site.untracked(module, name)
+    subject.home.mkdir(parents=True, exist_ok=True)
+    options = _followed(site, subject, config)
+    run = subject.train(*options, "--stop-after", str(TORN_AT))
+    untouched = subject.home / "untouched"
+    shutil.copytree(run.path, untouched)
+    found = {}
+    for way, harm in ways.items():
+        harm(run.path / run.last_checkpoint())
+        more = ("--resume", "--stop-after", str(TORN_END))
+        finished = subject.run("train", "--out", run.path, *options, *more)
+        found[way] = torn.Resumed(finished, RunDirectory(run.path.rename(subject.home / way)))
+        shutil.copytree(untouched, run.path)
+    return found
+
+
 # Resume
 
 
@@ -232,6 +382,16 @@ def terminate_and_resume(site: Site) -> Interrupted:
 
 def _stands(run: RunDirectory) -> tuple[int, list[int]]:
     return run.logged_steps(), list(run.checkpoints())
+
+
+# The suite itself
+
+
+def judge_mutants(site: Site, module: str, name: str) -> strength.Judged:
+    """A quick check of the properties, on mutants drawn from the session's seed."""
+    counts = site.home / name / "counts.json"
+    options = ("--quick", "--seed", str(site.kill_seed), "--json", counts)
+    return strength.read(site.untracked(module, name).run(*options), counts)
 
 
 # Negative controls: subjects of our own that are wrong in one way
@@ -283,6 +443,57 @@ def train_and_reload(site: Site, name: str) -> tuple[RunDirectory, np.ndarray]:
     subject = site.untracked(module_of(name), f"control-{name}")
     run = subject.train(*SHORT)
     return run, probes.ask_again(subject, run)
+
+
+def follow_control(site: Site, name: str, module: str, stop: int) -> Followed:
+    """Followed up to a step. What the settings do not say is impl's default."""
+    return follow(site, site.untracked(module, name), "", "--stop-after", str(stop))
+
+
+def follow_briefly(site: Site, name: str) -> Followed:
+    """Just long enough for the check that must refuse it."""
+    where = f"{control(name).gate}/{control(name).check}"
+    stop = CONTROL_STEPS.get(name) or CONTROL_STEPS.get(where) or max(CONTROL_REPLAYED.get(name, (2,)))
+    return follow_control(site, f"control-{name}", module_of(name), stop)
+
+
+def follow_to_the_end(site: Site, name: str) -> Followed:
+    return follow(site, site.untracked(module_of(name), f"control-{name}"), "")
+
+
+def begin_twice(site: Site, name: str) -> tuple[RunDirectory, RunDirectory]:
+    """Two seeds, both stopped before the first step."""
+    subject = site.untracked(module_of(name), f"control-{name}")
+    first, other = (
+        subject.train("--seed", seed, "--stop-after", "0", out=f"seed-{seed}") for seed in ("0", "7")
+    )
+    return first, other
+
+
+def judged_control(site: Site, name: str) -> strength.Judged:
+    return judge_mutants(site, module_of(name), f"control-{name}")
+
+
+def diverging_control(site: Site, name: str) -> tuple[Finished, RunDirectory]:
+    return diverge(site, module_of(name), f"control-{name}", "")
+
+
+def resume_followed(site: Site, name: str) -> tuple[RunDirectory, RunDirectory]:
+    """Its own run in one go, and one that was stopped in the second epoch and resumed up to the same step."""
+    subject = site.untracked(module_of(name), f"control-{name}")
+    subject.home.mkdir(parents=True)
+    options = _followed(site, subject, "")
+    whole = subject.train(*options, "--stop-after", str(FOLLOWED_END), out="whole")
+    stops = (3, FOLLOWED_STOP) if control(name).check == "twice" else (FOLLOWED_STOP,)
+    for number, stop in enumerate((*stops, FOLLOWED_END)):
+        again = ("--resume",) if number else ()
+        run = subject.train(*options, *again, "--stop-after", str(stop))
+    return whole, run
+
+
+def tampered_control(site: Site, name: str) -> torn.Resumed:
+    way = {"used": "changed", "torn": "torn"}[control(name).check]
+    return tamper(site, module_of(name), f"control-{name}", "", {way: torn.WAYS[way]})[way]
 
 
 def begin(site: Site, name: str) -> RunDirectory:
@@ -340,5 +551,24 @@ CONTROL_WORK: Mapping[str, Callable[..., Any]] = {
     "smooths_metrics": tracked_control,
     "unpickles": guarded_control,
     "hidden_imports": nothing,
-    **{c.name: stop_and_resume_control for c in CONTROLS if c.name.startswith("forgets_")},
+    **{f"forgets_{machine}": stop_and_resume_control for machine in MACHINES},
 }
+CHECK_WORK: Mapping[
+    str, Callable[..., Any]
+] = {  # what all controls of a check need, if nothing above says otherwise
+    "update/init": begin_twice,
+    **{f"update/{check}": follow_briefly for check in (*CHECKS_REPLAYED, "schedule", "data", "evaluation")},
+    "update/cadence": follow_to_the_end,
+    "update/finite": diverging_control,
+    "strength/mutants": judged_control,
+    "resume/mid-epoch": resume_followed,
+    "resume/twice": resume_followed,
+    "resume/used": tampered_control,
+    "resume/torn": tampered_control,
+}
+
+
+def control_work(wrong: Control) -> Callable[..., Any]:
+    """The job of a control."""
+    by_check = CHECK_WORK.get(f"{wrong.gate}/{wrong.check}", train_short_control)
+    return CONTROL_WORK.get(wrong.name, by_check)

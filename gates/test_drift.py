@@ -1,4 +1,4 @@
-"""Gate 7. The report on low-precision drift exists, and every number in it is measured again."""
+"""Gate 8. The report on low-precision drift exists, and every number in it is measured again."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Gate 5. The manifest is valid, true, and older than the first step."""
+"""Gate 6. The manifest is valid, true, and older than the first step."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Gate 6. The MLflow run exists and holds what the run directory holds."""
+"""Gate 7. The MLflow run exists and holds what the run directory holds."""
 
 import pytest
 

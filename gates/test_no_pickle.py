@@ -1,4 +1,4 @@
-"""Gate 4. Nothing is unpickled: not by the subject's source, not from its files, not while it runs."""
+"""Gate 5. Nothing is unpickled: not by the subject's source, not from its files, not while it runs."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Gate 3. The model that a fresh process loads is the model that was trained, to the last bit."""
+"""Gate 4. The model that a fresh process loads is the model that was trained, to the last bit."""
 
 import pytest
 
@@ -35,3 +35,13 @@ def test_refuses_weights_that_lost_bits_on_their_way_to_disk(refuse, runs, site,
 @pytest.mark.needs("control/unties_head")
 def test_refuses_a_tied_head_stored_twice(refuse, runs):
     refuse("unties_head", reload.tensors_are_the_parameters(runs["control/unties_head"]))
+
+
+@pytest.mark.needs("control/prefixes_names")
+def test_refuses_names_with_the_prefix_of_a_wrapper(refuse, runs):
+    refuse("prefixes_names", reload.tensors_are_the_parameters(runs["control/prefixes_names"]))
+
+
+@pytest.mark.needs("control/one_update_older")
+def test_refuses_a_model_older_than_the_last_checkpoint(refuse, runs):
+    refuse("one_update_older", reload.model_is_the_last_checkpoint(runs["control/one_update_older"]))

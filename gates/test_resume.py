@@ -1,13 +1,19 @@
-"""Gate 2. An interrupted and resumed run is, byte for byte, the run that was not interrupted."""
+"""Gate 3. An interrupted and resumed run is, byte for byte, the run that was not interrupted."""
 
 import pytest
 
-from gates import resume
+from gates import resume, torn
+from gates.definition import CONTROLS, control
 from gates.finding import GateError
-from gates.jobs import CONTROL_STOP, STOPS
+from gates.jobs import CONTROL_STOP, FOLLOWED_STOP, STOPS, TORN_AT
 
 INTERRUPTIONS = [*STOPS, "kill-early", "kill-late", "terminate"]
 FORGETFUL = ["forgets_model", "forgets_optimizer", "forgets_scheduler", "forgets_data", "forgets_control"]
+FOLLOWED = [
+    c.name
+    for c in CONTROLS
+    if c.gate == "resume" and c.check in ("mid-epoch", "twice") and c.name not in FORGETFUL
+]
 
 
 @pytest.mark.needs("resume", "resume/rerun")
@@ -43,3 +49,34 @@ def test_refuses_a_checkpoint_that_forgets_a_state_machine(refuse, runs, name):
     reference, run = runs["control-reference"], runs[f"control/{name}"]
     story = f"interrupted (stop {CONTROL_STOP})"
     refuse(name, resume.identical("resume/mid-epoch", reference, run, story=story, resumed_at=CONTROL_STOP))
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.needs(f"control/{n}")) for n in FOLLOWED])
+def test_refuses_a_resume_that_changes_the_run(refuse, runs, name):
+    reference, run = runs[f"control/{name}"]
+    where = f"resume/{control(name).check}"
+    story = f"interrupted (stop {FOLLOWED_STOP})"
+    refuse(name, resume.identical(where, reference, run, story=story, resumed_at=FOLLOWED_STOP))
+
+
+@pytest.mark.needs("tampered", "updates")
+def test_a_resumed_run_goes_on_from_its_checkpoint(accept, runs):
+    accept(torn.used(runs["updates"].followed.run, runs["tampered"]["changed"], TORN_AT))
+
+
+@pytest.mark.needs("tampered", "updates")
+def test_a_torn_checkpoint_is_not_resumed_from(accept, runs):
+    accept(torn.not_used(runs["updates"].followed.run, runs["tampered"]["torn"], TORN_AT))
+
+
+@pytest.mark.needs("control/trains_again", "control-followed")
+def test_refuses_to_train_again_from_the_start(refuse, runs):
+    whole = runs["control-followed"].run
+    refuse("trains_again", torn.used(whole, runs["control/trains_again"], TORN_AT))
+
+
+@pytest.mark.needs("control/trusts_torn_checkpoint", "control-followed")
+def test_refuses_to_trust_a_torn_checkpoint(refuse, runs):
+    whole = runs["control-followed"].run
+    resumed = runs["control/trusts_torn_checkpoint"]
+    refuse("trusts_torn_checkpoint", torn.not_used(whole, resumed, TORN_AT))

@@ -17,11 +17,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from gates.definition import CONTROLS, GATES
+from gates.definition import CONTROLS, GATES, Control, control
 from gates.finding import Finding
 
 PASSED, FAILED, NOT_RUN, INCOMPLETE = "PASSED", "FAILED", "NOT RUN", "INCOMPLETE"
-SCHEMA = "honestloop/verdict/v1"
+SCHEMA, CONTROLS_SCHEMA = "honestloop/verdict/v1", "honestloop/controls/v1"
 COLOURS = {PASSED: "brightgreen", FAILED: "red", INCOMPLETE: "yellow"}
 HEX = {"brightgreen": "#44cc11", "red": "#e05d44", "yellow": "#dfb317"}
 
@@ -38,6 +38,14 @@ class Verdict:
     )  # gate -> tests that failed, broke or were skipped
     notes: list[str] = field(default_factory=list)  # printed, not gated
     facts: dict[str, Any] = field(default_factory=dict)  # seeds and places, for whoever repeats the run
+    all_controls: bool = (
+        False  # whether every control must be refused, or only the selection of every session
+    )
+
+    @property
+    def controls(self) -> list[Control]:
+        """The controls that this session must refuse."""
+        return [c for c in CONTROLS if c.always or self.all_controls]
 
     def record(self, finding: Finding) -> None:
         """Keep a finding about the subject. KeyError if the definition knows no such check."""
@@ -68,7 +76,7 @@ class Verdict:
     def of_gate(self, name: str) -> str:
         """FAILED if anything in it failed, else NOT RUN if anything in it is missing, else PASSED."""
         parts = [self.of_check(f"{name}/{check}") for g in GATES if g.name == name for check in g.checks]
-        parts += [self.of_control(c.name) for c in CONTROLS if c.gate == name]
+        parts += [self.of_control(c.name) for c in self.controls if c.gate == name]
         if FAILED in parts or name in self.broken:
             return FAILED
         return NOT_RUN if NOT_RUN in parts else PASSED
@@ -94,11 +102,12 @@ class Verdict:
                     "checks": [
                         {
                             "check": check,
-                            "establishes": meaning,
+                            "establishes": asked.establishes,
+                            "rule": asked.rule,
                             "verdict": self.of_check(f"{g.name}/{check}"),
                             **_facts(self.findings.get(f"{g.name}/{check}")),
                         }
-                        for check, meaning in g.checks.items()
+                        for check, asked in g.checks.items()
                     ],
                     "broken_tests": self.broken.get(g.name, []),
                 }
@@ -113,16 +122,17 @@ class Verdict:
                     "verdict": self.of_control(c.name),
                     **_facts(self.refusals.get(c.name)),
                 }
-                for c in CONTROLS
+                for c in self.controls
             ],
+            "controls_left_out": len(CONTROLS) - len(self.controls),
             "notes": self.notes,
             **self.facts,
         }
 
 
-def refused(control: str, finding: Finding) -> bool:
+def refused(name: str, finding: Finding) -> bool:
     """Whether the control was turned away, by the check that must do it, and for the reason that it is wrong."""
-    expected = next(c for c in CONTROLS if c.name == control)
+    expected = control(name)
     right_check = finding.where == f"{expected.gate}/{expected.check}"
     return right_check and not finding.passed and expected.because in finding.message
 
@@ -143,7 +153,7 @@ def _gates_table(verdict: Verdict) -> Table:
     sheet = _sheet("gate", "verdict", "figure", "threshold", "margin")
     for g in GATES:
         wheres = [f"{g.name}/{check}" for check in g.checks]
-        controls = [c.name for c in CONTROLS if c.gate == g.name]
+        controls = [c.name for c in verdict.controls if c.gate == g.name]
         passed = sum(verdict.of_check(where) == PASSED for where in wheres)
         turned_away = sum(verdict.of_control(name) == PASSED for name in controls)
         figure = f"{passed} of {len(wheres)} checks, {turned_away} of {len(controls)} controls refused"
@@ -158,7 +168,7 @@ def _gates_table(verdict: Verdict) -> Table:
 def _controls_table(verdict: Verdict) -> Table:
     sheet = _sheet("negative control", "verdict", "refused because", "by")
     words = {PASSED: "refused", FAILED: "ACCEPTED", NOT_RUN: NOT_RUN}
-    for c in CONTROLS:
+    for c in verdict.controls:
         finding = verdict.refusals.get(c.name)
         said = "" if finding is None else finding.problem or finding.figure
         sheet.add_row(f"  {c.name}", words[verdict.of_control(c.name)], said, f"{c.gate} / {c.check}")
@@ -209,6 +219,29 @@ def write(verdict: Verdict, directory: Path) -> None:
     )
     _atomic_write(directory / "badge.json", json.dumps(content) + "\n")
     _atomic_write(directory / "badge.svg", badge_svg(content))
+
+
+def write_controls(verdict: Verdict, directory: Path) -> None:
+    """controls.json: what became of every negative control, with the rows of the bug catalogue that it stands for."""
+    seconds = verdict.facts.get("seconds", {})
+    told = [
+        {
+            "control": c.name,
+            "wrong": c.wrong,
+            "bugs": list(c.bugs),
+            "gate": c.gate,
+            "check": c.check,
+            "rule": {g.name: g for g in GATES}[c.gate].checks[c.check].rule,
+            "always": c.always,
+            "refused": verdict.of_control(c.name) == PASSED,
+            "by": finding.where if (finding := verdict.refusals.get(c.name)) and not finding.passed else None,
+            "because": finding.problem if finding else None,
+            "seconds": seconds.get(f"control/{c.name}"),
+        }
+        for c in verdict.controls
+    ]
+    content = {"schema": CONTROLS_SCHEMA, "subject": "impl", "controls": told}
+    _atomic_write(directory / "controls.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def gate_of(test_file: str) -> str | None:

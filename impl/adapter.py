@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from impl import evaluate, optimizer, parameters, rng
+from impl import evaluate, ngram, optimizer, parameters, rng
 from impl.config import Config, ModelConfig, OptimizerConfig
 from impl.data import Batch, DataIterator
 from impl.data import make_batch as _make_batch
@@ -19,7 +19,10 @@ from impl.kernels import attention as attention_kernels
 from impl.kernels import dropout as dropout_kernels
 from impl.kernels.optimizer import adamw
 from impl.model import Dropout, MiniGPT, rotary_table
-from impl.schedule import learning_rate
+from impl.schedule import Schedule, learning_rate
+from impl.tokenizer import Tokenizer, train_on_texts
+from impl.trainer import Trainer
+from impl.update import update
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -121,8 +124,7 @@ def _score_scale(q: Array) -> Any:
 def dropout(x: Array, p: float, seed: int, step: int, site: int, context: int) -> Array:
     rows = _rows(x).copy()
     keep = np.empty(rows.shape, np.bool_)
-    key, threshold = rng.stream_key(seed, "control"), np.uint32(p * 2.0**32)
-    dropout_kernels.dropout_keep(key, step, site, threshold, x.shape[1], context, keep)
+    Dropout(p, rng.stream_key(seed, "control"), step).keep(site, x.shape[1], context, keep)
     dropout_kernels.apply_keep(rows, keep, x.dtype.type(1.0 / (1.0 - p)))
     return rows.reshape(x.shape)
 
@@ -181,21 +183,24 @@ def loss_and_gradients(
     return mean, model.gradients
 
 
-def trainer(
+def trainer(params: dict[str, Array], settings: dict[str, Any]) -> Trainer:
+    return Trainer(params, settings)
+
+
+def train_step(
     params: dict[str, Array], config: dict[str, Any]
 ) -> Callable[[Array, Array, Array, Array], float]:
     """A loop's body with its own state: step(input, target, loss_mask, key_mask) -> loss, default settings."""
     settings, model = Config(), _model(params, config)
     adam = optimizer.AdamW(parameters.parameter_shapes(model.config), model.dtype, settings.optimizer)
+    peak = settings.optimizer.peak_lr
+    constant = Schedule(peak=peak, floor=peak, warmup=0, total=0)
     control = rng.ControlRNG(settings.seed)
 
     def step(input: Array, target: Array, loss_mask: Array, key_mask: Array) -> float:
-        model.zero_gradients()
         dropped = Dropout(settings.dropout, *control.next_step())
-        mean = model.loss_and_gradients(Batch(input, target, loss_mask, key_mask), dropped)
-        optimizer.clip_by_global_norm(model.flat_gradients, settings.optimizer.clip_norm)
-        adam.update(model.flat_parameters, model.flat_gradients, settings.optimizer.peak_lr)
-        return mean
+        batch = Batch(input, target, loss_mask, key_mask)
+        return update(model, adam, constant, dropped, [batch], settings.optimizer.clip_norm).loss
 
     return step
 
@@ -221,15 +226,29 @@ def perplexity(nll_sum: float, tokens: int) -> float:
     return evaluate.Score(nll_sum, tokens).perplexity
 
 
+def tokenizer(texts: Sequence[str]) -> Tokenizer:
+    return train_on_texts(texts)
+
+
+def ngram_baselines(
+    train: Sequence[Sequence[int]], val: Sequence[Sequence[int]], vocab_size: int
+) -> list[dict[str, Any]]:
+    return [
+        {name: result[name] for name in ("kind", "n", "parameter")}
+        | {name: result["val"][name] for name in ("nll_sum", "tokens")}
+        for result in ngram.baselines(train, val, vocab_size)
+    ]
+
+
 def _rows(x: Array) -> Array:
     """[..., D] as [N, D]."""
     return np.ascontiguousarray(x).reshape(-1, x.shape[-1])
 
 
 def _merge_heads(x: Array) -> Array:
-    """[B, H, T, K] to the kernels' [B * T, H * K]."""
+    """[B, H, T, K] to the kernels' [B * T, H * K]; always a copy, since some of them work in place."""
     batch, heads, length, size = x.shape
-    return np.ascontiguousarray(x.transpose(0, 2, 1, 3)).reshape(batch * length, heads * size)
+    return x.transpose(0, 2, 1, 3).copy().reshape(batch * length, heads * size)
 
 
 def _split_heads(x: Array, heads: int, length: int) -> Array:

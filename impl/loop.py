@@ -1,6 +1,5 @@
 """The training loop: five state machines, interleaved, top to bottom."""
 
-import math
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,17 +9,18 @@ from typing import Any
 from impl import checkpoint
 from impl.checkpoint import Best, Checkpoint, Expected, StateMachine
 from impl.data import DataIterator
-from impl.errors import NonFiniteError, UsageError
+from impl.errors import UsageError
 from impl.evaluate import evaluate
 from impl.log import TrainLog, starts_with, with_hex
 from impl.model import Dropout, MiniGPT
-from impl.optimizer import AdamW, clip_by_global_norm
+from impl.optimizer import AdamW
 from impl.parameters import initial_parameters, parameter_shapes
 from impl.progress import Progress
 from impl.rng import ControlRNG
 from impl.run import CHECKPOINTS, LOG, Run
 from impl.schedule import Schedule
 from impl.tracking import Tracker
+from impl.update import refuse_non_finite, update
 
 
 @dataclass(frozen=True)
@@ -60,19 +60,13 @@ def train(
         while scheduler.step < config.steps and not stop.due(scheduler.step):
             batch = data.next_batch()
             dropout = Dropout(config.dropout, *control.next_step())
-            model.zero_gradients()
-            loss = model.loss_and_gradients(batch, dropout)
-            grad_norm = clip_by_global_norm(model.flat_gradients, config.optimizer.clip_norm)
-            _refuse_non_finite(scheduler.step + 1, loss=loss, gradient_norm=grad_norm)
-            lr = scheduler.next_rate()
-            optimizer.update(model.flat_parameters, model.flat_gradients, lr)
+            done = update(model, optimizer, scheduler, dropout, [batch], config.optimizer.clip_norm)
 
             step = scheduler.step
-            record = {"step": step, "epoch": data.epoch, "loss": loss, "lr": lr, "grad_norm": grad_norm}
-            record["tokens"] = batch.tokens
+            record = {"step": step, "epoch": data.epoch, **vars(done)}
             if _due(step, config.eval_every, config.steps):
                 score = evaluate(model, run.sequences["val"], config.batch_size)
-                _refuse_non_finite(step, validation_perplexity=score.perplexity)
+                refuse_non_finite(step, validation_perplexity=score.perplexity)
                 record |= {"val_loss": score.loss, "val_ppl": score.perplexity}
                 if best is None or score.loss < best["val_loss"]:
                     best = {"step": step, "val_loss": score.loss}
@@ -87,13 +81,6 @@ def train(
 
 def _due(step: int, every: int, last: int) -> bool:
     return step % every == 0 or step == last
-
-
-def _refuse_non_finite(step: int, **values: float) -> None:
-    for name, value in values.items():
-        if not math.isfinite(value):
-            what = name.replace("_", " ")
-            raise NonFiniteError(f"step {step}: the {what} is {value}; stopped, nothing of it was kept")
 
 
 def build(run: Run) -> Machines:

@@ -35,11 +35,21 @@ def rotary_table(length: int, head_size: int, base: float) -> tuple[Array, Array
 
 @dataclass(frozen=True)
 class Dropout:
-    """One step's dropout: rate, Philox key and step number (counted from 0)."""
+    """One step's dropout: rate, Philox key, step number (counted from 0), and where in the window a batch begins."""
 
     rate: float
     key: UInt32[np.ndarray, "2"]
     step: int
+    first_row: int = 0
+
+    @property
+    def threshold(self) -> Any:
+        """An entry is dropped if its 32 random bits are below this."""
+        return np.uint32(self.rate * 2.0**32)
+
+    def keep(self, site: int, length: int, context: int, out: Array) -> None:
+        """Fill `out`, bool [B * T, D], with what this site keeps."""
+        dropout_keep(self.key, self.step, site, self.threshold, length, context, self.first_row, out)
 
 
 class Workspace:
@@ -274,8 +284,7 @@ class MiniGPT:
         if dropout is None or dropout.rate == 0.0:
             return
         keep = self._work.array(f"keep_{site}", *x.shape, dtype=np.bool_)
-        threshold = np.uint32(dropout.rate * 2.0**32)
-        dropout_keep(dropout.key, dropout.step, site, threshold, length, self.config.context, keep)
+        dropout.keep(site, length, self.config.context, keep)
         apply_keep(x, keep, self._keep_scale(dropout))
 
     def _drop_backward(self, dx: Array, site: int, dropout: Dropout | None) -> None:

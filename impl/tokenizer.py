@@ -32,6 +32,12 @@ class Tokenizer:
     def vocab_size(self) -> int:
         return self._backend.get_vocab_size()
 
+    @property
+    def vocabulary(self) -> list[str]:
+        """The text of every token, by id."""
+        ids: dict[str, int] = self._backend.get_vocab()
+        return sorted(ids, key=ids.__getitem__)
+
     def encode(self, text: str) -> list[int]:
         """Token ids of a text. Raises UsageError for a character that has no token."""
         ids: list[int] = self._backend.encode(text).ids
@@ -63,6 +69,14 @@ def train_tokenizer(rows: Iterable[Row]) -> Tokenizer:
     Raises UsageError for a character outside the alphabet, or if the texts are too few for a full vocabulary.
     """
     rows = list(rows)
+    for row in rows:
+        if unknown := sorted(set(row.en + row.es) - WRITABLE):
+            raise UsageError(f"row {row.id!r}: no tokens for {', '.join(map(repr, unknown))}")
+    return train_on_texts([text for row in rows for text in (row.en, row.es)])
+
+
+def train_on_texts(texts: Sequence[str]) -> Tokenizer:
+    """Learn merges from texts of the alphabet. UsageError if they are too few for a full vocabulary."""
     backend = tokenizers.Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.Metaspace(replacement=BOUNDARY, prepend_scheme="always")
     backend.decoder = decoders.Metaspace(replacement=BOUNDARY, prepend_scheme="always")
@@ -72,10 +86,7 @@ def train_tokenizer(rows: Iterable[Row]) -> Tokenizer:
         initial_alphabet=list(ALPHABET),
         show_progress=False,
     )
-    for row in rows:
-        if unknown := sorted(set(row.en + row.es) - WRITABLE):
-            raise UsageError(f"row {row.id!r}: no tokens for {', '.join(map(repr, unknown))}")
-    backend.train_from_iterator([text for row in rows for text in (row.en, row.es)], trainer)
+    backend.train_from_iterator(texts, trainer)
     if backend.get_vocab_size() != VOCAB_SIZE:
         raise UsageError(
             f"the training texts give a vocabulary of {backend.get_vocab_size()}, not {VOCAB_SIZE}: too few rows"

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 import numpy as np
+import pytest
 from hypothesis import reject
 
 from reference import bounds
@@ -22,9 +23,40 @@ subject_name = "impl"
 margins: dict[tuple[str, str], float] = {}
 """Largest error / bound seen, by (rule, dtype)."""
 
+asserted: set[str] = set()
+"""Rules asserted in the present example."""
+
+
+class Refusal(AssertionError):
+    """A rule is broken: what was found, and all that helps to mend it."""
+
+    def __init__(
+        self, rule: str, found: tuple[str, ...], ratio: float = math.inf, function: str = ""
+    ) -> None:
+        super().__init__()
+        self.rule, self.found, self.ratio = rule, found, ratio
+        self.function = function
+        """The subject's function that broke a rule that holds for every function."""
+        self.behaves_like: tuple[str, ...] = ()
+        self.snippet: tuple[str, ...] = ()
+        self.test = os.environ.get("PYTEST_CURRENT_TEST", "properties").rpartition(" ")[0] or "properties"
+
+    def __str__(self) -> str:
+        law = RULES[self.rule]
+        lines = [f"{law.id}  {law.statement}", *(f"  {line}" for line in self.found)]
+        lines += [f"  behaves like: {mistake}" for mistake in self.behaves_like]
+        lines += [f"  why it matters: {law.why}", f"  look for: {law.hint}", f"  rule: {law.address}"]
+        lines += [f'  reproduce: pytest "{self.test}" --impl {subject_name}']
+        if self.snippet:
+            lines += ["  snippet:", *(f"    {line}" for line in self.snippet)]
+        return "\n".join(lines)
+
 
 def agrees(rule: str, got: Any, oracle: Callable[..., Any], *args: Any, dtype: Any, **kwargs: Any) -> None:
-    """`got` is what the oracle gives, within the bound that holds for every correct subject."""
+    """`got` is what the oracle gives, within the bound that holds for every correct subject.
+
+    `scalars` among the keywords is the subject's convention of that name, for `bounds.run`.
+    """
     __tracebackhide__ = True
     settle(rule, bounds.check(got, oracle, *args, dtype=dtype, **kwargs), dtype)
 
@@ -35,10 +67,10 @@ def within(rule: str, got: Any, expected: Any, dtype: Any) -> None:
     settle(rule, bounds.compare_all(got, expected), dtype)
 
 
-def within_in_both_dtypes(rule: str, call: Callable[[Any], Any], simulated: Any) -> None:
-    """call(dtype) is within the probable bound of a simulation, which serves both precisions."""
+def within_in_each_dtype(rule: str, subject: Any, call: Callable[[Any], Any], simulated: Any) -> None:
+    """call(dtype) is within the probable bound of a simulation, which serves every precision the subject offers."""
     __tracebackhide__ = True
-    for dtype in (np.float32, np.float64):
+    for dtype in subject.conventions.float_types:
         within(rule, call(dtype), bounds.map_arrays(functools.partial(_bounded, dtype), simulated), dtype)
 
 
@@ -56,6 +88,7 @@ def settle(rule: str, agreement: bounds.Agreement, dtype: Any) -> None:
     __tracebackhide__ = True
     if agreement.silent:
         reject()
+    asserted.add(rule)
     key = (rule, np.dtype(dtype).name)
     margins[key] = max(margins.get(key, 0.0), agreement.ratio)
     if agreement.within:
@@ -69,12 +102,14 @@ def settle(rule: str, agreement: bounds.Agreement, dtype: Any) -> None:
         f"error {error:.1e} = {error / agreement.bound if agreement.bound else math.inf:.1e} x the derived bound",
         f"first difference: {agreement.where or 'the value itself'}; "
         f"largest error anywhere: {agreement.ratio:.1e} x its bound",
+        ratio=agreement.ratio,
     )
 
 
 def same_bytes(rule: str, got: Any, expected: Any, what: str) -> None:
     """Equal shapes, dtypes and bits (a NaN equals the same NaN, -0.0 is not 0.0)."""
     __tracebackhide__ = True
+    asserted.add(rule)
     got, expected = np.asarray(got), np.asarray(expected)
     if got.shape != expected.shape or got.dtype != expected.dtype:
         refuse(rule, f"{what}: got {got.dtype}{got.shape}, expected {expected.dtype}{expected.shape}")
@@ -91,24 +126,20 @@ def same_bytes(rule: str, got: Any, expected: Any, what: str) -> None:
     )
 
 
-def holds(rule: str, condition: Any, what: str) -> None:
+def not_offered(why: str) -> NoReturn:
+    """This rule does not speak of a subject with such conventions."""
+    pytest.skip(f"not offered: {why}")
+
+
+def holds(rule: str, condition: Any, what: str, function: str = "") -> None:
     """A statement that is true or false; `what` says what was found."""
     __tracebackhide__ = True
+    asserted.add(rule)
     if not condition:
-        refuse(rule, what)
+        refuse(rule, what, function=function)
 
 
-def refuse(rule: str, *found: str) -> NoReturn:
+def refuse(rule: str, *found: str, ratio: float = math.inf, function: str = "") -> NoReturn:
     """Fail with the message every failure has."""
     __tracebackhide__ = True
-    law = RULES[rule]
-    test = os.environ.get("PYTEST_CURRENT_TEST", "properties").split(" ")[0]
-    lines = [
-        f"{law.id}  {law.statement}",
-        *(f"  {line}" for line in found),
-        f"  why it matters: {law.why}",
-        f"  look for: {law.hint}",
-        f"  source: {law.source}",
-        f'  reproduce: pytest "{test}" --impl {subject_name}',
-    ]
-    raise AssertionError("\n".join(lines))
+    raise Refusal(rule, found, ratio, function)

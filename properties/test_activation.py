@@ -1,22 +1,41 @@
-"""The exact GELU and its gradient."""
+"""GELU and its gradient, and SiLU."""
 
-from hypothesis import given
+import numpy as np
 
 from fixtures.strategies import activations
-from properties.assertions import agrees
-from properties.dtypes import in_both_dtypes, to
+from properties.assertions import agrees, holds
+from properties.checks import checks
+from properties.dtypes import to
 from reference import activation
 
 
-@in_both_dtypes
-@given(x=activations())
+@checks("ACT-01", x=activations())
 def test_gelu_is_exact(subject, dtype, x):
-    agrees("ACT-01", subject.gelu(to(dtype, x)), activation.gelu, x, dtype=dtype)
+    agrees(
+        "ACT-01", subject.gelu(to(dtype, x)), activation.gelu, x, form=subject.conventions.gelu, dtype=dtype
+    )
 
 
-@in_both_dtypes
-@given(x=activations())
+@checks("ACT-02", x=activations())
 def test_gradient_is_that_of_the_formula(subject, dtype, x):
     dy = x[::-1].copy()
     got = subject.gelu_backward(*to(dtype, x, dy))
-    agrees("ACT-02", got, activation.gelu_backward, x, dy, dtype=dtype)
+    agrees("ACT-02", got, activation.gelu_backward, x, dy, form=subject.conventions.gelu, dtype=dtype)
+
+
+LEFTMOST = -80.0  # where exp(-x) is still a single
+
+
+@checks("ACT-03", x=activations())
+def test_silu_is_its_formula(subject, dtype, x):
+    x = np.maximum(x, LEFTMOST)
+    agrees("ACT-03", subject.silu(to(dtype, x)), activation.silu, x, dtype=dtype)
+
+
+@checks("ACT-03")
+def test_silu_goes_to_zero_on_the_left(subject, dtype):
+    """From -100 on, |x| exp(x) is below the smallest normal single."""
+    got = subject.silu(np.array([-100.0, -1e3, -1e30], dtype=dtype))
+    holds(
+        "ACT-03", np.all(np.abs(got) <= np.finfo(np.float32).smallest_normal), f"far to the left: {list(got)}"
+    )

@@ -1,12 +1,12 @@
 """Causal attention with a key mask, and its gradient."""
 
 import numpy as np
-from hypothesis import given
 from hypothesis import strategies as st
 
 from fixtures.strategies import attention_cases, generators, normal
 from properties.assertions import agrees, holds, same_bytes
-from properties.dtypes import in_both_dtypes, to
+from properties.checks import checks
+from properties.dtypes import to
 from reference import attention
 
 
@@ -23,23 +23,20 @@ def sees_nothing(key_mask):
     return ~np.logical_or.accumulate(key_mask, axis=1)
 
 
-@in_both_dtypes
-@given(case=attention_cases())
+@checks("ATT-01", case=attention_cases())
 def test_attention_is_its_formula(subject, dtype, case):
     args = forward_arguments(case)
     agrees("ATT-01", subject.attention(*to(dtype, *args)), attention.attention, *args, dtype=dtype)
 
 
-@in_both_dtypes
-@given(case=attention_cases())
+@checks("ATT-02", case=attention_cases())
 def test_gradient_is_that_of_the_formula(subject, dtype, case):
     args = backward_arguments(case)
     got = subject.attention_backward(*to(dtype, *args))
     agrees("ATT-02", got, attention.attention_backward, *args, dtype=dtype)
 
 
-@in_both_dtypes
-@given(case=attention_cases(), seed=generators, cut=st.integers(0, 6))
+@checks("ATT-03", case=attention_cases(), seed=generators, cut=st.integers(0, 6))
 def test_later_positions_change_nothing_earlier(subject, dtype, case, seed, cut):
     cut = min(cut, case.q.shape[2] - 1)
     q, k, v = (x.copy() for x in (case.q, case.k, case.v))
@@ -50,8 +47,7 @@ def test_later_positions_change_nothing_earlier(subject, dtype, case, seed, cut)
     same_bytes("ATT-03", after[:, :, : cut + 1], before[:, :, : cut + 1], f"output up to position {cut}")
 
 
-@in_both_dtypes
-@given(case=attention_cases(), seed=generators)
+@checks("ATT-04", case=attention_cases(), seed=generators)
 def test_masked_keys_change_nothing(subject, dtype, case, seed):
     hidden = ~case.key_mask
     k, v = case.k.copy(), case.v.copy()
@@ -62,8 +58,7 @@ def test_masked_keys_change_nothing(subject, dtype, case, seed):
     same_bytes("ATT-04", after, before, "output with other hidden keys and values")
 
 
-@in_both_dtypes
-@given(case=attention_cases())
+@checks("ATT-04", case=attention_cases())
 def test_masked_keys_get_no_gradient(subject, dtype, case):
     _, dk, dv = subject.attention_backward(*to(dtype, *backward_arguments(case)))
     hidden = ~case.key_mask
@@ -71,8 +66,7 @@ def test_masked_keys_get_no_gradient(subject, dtype, case):
         holds("ATT-04", not gradient.swapaxes(1, 2)[hidden].any(), f"{name} of a hidden key is not 0")
 
 
-@in_both_dtypes
-@given(case=attention_cases())
+@checks("ATT-05", case=attention_cases())
 def test_a_position_that_sees_nothing_gives_zeros(subject, dtype, case):
     blind = sees_nothing(case.key_mask)
     out = subject.attention(*to(dtype, *forward_arguments(case)))

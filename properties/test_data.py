@@ -3,17 +3,19 @@
 import json
 
 import numpy as np
-from hypothesis import given
 from hypothesis import strategies as st
 
 from fixtures.protocol import fields
 from fixtures.strategies import run_seeds, sequences
-from properties.assertions import holds, same_bytes
+from properties.assertions import holds, refuse, same_bytes
+from properties.checks import checks
 from reference import data
 from reference.philox import counters, philox4x32, stream_key
 
 batch_sizes = st.integers(1, 4)
+epochs = st.one_of(st.integers(0, 50), st.integers(2**32 - 1, 2**33))
 EPOCHS = 3
+PARTS = ("input", "target", "loss mask", "key mask")
 
 
 def visited(batch):
@@ -21,71 +23,86 @@ def visited(batch):
     return [int(row[0]) - 5 for row in fields(batch)[1]]
 
 
-def expected_batches(rows, batch_size, seed, epochs=EPOCHS):
-    """(epoch, indices) of every batch of the first epochs."""
+def expected_batches(subject, rows, batch_size, seed, epochs=EPOCHS):
+    """(epoch, indices) of every batch of the first epochs: the law's, or what the subject's own generator gives."""
     count = epochs * -(-len(rows) // batch_size)
-    return [batch for batch, _ in zip(data.batches(len(rows), batch_size, seed), range(count), strict=False)]
+    if subject.conventions.generator == "philox":
+        law = zip(data.batches(len(rows), batch_size, seed), range(count), strict=False)
+        return [(epoch, [int(i) for i in indices]) for (epoch, indices), _ in law]
+    iterator = subject.data_iterator(rows, batch_size, seed)
+    return [(number * epochs // count, visited(iterator.next_batch())) for number in range(count)]
 
 
-@given(
-    n=st.integers(1, 40), seed=run_seeds, epoch=st.one_of(st.integers(0, 50), st.integers(2**32 - 1, 2**33))
-)
-def test_the_order_is_the_argsort_of_philox_words(subject, n, seed, epoch):
+@checks("DATA-01", n=st.integers(1, 40), seed=run_seeds, epoch=epochs)
+def test_the_order_is_a_permutation_by_philox(subject, n, seed, epoch):
     got = subject.epoch_order(n, seed, epoch)
     holds("DATA-01", sorted(int(i) for i in got) == list(range(n)), f"not a permutation of {n}: {list(got)}")
-    same_bytes("DATA-01", np.asarray(got, dtype=np.int64), data.epoch_order(n, seed, epoch), "order")
+    if subject.conventions.generator == "philox":
+        law = data.epoch_order(n, seed, epoch)
+        same_bytes("DATA-01", np.asarray(got, dtype=np.int64), law, "order by Philox words")
 
 
-@given(seed=run_seeds, epoch=st.integers(0, 1000))
+@checks("DATA-02", seed=run_seeds, epoch=st.integers(0, 1000))
 def test_epochs_and_seeds_have_their_own_order(subject, seed, epoch):
     """Two random orders of 40 sequences are equal with probability 1 / 40!."""
     order = list(subject.epoch_order(40, seed, epoch))
-    holds(
-        "DATA-02",
-        order != list(subject.epoch_order(40, seed, epoch + 1)),
-        "the next epoch has the same order",
-    )
-    other = list(subject.epoch_order(40, (seed + 1) % 2**64, epoch))
-    holds("DATA-02", order != other, "another seed has the same order")
+    others = {
+        "the next epoch": subject.epoch_order(40, seed, epoch + 1),
+        "the next seed": subject.epoch_order(40, (seed + 1) % 2**64, epoch),
+        "the next seed, one epoch back": subject.epoch_order(40, (seed + 1) % 2**64, max(epoch - 1, 0)),
+    }
+    for what, other in others.items():
+        holds("DATA-02", order != list(other), f"{what} has the same order")
 
 
-@given(rows=sequences(), batch_size=batch_sizes, seed=run_seeds)
+@checks("DATA-03", rows=sequences(), batch_size=batch_sizes, seed=run_seeds)
 def test_an_epoch_visits_every_sequence_once(subject, rows, batch_size, seed):
+    """Batches of the batch size, an epoch's last one as large as is left; none spans two epochs."""
     iterator = subject.data_iterator(rows, batch_size, seed)
-    for epoch, indices in expected_batches(rows, batch_size, seed):
+    seen: list[int] = []
+    for number, (epoch, indices) in enumerate(expected_batches(subject, rows, batch_size, seed)):
         batch = iterator.next_batch()
-        found = f"epoch {epoch}: got sequences {visited(batch)}, expected {[int(i) for i in indices]}"
-        holds("DATA-03", visited(batch) == [int(i) for i in indices], found)
+        if number % -(-len(rows) // batch_size) == 0:
+            seen = []
+        seen += visited(batch)
+        found = f"epoch {epoch}: got sequences {visited(batch)}, expected {indices}"
+        holds("DATA-03", visited(batch) == indices, found)
+        full = len(seen) == len(rows) or len(indices) == batch_size
+        holds("DATA-03", full and len(set(seen)) == len(seen), f"epoch {epoch} visited {seen} of {len(rows)}")
         holds("DATA-03", iterator.epoch == epoch, f"epoch {iterator.epoch} after a batch of epoch {epoch}")
         expected = data.make_batch([rows[i] for i in indices])
-        for got, wanted, name in zip(
-            fields(batch), expected, ("input", "target", "loss", "key"), strict=True
-        ):
+        for got, wanted, name in zip(fields(batch), expected, PARTS, strict=True):
             same_bytes("DATA-03", got, wanted, f"{name} of the batch")
 
 
-@given(rows=sequences(max_count=5), batch_size=batch_sizes, seed=run_seeds)
+@checks("DATA-04", rows=sequences(max_count=5), batch_size=batch_sizes, seed=run_seeds)
 def test_a_restored_iterator_goes_on_as_the_original(subject, rows, batch_size, seed):
     """Stopped at every position of three epochs; the state goes through JSON and into a fresh iterator, twice."""
-    expected = expected_batches(rows, batch_size, seed)
+    expected = expected_batches(subject, rows, batch_size, seed)
     original = subject.data_iterator(rows, batch_size, seed)
     for cut in range(len(expected)):
-        state = original.state()
+        state = as_json(original.state())
         for _ in range(2):
             copy = subject.data_iterator(rows, batch_size, seed)
-            copy.restore(json.loads(json.dumps(state)))
-            again = json.dumps(copy.state(), sort_keys=True)
-            holds(
-                "DATA-04", again == json.dumps(state, sort_keys=True), f"state {state} came back as {again}"
-            )
+            copy.restore(json.loads(state))
+            again = as_json(copy.state())
+            holds("DATA-04", again == state, f"state {state} came back as {again}")
             for epoch, indices in expected[cut:]:
                 got = visited(copy.next_batch())
-                found = f"restored before batch {cut}: got {got} in epoch {epoch}, expected {list(indices)}"
-                holds("DATA-04", got == [int(i) for i in indices], found)
+                found = f"restored before batch {cut}: got {got} in epoch {epoch}, expected {indices}"
+                holds("DATA-04", got == indices, found)
         original.next_batch()
 
 
-@given(seed=run_seeds)
+def as_json(state):
+    """The state as it would be stored."""
+    try:
+        return json.dumps(state, sort_keys=True)
+    except TypeError as error:
+        refuse("DATA-04", f"the state cannot be stored as JSON: {error}")
+
+
+@checks("DATA-05", seed=run_seeds)
 def test_data_and_control_streams_are_separate(subject, seed):
     """Sorting by the control stream's words gives another order, and dropout drawn from the data key another mask."""
     got = [int(i) for i in subject.epoch_order(40, seed, 0)]
@@ -97,3 +114,54 @@ def test_data_and_control_streams_are_separate(subject, seed):
     same_bytes(
         "DATA-05", subject.dropout(np.ones((1, 4, 8)), 0.5, seed, 0, 0, 4), before, "mask after a shuffle"
     )
+
+
+@checks("DATA-08", starts=st.integers(1, 5), context=st.integers(1, 9), seed=run_seeds)
+def test_windows_start_everywhere_and_the_target_is_next(subject, starts, context, seed):
+    """The text counts, so a window says where it starts. 64 draws a start: one is missed with probability e^-64."""
+    text = 7 + np.arange(starts + context)
+    inputs, targets = (np.asarray(x) for x in subject.sample_batch(text, 64 * starts, context, seed))
+    shape = (64 * starts, context)
+    holds(
+        "DATA-08",
+        inputs.shape == targets.shape == shape,
+        f"got {inputs.shape} and {targets.shape}, not {shape}",
+    )
+    holds(
+        "DATA-08", np.all(inputs == inputs[:, :1] + np.arange(context)), "a window is not a part of the text"
+    )
+    holds("DATA-08", np.all(targets == inputs + 1), "a target is not the token one later")
+    found = sorted({int(x) - 7 for x in inputs[:, 0]})
+    holds("DATA-08", found == list(range(starts)), f"windows start at {found} of 0 .. {starts - 1}")
+
+
+@checks("DATA-08", seed=run_seeds)
+def test_windows_are_a_function_of_the_seed(subject, seed):
+    """64 windows of 1000 places are the same for two seeds with probability 10^-192."""
+    text = np.arange(1004)
+    first, again, other = (
+        np.asarray(subject.sample_batch(text, 64, 4, s)[0], dtype=np.int64)
+        for s in (seed, seed, (seed + 1) % 2**64)
+    )
+    same_bytes("DATA-08", again, first, "windows, drawn again")
+    holds("DATA-08", not np.array_equal(first, other), "another seed gives the same windows")
+
+
+@checks("DATA-09", rows=sequences(), batch_size=batch_sizes, seed=run_seeds)
+def test_what_was_given_out_stays_as_it_was(subject, rows, batch_size, seed):
+    """Batches and states are kept while the iterator goes on, and while another one runs beside it."""
+    iterator, other = (subject.data_iterator(rows, batch_size, seed) for _ in range(2))
+    alone = [fields(subject.data_iterator(rows, batch_size, seed).next_batch())]
+    kept = []
+    for _ in range(4):
+        state = iterator.state()
+        text, batch = json.dumps(state), fields(iterator.next_batch())
+        kept.append((state, text, batch, [x.copy() for x in batch]))
+        other.next_batch()
+    for number, (state, text, batch, copies) in enumerate(kept):
+        found = f"the state before batch {number} was {text}, and is {json.dumps(state)}"
+        holds("DATA-09", json.dumps(state) == text, found)
+        for part, x, copy in zip(PARTS, batch, copies, strict=True):
+            same_bytes("DATA-09", x, copy, f"{part} of batch {number}, after the next ones")
+    for part, x, copy in zip(PARTS, alone[0], kept[0][3], strict=True):
+        same_bytes("DATA-09", x, copy, f"{part} of the first batch of two iterators")

@@ -1,18 +1,31 @@
 """Dropout masks that are a function of seed, step, site and place."""
 
+import math
+
 import numpy as np
-from hypothesis import given
 from hypothesis import strategies as st
 
 from fixtures.strategies import dropout_cases, normal, run_seeds
-from properties.assertions import agrees, holds, same_bytes
-from properties.dtypes import in_both_dtypes, to
+from properties.assertions import agrees, holds, not_offered, same_bytes
+from properties.checks import checks
+from properties.dtypes import to
 from reference import dropout
 
+CHANCE = 1e-9  # of a false alarm in a statistical check
 
-@in_both_dtypes
-@given(case=dropout_cases())
+
+def require_philox(subject):
+    if subject.conventions.generator != "philox":
+        not_offered("a generator of its own is declared")
+
+
+def scaled_where(kept, x, p):
+    return np.where(kept, x / (1.0 - p), 0.0)
+
+
+@checks("DROP-01", case=dropout_cases())
 def test_the_mask_is_that_of_the_counter(subject, dtype, case):
+    require_philox(subject)
     x = to(dtype, case.x)
     x[x == 0] = 1
     p, seed, step, site, context = case.place
@@ -20,22 +33,23 @@ def test_the_mask_is_that_of_the_counter(subject, dtype, case):
     same_bytes("DROP-01", subject.dropout(x, *case.place) != 0, expected, "mask of kept entries")
 
 
-@in_both_dtypes
-@given(case=dropout_cases())
+@checks("DROP-02", case=dropout_cases())
 def test_kept_entries_are_divided_by_one_minus_p(subject, dtype, case):
+    """Each entry is either dropped or scaled; which ones is another rule's business."""
     got = subject.dropout(to(dtype, case.x), *case.place)
-    agrees("DROP-02", got, dropout.dropout, case.x, *case.place, dtype=dtype)
+    kept = np.asarray(got) != 0.0
+    agrees("DROP-02", got, scaled_where, kept, case.x, case.p, dtype=dtype)
 
 
-@in_both_dtypes
-@given(case=dropout_cases(), rows=st.integers(1, 4), length=st.integers(1, 6))
+@checks("DROP-03", case=dropout_cases(), rows=st.integers(1, 4), length=st.integers(1, 6))
 def test_the_mask_does_not_depend_on_the_batch(subject, dtype, case, rows, length):
+    require_philox(subject)
     x = to(dtype, case.x)
     whole, part = subject.dropout(x, *case.place), subject.dropout(x[:rows, :length], *case.place)
     same_bytes("DROP-03", part, whole[:rows, :length], f"first {rows} rows and {length} positions alone")
 
 
-@given(seed=run_seeds, step=st.integers(0, 10**6), site=st.integers(0, 3))
+@checks("DROP-04", seed=run_seeds, step=st.integers(0, 10**6), site=st.integers(0, 3))
 def test_seed_step_and_site_choose_the_mask(subject, seed, step, site):
     """512 entries at p = 1/2: two independent masks are equal with probability 2^-512."""
     x = np.ones((1, 8, 64))
@@ -52,8 +66,18 @@ def test_seed_step_and_site_choose_the_mask(subject, seed, step, site):
         holds("DROP-04", not np.array_equal(masks[0], other), f"another {what} gives the same mask")
 
 
-@given(case=dropout_cases())
+@checks("DROP-02", case=dropout_cases())
 def test_nothing_is_dropped_at_p_zero(subject, case):
     x = normal(np.random.default_rng(case.seed), case.x.shape)
     got = subject.dropout(x, 0.0, case.seed, case.step, case.site, case.context)
     same_bytes("DROP-02", got, x, "dropout with p = 0")
+
+
+@checks("DROP-05", seed=run_seeds, step=st.integers(0, 1000), p=st.sampled_from([0.1, 0.5, 0.9]))
+def test_a_share_p_is_dropped(subject, seed, step, p):
+    """Hoeffding, 1963: the share of n independent draws is further than d from p with probability 2 exp(-2 n d^2)."""
+    x = np.ones((4, 16, 64))
+    share = float(np.mean(subject.dropout(x, p, seed, step, 0, 16) == 0.0))
+    limit = math.sqrt(math.log(2.0 / CHANCE) / (2.0 * x.size))
+    found = f"{share:.4f} of {x.size} entries are dropped at p = {p}; at most {limit:.4f} away is chance"
+    holds("DROP-05", abs(share - p) <= limit, found)

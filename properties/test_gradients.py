@@ -1,22 +1,25 @@
 """Gradients of the whole model."""
 
 import numpy as np
-from hypothesis import given
 from hypothesis import strategies as st
 
 from fixtures.strategies import generators, model_cases, model_parameters
-from properties.assertions import holds, same_bytes, simulate, within_in_both_dtypes
-from properties.dtypes import in_both_dtypes, to
+from properties.assertions import holds, same_bytes, simulate, within_in_each_dtype
+from properties.checks import checks
+from properties.dtypes import to
 from reference import gradients, model
 
 
-@given(case=model_cases())
+@checks("GRAD-01", case=model_cases())
 def test_gradients_are_those_of_the_loss(subject, case):
     args = case.params, *case.batch, case.config
     simulated = simulate(gradients.loss_and_gradients, *args)
-    within_in_both_dtypes("GRAD-01", lambda dtype: subject.loss_and_gradients(*to(dtype, *args)), simulated)
+    within_in_each_dtype(
+        "GRAD-01", subject, lambda dtype: subject.loss_and_gradients(*to(dtype, *args)), simulated
+    )
 
 
+@checks("GRAD-01")
 def test_gradients_of_the_locked_model(subject):
     """One batch of the size that is trained: every edge of every tile a small model does not have."""
     config = dict(model.DEFAULT_CONFIG)
@@ -25,11 +28,12 @@ def test_gradients_of_the_locked_model(subject):
     real = np.arange(27) < np.array([[27], [3], [16], [0], [22]])
     args = model_parameters(rng, config, 0.1), tokens, targets, real, real, config
     simulated = simulate(gradients.loss_and_gradients, *args)
-    within_in_both_dtypes("GRAD-01", lambda dtype: subject.loss_and_gradients(*to(dtype, *args)), simulated)
+    within_in_each_dtype(
+        "GRAD-01", subject, lambda dtype: subject.loss_and_gradients(*to(dtype, *args)), simulated
+    )
 
 
-@in_both_dtypes
-@given(case=model_cases())
+@checks("GRAD-02", case=model_cases())
 def test_nothing_to_predict_gives_no_gradient(subject, dtype, case):
     tokens, targets, loss_mask, key_mask = case.batch
     nothing = np.zeros_like(loss_mask)
@@ -41,8 +45,7 @@ def test_nothing_to_predict_gives_no_gradient(subject, dtype, case):
         holds("GRAD-02", not gradient.any(), f"the gradient of {name} is not 0 for an all-masked batch")
 
 
-@in_both_dtypes
-@given(case=model_cases(), seed=generators)
+@checks("GRAD-03", case=model_cases(), seed=generators)
 def test_masked_targets_and_padding_change_no_gradient(subject, dtype, case, seed):
     """Padding is right of everything real and predicted nowhere, as in a batch."""
     tokens, targets, loss_mask, key_mask = (x.copy() for x in case.batch)
@@ -69,7 +72,7 @@ def test_masked_targets_and_padding_change_no_gradient(subject, dtype, case, see
         holds("GRAD-03", np.array_equal(after[1][name], before[1][name]), f"{name} with other padding tokens")
 
 
-@given(case=model_cases(), cut=st.integers(0, 3))
+@checks("GRAD-04", case=model_cases(), cut=st.integers(0, 3))
 def test_micro_batches_weighted_by_tokens_add_up(subject, case, cut):
     """Two micro-batches, cut anywhere, each mean loss weighted by its tokens, against the oracle's whole batch."""
     tokens = max(int(case.loss_mask.sum()), 1)
@@ -85,4 +88,4 @@ def test_micro_batches_weighted_by_tokens_add_up(subject, case, cut):
         return total
 
     simulated = simulate(gradients.loss_and_gradients, case.params, *case.batch, case.config)
-    within_in_both_dtypes("GRAD-04", in_two_parts, simulated[1])
+    within_in_each_dtype("GRAD-04", subject, in_two_parts, simulated[1])

@@ -1,17 +1,16 @@
 """Cross-entropy with a loss mask, and its gradient to the logits."""
 
 import numpy as np
-from hypothesis import given
 from hypothesis import strategies as st
 
 from fixtures.strategies import generators, loss_cases
 from properties.assertions import agrees, holds, same_bytes, within
-from properties.dtypes import in_both_dtypes, to
+from properties.checks import checks
+from properties.dtypes import to
 from reference import bounds, loss
 
 
-@in_both_dtypes
-@given(case=loss_cases())
+@checks("LOSS-01", case=loss_cases())
 def test_loss_is_the_negative_log_likelihood(subject, dtype, case):
     """Single rows, fully predicted: the reduction has nothing to do."""
     logits, targets = case.logits[:1, :1], case.targets[:1, :1]
@@ -20,24 +19,21 @@ def test_loss_is_the_negative_log_likelihood(subject, dtype, case):
     agrees("LOSS-01", got, lambda *args: loss.cross_entropy(*args)[0], logits, targets, mask, dtype=dtype)
 
 
-@in_both_dtypes
-@given(case=loss_cases())
+@checks("LOSS-03", case=loss_cases())
 def test_mean_divides_by_unmasked_tokens(subject, dtype, case):
     got = subject.cross_entropy(to(dtype, case.logits), case.targets, case.loss_mask)[0]
     args = case.logits, case.targets, case.loss_mask
     agrees("LOSS-03", got, lambda *args: loss.cross_entropy(*args)[0], *args, dtype=dtype)
 
 
-@in_both_dtypes
-@given(case=loss_cases())
+@checks("LOSS-02", case=loss_cases())
 def test_gradient_is_softmax_minus_one_hot_per_token(subject, dtype, case):
     got = subject.cross_entropy(to(dtype, case.logits), case.targets, case.loss_mask)[1]
     args = case.logits, case.targets, case.loss_mask
     agrees("LOSS-02", got, lambda *args: loss.cross_entropy(*args)[1], *args, dtype=dtype)
 
 
-@in_both_dtypes
-@given(case=loss_cases())
+@checks("LOSS-04", case=loss_cases())
 def test_nothing_to_predict_is_a_loss_of_zero(subject, dtype, case):
     nothing = np.zeros_like(case.loss_mask)
     got, gradient = subject.cross_entropy(to(dtype, case.logits), case.targets, nothing)
@@ -45,8 +41,7 @@ def test_nothing_to_predict_is_a_loss_of_zero(subject, dtype, case):
     holds("LOSS-04", not np.any(gradient), "the gradient of an all-masked batch is not 0 everywhere")
 
 
-@in_both_dtypes
-@given(case=loss_cases(), seed=generators)
+@checks("LOSS-05", case=loss_cases(), seed=generators)
 def test_masked_positions_change_nothing(subject, dtype, case, seed):
     masked = ~case.loss_mask
     logits, targets = case.logits.copy(), case.targets.copy()
@@ -59,8 +54,7 @@ def test_masked_positions_change_nothing(subject, dtype, case, seed):
     holds("LOSS-05", not np.any(before[1][masked]), "a masked position has a gradient that is not 0")
 
 
-@in_both_dtypes
-@given(case=loss_cases())
+@checks("LOSS-05", case=loss_cases())
 def test_an_infinite_logit_at_a_masked_position_is_ignored(subject, dtype, case):
     logits = case.logits.copy()
     logits[~case.loss_mask, 0] = np.inf
@@ -69,8 +63,7 @@ def test_an_infinite_logit_at_a_masked_position_is_ignored(subject, dtype, case)
     same_bytes("LOSS-05", np.float64(after), np.float64(before), "loss with inf at masked positions")
 
 
-@in_both_dtypes
-@given(case=loss_cases(), shift=st.sampled_from([4096.0, -512.0]))
+@checks("LOSS-06", case=loss_cases(), shift=st.sampled_from([4096.0, -512.0]))
 def test_a_constant_added_to_the_logits_changes_nothing(subject, dtype, case, shift):
     """The logits are multiples of 1/64, so that adding the shift is exact."""
     logits = np.round(np.clip(case.logits, -64.0, 64.0) * 64.0) / 64.0
@@ -78,8 +71,7 @@ def test_a_constant_added_to_the_logits_changes_nothing(subject, dtype, case, sh
     agrees("LOSS-06", got, loss.cross_entropy, logits, case.targets, case.loss_mask, dtype=dtype)
 
 
-@in_both_dtypes
-@given(case=loss_cases(), cut=st.integers(0, 4))
+@checks("LOSS-07", case=loss_cases(), cut=st.integers(0, 4))
 def test_micro_batches_weighted_by_tokens_add_up(subject, dtype, case, cut):
     """Two micro-batches, cut anywhere; the error allowed is the sum of what each of the three calls is allowed."""
     args = case.logits, case.targets, case.loss_mask
@@ -101,11 +93,15 @@ def test_micro_batches_weighted_by_tokens_add_up(subject, dtype, case, cut):
     within("LOSS-07", (total, gradient), expected, dtype)
 
 
-@in_both_dtypes
-@given(case=loss_cases(), seed=generators)
+@checks("LOSS-08", case=loss_cases(), seed=generators)
 def test_rows_have_no_order(subject, dtype, case, seed):
     order = seed.permutation(len(case.logits))
     got = subject.cross_entropy(*to(dtype, case.logits[order], case.targets[order], case.loss_mask[order]))
     args = case.logits, case.targets, case.loss_mask
     back = np.argsort(order)
     agrees("LOSS-08", (got[0], np.asarray(got[1])[back]), loss.cross_entropy, *args, dtype=dtype)
+
+
+@checks("LOSS-09", case=loss_cases())
+def test_softmax_is_its_formula(subject, dtype, case):
+    agrees("LOSS-09", subject.softmax(to(dtype, case.logits)), loss.softmax, case.logits, dtype=dtype)

@@ -1,14 +1,14 @@
 """Shift, padding and masks: what a batch says about its sequences."""
 
 import numpy as np
-from hypothesis import given
 
 from fixtures.strategies import sequences
 from properties.assertions import holds, same_bytes
+from properties.checks import checks
 from reference import data
 
 
-@given(rows=sequences())
+@checks("MASK-01", rows=sequences())
 def test_the_target_is_the_next_token(subject, rows):
     inputs, targets, *_ = subject.make_batch(rows)
     for row, s in enumerate(rows):
@@ -17,7 +17,7 @@ def test_the_target_is_the_next_token(subject, rows):
         same_bytes("MASK-01", targets[row, :n], np.array(s[1:]), f"target of row {row}")
 
 
-@given(rows=sequences())
+@checks("MASK-02", rows=sequences())
 def test_masks_mark_real_positions_whatever_the_token(subject, rows):
     _, _, loss_mask, key_mask = subject.make_batch(rows)
     expected = data.make_batch(rows)[2]
@@ -25,7 +25,7 @@ def test_masks_mark_real_positions_whatever_the_token(subject, rows):
     same_bytes("MASK-02", key_mask, expected, "key mask")
 
 
-@given(rows=sequences())
+@checks("MASK-03", rows=sequences())
 def test_rows_are_padded_on_the_right_to_the_longest(subject, rows):
     inputs, targets, *_ = subject.make_batch(rows)
     longest = max(len(s) for s in rows) - 1

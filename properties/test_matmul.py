@@ -2,15 +2,13 @@
 
 import operator
 
-from hypothesis import given
-
 from fixtures.strategies import matrix_cases
 from properties.assertions import agrees
-from properties.dtypes import in_both_dtypes, to
+from properties.checks import checks
+from properties.dtypes import to
 
 
-@in_both_dtypes
-@given(case=matrix_cases())
+@checks("MATMUL-01", case=matrix_cases())
 def test_entries_are_dot_products(subject, dtype, case):
     agrees(
         "MATMUL-01", subject.matmul(*to(dtype, case.a, case.b)), operator.matmul, case.a, case.b, dtype=dtype

@@ -3,23 +3,23 @@
 import math
 
 import numpy as np
-from hypothesis import given
 from hypothesis import strategies as st
 
 from properties.assertions import agrees
+from properties.checks import checks
 
 
 def formula(nll_sum, tokens):
     return np.exp(nll_sum / tokens)
 
 
-@given(nll=st.floats(0.0, 8.0), tokens=st.integers(1, 10**6))
+@checks("PPL-01", nll=st.floats(0.0, 8.0), tokens=st.integers(1, 10**6))
 def test_perplexity_is_exp_of_the_token_mean(subject, nll, tokens):
     total = nll * tokens
     agrees("PPL-01", subject.perplexity(total, tokens), formula, total, tokens, dtype=np.float64)
 
 
-@given(vocab=st.integers(2, 50_000), tokens=st.integers(1, 10**6))
+@checks("PPL-01", vocab=st.integers(2, 50_000), tokens=st.integers(1, 10**6))
 def test_a_uniform_model_has_the_size_of_its_vocabulary(subject, vocab, tokens):
     """Under the bound of exp(log V n / n), every operation of which is rounded."""
     total = tokens * math.log(vocab)

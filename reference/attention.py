@@ -50,10 +50,14 @@ def attention_backward(
     key_mask: Bool[np.ndarray, "B T"],
     dout: Float[np.ndarray, "B H T K"],
 ) -> tuple[Float[np.ndarray, "B H T K"], Float[np.ndarray, "B H T K"], Float[np.ndarray, "B H T K"]]:
-    """(dq, dk, dv) for an incoming gradient `dout`: ds = w * (dw - sum_j w dw), the softmax's Jacobian."""
+    """(dq, dk, dv) for an incoming gradient `dout`: ds = w * (dw - sum_j w dw), the softmax's Jacobian.
+
+    sum_j w_ij dw_ij = dout_i . out_i, as FlashAttention has it (Dao et al., NeurIPS 2022, appendix B.2): written like
+    this, the two terms have rounding errors of their own, and the bounds hold for either form.
+    """
     weights = attention_weights(q, k, key_mask)
     dweights = dout @ v.swapaxes(-1, -2)
-    dscores = weights * (dweights - (weights * dweights).sum(axis=-1, keepdims=True))
+    dscores = weights * (dweights - (dout * (weights @ v)).sum(axis=-1, keepdims=True))
     scale = math.sqrt(q.shape[-1])
     return (
         dscores @ k / scale,

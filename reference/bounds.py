@@ -57,21 +57,32 @@ def named_arrays(tree: Any, name: str = "") -> Iterator[tuple[str, Any]]:
         yield name, tree
 
 
-def observed(arguments: Any, kind: type[Observed], unit: float) -> Any:
-    """Arguments of an oracle as watched arrays: float arrays in the subject's arithmetic, plain floats in double."""
+def observed(arguments: Any, kind: type[Observed], unit: float, scalars: str = "double") -> Any:
+    """Arguments of an oracle as watched arrays: float arrays in the subject's arithmetic, plain floats in double.
+
+    scalars = "dtype" is for a subject that keeps hyper-parameters in the dtype of its arrays, as JAX does: a plain
+    float is then rounded to that dtype, and what is computed from it alone (1 - beta, beta^t, 1 - lr wd) is rounded
+    there too. 1 - beta2^t for small t loses most: u / (1 - beta2).
+    """
 
     def watch(x: Any) -> Any:
         if isinstance(x, np.ndarray) and np.issubdtype(x.dtype, np.floating):
             return kind.exact(x, unit)
-        return kind.exact(x, min(unit, DOUBLE)) if isinstance(x, float) else x
+        if not isinstance(x, float):
+            return x
+        return (
+            kind.exact(0.0, unit).constant(x, unit)
+            if scalars == "dtype"
+            else kind.exact(x, min(unit, DOUBLE))
+        )
 
     return map_arrays(watch, arguments)
 
 
-def run(oracle: Callable[..., Any], *args: Any, dtype: Any, **kwargs: Any) -> Any:
+def run(oracle: Callable[..., Any], *args: Any, dtype: Any, scalars: str = "double", **kwargs: Any) -> Any:
     """The oracle's result as `Tracked` arrays, for a subject that computes in `dtype`."""
     unit = unit_roundoff(dtype)
-    return oracle(*observed(args, Tracked, unit), **observed(kwargs, Tracked, unit))
+    return oracle(*observed(args, Tracked, unit, scalars), **observed(kwargs, Tracked, unit, scalars))
 
 
 def allowed(x: Tracked) -> np.ndarray:
@@ -79,9 +90,12 @@ def allowed(x: Tracked) -> np.ndarray:
     return x.error * (1.0 + DOUBLE / x.unit + 2.0**-20)
 
 
-def worst_case(oracle: Callable[..., Any], *args: Any, dtype: Any, **kwargs: Any) -> Any:
+def worst_case(
+    oracle: Callable[..., Any], *args: Any, dtype: Any, scalars: str = "double", **kwargs: Any
+) -> Any:
     """The oracle's result as `Bounded` arrays; the bound holds for every correct subject."""
-    return map_arrays(lambda x: Bounded(x.value, allowed(x)), run(oracle, *args, dtype=dtype, **kwargs))
+    tracked = run(oracle, *args, dtype=dtype, scalars=scalars, **kwargs)
+    return map_arrays(lambda x: Bounded(x.value, allowed(x)), tracked)
 
 
 @dataclass(frozen=True)
@@ -167,16 +181,21 @@ def compare_all(got: Any, expected: Any) -> Agreement:
     return Agreement(ratio, silent, first.where, first.got, first.expected, first.bound)
 
 
-def check(got: Any, oracle: Callable[..., Any], *args: Any, dtype: Any, **kwargs: Any) -> Agreement:
+def check(
+    got: Any, oracle: Callable[..., Any], *args: Any, dtype: Any, scalars: str = "double", **kwargs: Any
+) -> Agreement:
     """A subject's result against oracle(*args, **kwargs) under the worst-case bound."""
-    return compare_all(got, worst_case(oracle, *args, dtype=dtype, **kwargs))
+    return compare_all(got, worst_case(oracle, *args, dtype=dtype, scalars=scalars, **kwargs))
 
 
-def learning_rate(*, peak: float, floor: float) -> float:
-    """Bound on the error of a learning rate computed in double precision, at any step.
+def learning_rate(*, peak: float, floor: float, half_turns: float = 1.0, unit: float = DOUBLE) -> float:
+    """Bound on the error of a learning rate computed with this unit roundoff, at any step, in any of the variants.
 
-    The angle a <= pi takes a fraction, pi and a product: 3 roundings, so the cosine moves by at most 3 pi u, and is off
-    by the ulps of an elementary function. Then 1 + cos, the half, peak - floor, their product and the last sum: one
-    rounding each, on at most 2 (peak + floor). Warm-up has two roundings. Twice, for subject and oracle.
+    The angle, at most h = `half_turns` times pi (1 unless the cosine goes on after the horizon), takes a fraction, pi
+    and a product: 3 roundings, so the cosine moves by at most 3 h pi u, and is off by the ulps of an elementary
+    function. Then 1 + cos, the half, peak - floor, their product and the last sum: one rounding each, on at most
+    2 (peak + floor). The form peak ((1 - a) c + a) with a = floor / peak has as many. Warm-up has three roundings.
+    Once for the subject, and once for the oracle, in double precision.
     """
-    return 2.0 * 2.0 * (abs(peak) + abs(floor)) * DOUBLE * (3.0 * math.pi + ELEMENTARY + 5.0)
+    roundings = 3.0 * max(half_turns, 1.0) * math.pi + ELEMENTARY + 5.0
+    return 2.0 * (abs(peak) + abs(floor)) * (unit + DOUBLE) * roundings

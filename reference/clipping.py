@@ -1,27 +1,64 @@
 """Clipping by the global norm.
 
-    n = sqrt(sum of the squares of all gradients);   n <= max: nothing changes;   else every g becomes g * (max / n)
+    n = sqrt(sum of the squares of all gradients);   every gradient is multiplied by one factor
+
+    exact    1 if n <= max, else max / n
+    optax    1 if n < max, else max / n                  equal to exact in exact arithmetic
+    torch    min(1, max / (n + 1e-6))                    torch.nn.utils.clip_grad_norm_: always multiplied
+    cs336    1 if n < max, else max / (n + 1e-6)         CS336, assignment 1
 
 Source: Pascanu, Mikolov, Bengio, "On the difficulty of training recurrent neural networks", ICML 2013, algorithm 1.
 One norm for all tensors, so the direction is kept. The sum is taken in double precision: a square of a single neither
-overflows nor vanishes there.
+overflows nor vanishes there. PyTorch and optax add up in the dtype of the gradients (norm = "dtype").
 """
 
 import numpy as np
 from jaxtyping import Float
 
+SAFETY = 1e-6
+"""What torch and CS336 add to the norm."""
 
-def global_norm(gradients: list[Float[np.ndarray, "..."]]) -> Float[np.ndarray, ""]:
+
+def global_norm(gradients: list[Float[np.ndarray, "..."]], norm: str = "double") -> Float[np.ndarray, ""]:
     """Euclidean norm of all gradients taken as one vector."""
-    flat = np.concatenate([np.zeros(1), *(g.reshape(-1) for g in gradients)]).astype(np.float64)
+    flat = np.concatenate([np.zeros(1), *(g.reshape(-1) for g in gradients)])
+    if norm == "double":
+        flat = flat.astype(np.float64)
     return np.sqrt((flat * flat).sum())
 
 
 def clip_by_global_norm(
-    gradients: list[Float[np.ndarray, "..."]], max_norm: float
+    gradients: list[Float[np.ndarray, "..."]], max_norm: float, *, clip: str = "exact", norm: str = "double"
 ) -> tuple[list[Float[np.ndarray, "..."]], Float[np.ndarray, ""]]:
     """(gradients of norm at most max_norm, norm before clipping)."""
-    norm = global_norm(gradients)
-    if norm <= max_norm:
-        return gradients, norm
-    return [g * (max_norm / norm) for g in gradients], norm
+    length = global_norm(gradients, norm)
+    if clip == "torch":
+        factor = np.minimum(1.0, max_norm / (length + SAFETY))
+    elif length < max_norm or (length <= max_norm and clip == "exact"):
+        return gradients, length
+    else:
+        factor = max_norm / (length + SAFETY if clip == "cs336" else length)
+    return [g * factor for g in gradients], length
+
+
+def untouched(length: float, max_norm: float, *, clip: str = "exact", slack: float = 0.0) -> bool:
+    """Whether gradients of this norm must come back byte for byte, for a norm that may be off by a share `slack`."""
+    longest = length * (1.0 + slack)
+    if clip == "torch":
+        return (longest + SAFETY) * (1.0 + slack) < max_norm
+    return longest <= max_norm if clip == "exact" else longest < max_norm
+
+
+def comparable(gradients: list[Float[np.ndarray, "..."]], *, dtype: object, norm: str = "double") -> bool:
+    """Whether the law speaks of these gradients: with norm = "dtype", their squares must stay in the dtype's range.
+
+    The sum may not overflow; and the largest square is 2^60 times the smallest normal number, so that squares that
+    are lost below that one do not show.
+    """
+    if norm == "double":
+        return True
+    largest = max((float(np.max(np.abs(g), initial=0.0)) for g in gradients), default=0.0)
+    total = sum(g.size for g in gradients) * largest * largest
+    limits = np.finfo(np.dtype(dtype))  # type: ignore[call-overload]
+    small, large = float(limits.smallest_normal) * 2.0**60, float(limits.max) / 4
+    return total == 0.0 or (largest * largest > small and total < large)

@@ -41,3 +41,19 @@ def batches(n: int, batch_size: int, seed: int) -> Iterator[tuple[int, Int[np.nd
         for first in range(0, n, batch_size):
             yield epoch, order[first : first + batch_size]
         epoch += 1
+
+
+def sample_batch(
+    tokens: Int[np.ndarray, "N"], batch_size: int, context: int, seed: int
+) -> tuple[Int[np.ndarray, "B C"], Int[np.ndarray, "B C"]]:
+    """(input, target): windows of a long text that start anywhere in 0 .. N - C - 1; the target is one token later.
+
+    Every start is as likely, up to 2^-32 (N - C): the high word of a 32-bit draw times N - C. ValueError for N <= C.
+    """
+    starts = len(tokens) - context
+    if starts < 1:
+        raise ValueError(f"{len(tokens)} tokens have no window of {context} and a token after it")
+    words = philox4x32(counters(np.arange(batch_size), 1, 0), stream_key(seed, "data"))[:, 0]
+    first = (words.astype(np.uint64) * np.uint64(starts)) >> np.uint64(32)
+    index = first.astype(np.int64)[:, None] + np.arange(context)
+    return tokens[index], tokens[index + 1]

@@ -1,8 +1,10 @@
-"""Layer normalisation over the last axis, and its gradient.
+"""Layer normalisation over the last axis with its gradient, and RMS normalisation.
 
-    y = (x - mean) / sqrt(var + eps) * gamma + beta,   var = mean((x - mean)^2)   (divisor D, not D - 1)
+    layer_norm   y = (x - mean) / sqrt(var + eps) * gamma + beta,   var = mean((x - mean)^2)   (divisor D, not D - 1)
+    rms_norm     y = x / sqrt(mean(x^2) + eps) * gamma
 
-Source: Ba, Kiros, Hinton, "Layer normalization", 2016, equations 3 and 4.
+Sources: Ba, Kiros, Hinton, "Layer normalization", 2016, equations 3 and 4; Zhang, Sennrich, "Root mean square layer
+normalization", NeurIPS 2019, equation 4, with the eps of the Llama family.
 """
 
 import numpy as np
@@ -41,3 +43,11 @@ def layer_norm_backward(
     dx = (g - mean_g - normalised * mean_gn) / deviation
     rows = (-1, width)
     return dx, (dy * normalised).reshape(rows).sum(axis=0), dy.reshape(rows).sum(axis=0)
+
+
+def rms_norm(
+    x: Float[np.ndarray, "*batch D"], gamma: Float[np.ndarray, "D"], eps: float
+) -> Float[np.ndarray, "*batch D"]:
+    """Each row scaled to a mean square of 1, then by gamma; nothing is centred."""
+    mean_square = (x * x).sum(axis=-1, keepdims=True) / x.shape[-1]
+    return x / np.sqrt(mean_square + eps) * gamma

@@ -1,11 +1,16 @@
-"""AdamW: Adam with decoupled weight decay, in the order of operations of PyTorch.
+"""AdamW: Adam with decoupled weight decay.
 
-    p = p (1 - lr wd)
-    m = b1 m + (1 - b1) g                    v = b2 v + (1 - b2) g^2
-    p = p - lr (m / c1) / (sqrt(v / c2) + eps)      c1 = 1 - b1^t,  c2 = 1 - b2^t,  t from 1
+    m = b1 m + (1 - b1) g          v = b2 v + (1 - b2) g^2          c1 = 1 - b1^t,  c2 = 1 - b2^t,  t from 1
 
-Source: Loshchilov, Hutter, "Decoupled weight decay regularization", ICLR 2019, algorithm 2; Kingma, Ba, "Adam", ICLR
-2015, algorithm 1: eps stands outside the square root and after the correction.
+The direction u, by the place of eps:
+    after correction     u = (m / c1) / (sqrt(v / c2) + eps)        Kingma, Ba, "Adam", ICLR 2015, algorithm 1
+    before correction    u = (sqrt(c2) / c1) m / (sqrt(v) + eps)    its section 2, at the end; CS336, assignment 1
+
+The update, by the order of the decay (Loshchilov, Hutter, "Decoupled weight decay regularization", ICLR 2019,
+algorithm 2, of which these are the readings in use):
+    before     p = p (1 - lr wd) - lr u          PyTorch
+    with       p = p - lr (u + wd p)             optax, llm.c: before in exact arithmetic, other roundings
+    after      q = p - lr u,  p = q - lr wd q    CS336, assignment 1: another update, by lr^2 wd u
 """
 
 import numpy as np
@@ -24,13 +29,30 @@ def adamw_step(
     beta2: float,
     eps: float,
     weight_decay: float,
+    decay: str = "before",
+    eps_place: str = "after correction",
 ) -> tuple[Float[np.ndarray, "..."], Float[np.ndarray, "..."], Float[np.ndarray, "..."]]:
     """(p, m, v) after update number t (the first is 1)."""
-    p = p * (1.0 - lr * weight_decay)
     m = beta1 * m + (1.0 - beta1) * g
     v = beta2 * v + (1.0 - beta2) * (g * g)
     correction1, correction2 = 1.0 - beta1**t, 1.0 - beta2**t
-    return p - lr * (m / correction1) / (np.sqrt(v / correction2) + eps), m, v
+    if eps_place == "after correction":
+        direction = (m / correction1) / (np.sqrt(v / correction2) + eps)
+    else:
+        direction = (np.sqrt(correction2) / correction1) * m / (np.sqrt(v) + eps)
+    return decayed(p, direction, lr, weight_decay, decay), m, v
+
+
+def decayed(
+    p: Float[np.ndarray, "..."], direction: Float[np.ndarray, "..."], lr: float, wd: float, order: str
+) -> Float[np.ndarray, "..."]:
+    """p moved against the direction, and decayed, in one of the three orders."""
+    if order == "before":
+        return p * (1.0 - lr * wd) - lr * direction
+    if order == "with":
+        return p - lr * (direction + wd * p)
+    moved = p - lr * direction
+    return moved - (lr * wd) * moved
 
 
 def decays(names: list[str]) -> list[bool]:

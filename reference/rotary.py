@@ -1,15 +1,19 @@
-"""Rotary position embedding with rotate-half pairing, and its gradient.
+"""Rotary position embedding, and its gradient.
 
-Feature i of a head of size K is paired with feature i + K/2; at position t (from 0) the pair is turned by the angle
-t * base^(-2i/K). The dot product of two turned vectors depends on their distance alone.
-Source: Su et al., "RoFormer", 2021, section 3.2, in the pairing of the GPT-NeoX family.
+In a head of size K, pair i (from 0) of the features is turned at position t (from 0) by the angle t * base^(-2i/K).
+Pair i is, in the pairing of
+    halves        features i and i + K/2       the GPT-NeoX family
+    neighbours    features 2i and 2i + 1       the paper, equation 15; CS336, assignment 1
+The dot product of two turned vectors depends on their distance alone. Source: Su et al., "RoFormer", 2021, section 3.2.
 """
 
 import numpy as np
 from jaxtyping import Float
 
 
-def rotate(x: Float[np.ndarray, "B H T K"], base: float, direction: int) -> Float[np.ndarray, "B H T K"]:
+def rotate(
+    x: Float[np.ndarray, "B H T K"], base: float, direction: int, pairing: str = "halves"
+) -> Float[np.ndarray, "B H T K"]:
     """Every pair turned by `direction` (+1 or -1) times its angle."""
     length, size = x.shape[-2:]
     half = size // 2
@@ -18,15 +22,21 @@ def rotate(x: Float[np.ndarray, "B H T K"], base: float, direction: int) -> Floa
     frequency = base ** (np.arange(half, like=x) * (-2.0 / size))
     angle = position * frequency
     cos, sin = np.cos(angle), direction * np.sin(angle)
-    first, second = x[..., :half], x[..., half:]
-    return np.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+    order = np.arange(size) if pairing == "halves" else np.arange(size).reshape(half, 2).T.reshape(-1)
+    first, second = x[..., order[:half]], x[..., order[half:]]
+    turned = np.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+    return turned[..., np.argsort(order)]
 
 
-def rope(x: Float[np.ndarray, "B H T K"], base: float) -> Float[np.ndarray, "B H T K"]:
+def rope(
+    x: Float[np.ndarray, "B H T K"], base: float, *, pairing: str = "halves"
+) -> Float[np.ndarray, "B H T K"]:
     """x turned by the angles of its positions. K is even."""
-    return rotate(x, base, +1)
+    return rotate(x, base, +1, pairing)
 
 
-def rope_backward(dy: Float[np.ndarray, "B H T K"], base: float) -> Float[np.ndarray, "B H T K"]:
+def rope_backward(
+    dy: Float[np.ndarray, "B H T K"], base: float, *, pairing: str = "halves"
+) -> Float[np.ndarray, "B H T K"]:
     """The transpose of a rotation: turned back by the same angles."""
-    return rotate(dy, base, -1)
+    return rotate(dy, base, -1, pairing)

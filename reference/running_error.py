@@ -79,7 +79,9 @@ def _divide(value: np.ndarray, a: Tracked, b: Tracked) -> np.ndarray:
 
 
 def _sqrt(value: np.ndarray, a: Tracked) -> np.ndarray:
-    # steepest at the lower end of [a - e, a + e]
+    # Steepest at the lower end of [a - e, a + e]; never below 0, so that sqrt(v) + eps stays a safe divisor. With
+    # e > 3 a the upper end is farther away. That is a second moment which is all error: then the first one beside it
+    # is as well, and its error over eps is more than what is left out here.
     return value - np.sqrt(np.maximum(a.value - a.error, 0.0))
 
 
@@ -99,6 +101,16 @@ def _erf(value: np.ndarray, a: Tracked) -> np.ndarray:
 
 def _cos_or_sin(value: np.ndarray, a: Tracked) -> np.ndarray:
     return np.minimum(a.error, 2.0)
+
+
+def _tanh(value: np.ndarray, a: Tracked) -> np.ndarray:
+    # tanh' = 1 / cosh^2 is largest where |x| is smallest
+    nearest = np.maximum(np.abs(a.value) - a.error, 0.0)
+    return a.error / np.cosh(np.minimum(nearest, 300.0)) ** 2
+
+
+def _minimum(value: np.ndarray, a: Tracked, b: Tracked) -> np.ndarray:
+    return np.maximum(a.error, b.error)
 
 
 def _power(value: np.ndarray, a: Tracked, b: Tracked) -> np.ndarray:
@@ -121,5 +133,7 @@ _CARRIED: dict[Any, Callable[..., np.ndarray]] = {
     erf_ufunc: _erf,
     np.cos: _cos_or_sin,
     np.sin: _cos_or_sin,
+    np.tanh: _tanh,
+    np.minimum: _minimum,
     np.power: _power,
 }

@@ -1,21 +1,78 @@
-"""Learning rate: linear warm-up, then a half cosine down to a floor.
+"""Learning rate: linear warm-up, then a half cosine down to a floor. Step s counts updates from 0.
 
-Step s counts updates from 0, N is their number, W the number of warm-up steps (at most N):
-    s < W       peak * (s + 1) / W                the first update already moves; the peak is used once
-    W <= s < N  floor + (peak - floor) (1 + cos(pi (s - W + 1) / (N - W))) / 2     the floor is used by the last update
-    s >= N      floor
-Source: Loshchilov, Hutter, "SGDR", ICLR 2017, equation 5, with warm-up (Goyal et al., 2017).
+W is the number of warm-up steps, N the horizon, and r the progress of the cosine:
+    rate = floor + (peak - floor) (1 + cos(pi r)) / 2
+Source: Loshchilov, Hutter, "SGDR", ICLR 2017, equation 5, with warm-up (Goyal et al., 2017). Code bases differ in
+where the two parts begin and end:
+
+                 warm-up, s < W     r, s >= W                  from the horizon on
+    honestloop   (s + 1) / W        (s - W + 1) / (N - W)      s >= N: floor; W is at most N
+    nanogpt      (s + 1) / (W + 1)  (s - W) / (N - W)          s > N: floor
+    llm.c        (s + 1) / W        (s - W) / (N - W)          s > N: refused by an assertion
+    huggingface  s / max(1, W)      (s - W) / max(1, N - W)    rises again
+    cs336        s / W              (s - W) / (N - W)          s > N: floor; OLMo's as well
+    torchtitan   (s + 1) / W        (s - W + 1) / (N - W)      rises again
+    optax        s / W              (s - W) / (N - W)          s > N: floor; N is its `decay_steps`
+
+In `honestloop` the first update already moves, the peak is used once and the floor by the last update (s = N - 1).
 """
 
 import math
+from dataclasses import dataclass
 
 
-def learning_rate(step: int, *, peak: float, floor: float, warmup: int, total: int) -> float:
-    """Rate of update `step`, counted from 0."""
-    warmup = min(warmup, total)
+@dataclass(frozen=True)
+class Variant:
+    """One line of the table."""
+
+    warm: tuple[int, int] = (0, 0)
+    """Warm-up is (s + warm[0]) / (W + warm[1])."""
+    ahead: int = 0
+    """The cosine is read this many steps ahead."""
+    end: str = "floor"
+    """After the horizon: the floor, nothing ("refused"), or the cosine goes on ("rises")."""
+
+
+VARIANTS = {
+    "honestloop": Variant(warm=(1, 0), ahead=1),
+    "nanogpt": Variant(warm=(1, 1)),
+    "llm.c": Variant(warm=(1, 0), end="refused"),
+    "huggingface": Variant(end="rises"),
+    "cs336": Variant(),
+    "torchtitan": Variant(warm=(1, 0), ahead=1, end="rises"),
+    "optax": Variant(),
+}
+
+
+def learning_rate(
+    step: int, *, peak: float, floor: float, warmup: int, total: int, schedule: str = "honestloop"
+) -> float:
+    """Rate of update `step`, counted from 0. ValueError where the variant says nothing (see `defined`)."""
+    if not defined(step, warmup=warmup, total=total, schedule=schedule):
+        raise ValueError(f"{schedule} has no rate for step {step} of {total} with {warmup} steps of warm-up")
+    variant = VARIANTS[schedule]
+    warmup = min(warmup, total) if schedule == "honestloop" else warmup
     if step < warmup:
-        return peak * (step + 1) / warmup
-    if step < total:
-        angle = math.pi * ((step - warmup + 1) / (total - warmup))
-        return floor + (peak - floor) * 0.5 * (1.0 + math.cos(angle))
-    return floor
+        return peak * (step + variant.warm[0]) / (warmup + variant.warm[1])
+    ratio = progress(step, warmup=warmup, total=total, schedule=schedule)
+    if variant.end == "floor" and ratio > 1.0:
+        return floor
+    return floor + (peak - floor) * 0.5 * (1.0 + math.cos(math.pi * ratio))
+
+
+def progress(step: int, *, warmup: int, total: int, schedule: str = "honestloop") -> float:
+    """How far the cosine is at a step after the warm-up: 1 at its end; infinite after a cosine of no length."""
+    length = total - min(warmup, total) if schedule == "honestloop" else total - warmup
+    done = step - (total - length) + VARIANTS[schedule].ahead
+    if schedule == "huggingface":
+        length = max(1, length)
+    return done / length if length > 0 else math.inf
+
+
+def defined(step: int, *, warmup: int, total: int, schedule: str = "honestloop") -> bool:
+    """Whether the variant has a rate for this step: some divide by N - W, and llm.c asserts that s <= N."""
+    if schedule in ("honestloop", "huggingface") or (step < warmup and schedule != "optax"):
+        return True
+    if schedule in ("nanogpt", "cs336") and step > total:
+        return True
+    return warmup < total and (schedule != "llm.c" or step <= total)

@@ -20,6 +20,7 @@ OPERATIONS = {
     np.sqrt: np.frompyfunc(CONTEXT.sqrt, 1, 1),
     np.cos: np.frompyfunc(CONTEXT.cos, 1, 1),
     np.sin: np.frompyfunc(CONTEXT.sin, 1, 1),
+    np.tanh: np.frompyfunc(CONTEXT.tanh, 1, 1),
     np.power: np.frompyfunc(CONTEXT.power, 2, 1),
     erf_ufunc: np.frompyfunc(CONTEXT.erf, 1, 1),
 }

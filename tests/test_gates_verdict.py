@@ -12,15 +12,16 @@ from gates.definition import CONTROLS, GATES
 from gates.finding import Finding, at_most, no_problems, within
 from gates.run import ROOT
 from gates.verdict import FAILED, INCOMPLETE, NOT_RUN, PASSED, Verdict
+from reference.rules import RULES
 
 
 def finding(where: str, passed: bool = True, problem: str = "") -> Finding:
     return Finding(where, passed, "1", "<= 2", "+1", problem, "3", "2")
 
 
-def complete() -> Verdict:
+def complete(all_controls: bool = True) -> Verdict:
     """Everything ran, everything passed, every control was refused for its fault."""
-    verdict = Verdict("impl")
+    verdict = Verdict("impl", all_controls=all_controls)
     for gate in GATES:
         for check in gate.checks:
             verdict.record(finding(f"{gate.name}/{check}"))
@@ -49,6 +50,32 @@ def test_every_gate_has_a_control_that_it_must_refuse():
     assert {c.gate for c in CONTROLS} == {g.name for g in GATES}
 
 
+def test_every_check_has_a_rule_and_every_rule_of_a_gate_a_check():
+    checked = {check.rule for gate in GATES for check in gate.checks.values()}
+    assert checked <= RULES.keys()
+    families = {"RESUME", "CKPT", "MAN", "TRACK", "DRIFT", "UPDATE", "SUITE"}
+    assert {rule.id for rule in RULES.values() if rule.family in families} <= checked
+
+
+def test_the_selection_of_every_session_is_a_part_of_all_controls():
+    some, everything = Verdict("impl").controls, Verdict("impl", all_controls=True).controls
+    assert everything == list(CONTROLS)
+    assert 0 < len(some) < len(everything)
+
+
+def test_a_full_session_tells_what_became_of_every_control(tmp_path):
+    verdict = complete()
+    verdict.facts["seconds"] = {"control/untrained": 1.5}
+    del verdict.refusals["l2_decay"]
+    verdicts.write_controls(verdict, tmp_path)
+    told = {c["control"]: c for c in json.loads((tmp_path / "controls.json").read_bytes())["controls"]}
+    assert told.keys() == {c.name for c in CONTROLS}
+    assert told["untrained"]["refused"]
+    assert (told["untrained"]["by"], told["untrained"]["seconds"]) == ("perplexity/committed", 1.5)
+    assert not told["l2_decay"]["refused"]
+    assert (told["l2_decay"]["bugs"], told["l2_decay"]["rule"]) == ([40], "UPDATE-02")
+
+
 def test_green_needs_everything():
     assert complete().overall == PASSED
     assert colour(complete()) == "brightgreen"
@@ -74,7 +101,8 @@ def test_a_test_that_was_skipped_or_broke_fails_its_gate():
     verdict = complete()
     verdict.record_broken("mlflow", "test_x: skipped")
     assert verdict.overall == FAILED
-    assert verdict.as_dict()["gates"][5]["broken_tests"] == ["test_x: skipped"]
+    said = {gate["gate"]: gate for gate in verdict.as_dict()["gates"]}
+    assert said["mlflow"]["broken_tests"] == ["test_x: skipped"]
 
 
 def test_a_control_that_was_not_tried_is_not_a_pass():
@@ -126,14 +154,21 @@ def test_files_are_written_whole_and_replace_the_verdict_before(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["badge.json", "badge.svg", "verdict.json"]
     said = json.loads((tmp_path / "verdict.json").read_bytes())
     assert said["verdict"] == FAILED
-    assert said["gates"][2]["checks"][1]["message"] == "GATE reload / name: the name; got 3, expected 2"
+    message = next(g for g in said["gates"] if g["gate"] == "reload")["checks"][1]["message"]
+    rule = RULES["CKPT-02"]
+    expected = (
+        f"GATE reload / name: the name; got 3, expected 2; {rule.id}: {rule.statement} ({rule.address})"
+    )
+    assert message == expected
     assert json.loads((tmp_path / "badge.json").read_bytes()) == {
         "schemaVersion": 1,
         "label": "honestloop",
-        "message": "6/7 failed",
+        "message": f"{len(GATES) - 1}/{len(GATES)} failed",
         "color": "red",
     }
-    assert "6/7 failed" in str(ElementTree.fromstring((tmp_path / "badge.svg").read_text())[0].text)
+    assert f"{len(GATES) - 1}/{len(GATES)} failed" in str(
+        ElementTree.fromstring((tmp_path / "badge.svg").read_text())[0].text
+    )
 
 
 def test_the_badge_of_another_subject_names_it():

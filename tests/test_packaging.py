@@ -17,6 +17,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 UV_LOCK = tomllib.loads((ROOT / "uv.lock").read_text())
+NEEDED_BY_MAKE = ("Makefile", "requirements.lock", "requirements-peers.txt")
 EXPORTED = re.compile(
     r"^(?P<name>[A-Za-z0-9._-]+)==(?P<version>[^\s;]+)(?: ; (?P<marker>[^\\\n]+?))? \\\n"
     r"(?P<hashes>(?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)",
@@ -67,8 +68,12 @@ def test_what_is_imported_is_declared():
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
             imported.add((node.module or "").partition(".")[0])
     providers = metadata.packages_distributions()
-    third_party = imported - sys.stdlib_module_names - {*folders, "conftest"}
+    third_party = (
+        imported - sys.stdlib_module_names - {*folders, "conftest", "cs336_basics"}
+    )  # the last: of an example
+    peers = (ROOT / "requirements-peers.txt").read_text().splitlines()  # the other subjects' own
     declared = {canonicalize_name(name) for name in requirements(PROJECT["project"]["dependencies"])}
+    declared |= {canonicalize_name(Requirement(line).name) for line in peers if line[0] != "#"}
     undeclared = {
         name for name in third_party if not declared & {canonicalize_name(d) for d in providers.get(name, [])}
     }
@@ -101,7 +106,7 @@ def test_every_dependency_is_locked():
 @pytest.mark.parametrize("target", ["gates", "test", "properties", "benchmarks"])
 def test_make_installs_before_it_runs(target, tmp_path):
     """In a directory without environment, the first thing a target does is make one."""
-    for name in ("Makefile", "requirements.lock"):
+    for name in NEEDED_BY_MAKE:
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
     plan = subprocess.run(
         ["make", "--dry-run", target], cwd=tmp_path, capture_output=True, text=True, check=True
@@ -110,7 +115,7 @@ def test_make_installs_before_it_runs(target, tmp_path):
 
 
 def test_make_without_a_usable_python_says_so(tmp_path):
-    for name in ("Makefile", "requirements.lock"):
+    for name in NEEDED_BY_MAKE:
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
     done = subprocess.run(["make", "install", "PYTHON="], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 2

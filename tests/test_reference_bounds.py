@@ -10,16 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fixtures.conventions import Conventions
+from fixtures.mutants import MUTANTS
 from fixtures.strategies import in_single, log_uniform, model_parameters, normal
+from fixtures.subjects.reference import functions
 from properties.dtypes import to
 from reference import activation, attention, bounds, gradients, loss, model, normalisation, optimizer, rotary
 from reference.arithmetic import DOUBLE, ELEMENTARY, SINGLE, gamma, unit_roundoff
 from reference.running_error import Tracked
-from tests import wrong_subjects
 from tests.fifty_digits import FiftyDigits, error
-from tests.oracle_subject import SUBJECT
 
 RNG = np.random.default_rng(4)
+SUBJECT = functions(Conventions())
 BINARY = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}
 UNARY: dict[str, Any] = {
     "exp": np.exp,
@@ -157,7 +159,14 @@ def test_adamw_agrees_with_its_closed_form():
     """v: 4 u v; m: 3 u (b1 |m| + (1 - b1) |g|); p: 2 u |p| + about 8 u lr |m| / c1 / (sqrt(v / c2) + eps)."""
     p, m = normal(RNG, (200,)), np.abs(log_uniform(RNG, (200,), -6, 1))
     g, v = np.abs(log_uniform(RNG, (200,), -6, 1)) + 1e-9, np.abs(log_uniform(RNG, (200,), -12, 2)) + 1e-12
-    settings = {"t": 5, "lr": 0.1, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.5}
+    settings: dict[str, Any] = {
+        "t": 5,
+        "lr": 0.1,
+        "beta1": 0.9,
+        "beta2": 0.999,
+        "eps": 1e-8,
+        "weight_decay": 0.5,
+    }
     new_p, new_m, new_v = bounds.worst_case(optimizer.adamw_step, p, g, m, v, **settings, dtype=np.float32)
     c1, c2 = 1.0 - 0.9**5, 1.0 - 0.999**5
     step = 0.1 * new_m.value / c1 / (np.sqrt(new_v.value / c2) + 1e-8)
@@ -193,33 +202,40 @@ def test_relative_sizes_of_worst_case_bounds():
 
 
 WRONG_BY_FAR = {
-    "mean_of_row_means": 1e3,
-    "tanh_gelu": 10.0,
-    "unscaled": 1e3,
-    "padding_attended": 1e3,
-    "not_looking_at_itself": 1e3,
-    "variance_with_d_minus_one": 100.0,
-    "eps_outside_the_root": 10.0,
-    "softmax_gradient_without_its_mean": 100.0,
-    "statistics_taken_as_constants": 100.0,
-    "density_without_x": 1e3,
-    "neighbouring_pairs": 1e3,
-    "positions_from_one": 1e3,
-    "eps_in_the_root": 100.0,
-    "eps_before_the_correction": 100.0,
-    "l2_instead_of_decay": 100.0,
+    "loss_mean_of_row_means": 1e3,
+    "act_tanh": 10.0,
+    "att_not_scaled": 1e3,
+    "att_padding_attended": 1e3,
+    "att_blind_to_itself": 1e3,
+    "norm_variance_with_d_minus_one": 100.0,
+    "norm_eps_outside_the_root": 10.0,
+    "att_gradient_without_mean": 100.0,
+    "norm_gradient_of_constants": 100.0,
+    "act_gradient_density_without_x": 1e3,
+    "rope_neighbours": 1e3,
+    "rope_positions_from_one": 1e3,
+    "opt_eps_in_the_root": 100.0,
+    "opt_eps_before_the_correction": 100.0,
+    "opt_l2_instead_of_decay": 100.0,
 }
 
 
 @pytest.mark.parametrize("name", sorted(WRONG_BY_FAR))
 def test_known_wrong_variants_are_far_beyond_the_bound(name):
     """float32, ordinary arguments: the error of a mistake is this many times the bound, or more."""
-    wrong = next(w for w in wrong_subjects.WRONG if w.name == name)
+    wrong = MUTANTS[name]
     x, q, targets = normal(RNG, (4, 7, 16)), normal(RNG, (2, 2, 7, 8)), RNG.integers(0, 16, (4, 7))
     mask, keys = np.arange(7) < np.array([[7], [2], [1], [5]]), np.arange(7) < np.array([[7], [4]])
     keys[0, 1] = False
     tiny = log_uniform(RNG, (50,), -9, -6)
-    settings = {"t": 2, "lr": 0.1, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.5}
+    settings: dict[str, Any] = {
+        "t": 2,
+        "lr": 0.1,
+        "beta1": 0.9,
+        "beta2": 0.999,
+        "eps": 1e-8,
+        "weight_decay": 0.5,
+    }
     args = {
         "cross_entropy": (x, targets, mask),
         "attention": (q, q[::-1].copy(), in_single(q + 1.0), keys),
@@ -231,7 +247,7 @@ def test_known_wrong_variants_are_far_beyond_the_bound(name):
         "rope": (q, 10000.0),
         "adamw_step": (x.reshape(-1)[:50], tiny, in_single(tiny * 0.1), in_single(tiny**2)),
     }[wrong.function]
-    kwargs = settings if wrong.function == "adamw_step" else {}
+    kwargs: dict[str, Any] = settings if wrong.function == "adamw_step" else {}
     oracles: dict[str, Any] = {
         "cross_entropy": loss.cross_entropy,
         "attention": attention.attention,

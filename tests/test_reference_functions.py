@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from reference import (
+    activation,
     attention,
     clipping,
     data,
@@ -204,3 +205,152 @@ def test_layers_are_named_and_dropout_reaches_every_site():
     )
     assert list(layers) == ["embed_out", "block_0_out", "block_1_out", "final_ln_out", "logits"]
     assert sites == [0, 1, 2, 3, 4]
+
+
+SCHEDULES = {
+    "honestloop": [0.25, 0.5, 0.75, 1.0, 0.966, 0.868, 0.722, 0.55, 0.378, 0.232, 0.134, 0.1, 0.1, 0.1],
+    "nanogpt": [0.2, 0.4, 0.6, 0.8, 1.0, 0.966, 0.868, 0.722, 0.55, 0.378, 0.232, 0.134, 0.1, 0.1],
+    "llm.c": [0.25, 0.5, 0.75, 1.0, 1.0, 0.966, 0.868, 0.722, 0.55, 0.378, 0.232, 0.134, 0.1, None],
+    "huggingface": [0.0, 0.25, 0.5, 0.75, 1.0, 0.962, 0.854, 0.691, 0.5, 0.309, 0.146, 0.038, 0.0, 0.038],
+    "cs336": [0.0, 0.25, 0.5, 0.75, 1.0, 0.966, 0.868, 0.722, 0.55, 0.378, 0.232, 0.134, 0.1, 0.1],
+    "torchtitan": [0.25, 0.5, 0.75, 1.0, 0.966, 0.868, 0.722, 0.55, 0.378, 0.232, 0.134, 0.1, 0.134, 0.232],
+    "optax": [0.0, 0.25, 0.5, 0.75, 1.0, 0.966, 0.868, 0.722, 0.55, 0.378, 0.232, 0.134, 0.1, 0.1],
+}
+"""Rates of steps 0 .. 13 with W = 4, N = 12, peak 1, floor 0.1 (0 for huggingface), as the code bases give them."""
+
+
+@pytest.mark.parametrize("variant", sorted(schedule.VARIANTS))
+def test_the_table_of_every_schedule(variant):
+    settings: dict[str, Any] = {"warmup": 4, "total": 12, "schedule": variant}
+    floor = 0.0 if variant == "huggingface" else 0.1
+    rates: Any = SCHEDULES[variant]
+    for step, rate in enumerate(rates):
+        assert schedule.defined(step, **settings) is (rate is not None)
+        if rate is None:
+            with pytest.raises(ValueError, match=r"llm\.c has no rate for step 13"):
+                schedule.learning_rate(step, peak=1.0, floor=floor, **settings)
+        else:
+            assert round(schedule.learning_rate(step, peak=1.0, floor=floor, **settings), 3) == rate
+
+
+@pytest.mark.parametrize("variant", sorted(schedule.VARIANTS))
+def test_a_schedule_has_a_rate_wherever_it_is_defined(variant):
+    """Degenerate ones as well: whatever `defined` admits is a rate between 0 and the peak."""
+    for total, warmup, step in np.ndindex(5, 7, 9):
+        settings: dict[str, Any] = {"warmup": warmup, "total": total, "schedule": variant}
+        if schedule.defined(step, **settings):
+            rate = schedule.learning_rate(step, peak=1.0, floor=0.1, **settings)
+            assert 0.0 <= rate <= 1.0
+        else:
+            with pytest.raises(ValueError):
+                schedule.learning_rate(step, peak=1.0, floor=0.1, **settings)
+
+
+@pytest.mark.parametrize(
+    ("decay", "eps_place", "expected"),
+    [
+        ("before", "after correction", 2.0 * (1 - 0.5 * 0.25) - 0.5 * 4.0 / (4.0 + 1.0)),
+        ("with", "after correction", 2.0 - 0.5 * (4.0 / (4.0 + 1.0) + 0.25 * 2.0)),
+        ("after", "after correction", (2.0 - 0.5 * 4.0 / (4.0 + 1.0)) * (1 - 0.5 * 0.25)),
+        ("before", "before correction", 2.0 * (1 - 0.5 * 0.25) - 0.5 * 4.0 / (4.0 + 1.0 / math.sqrt(0.25))),
+    ],
+)
+def test_adamw_variants_by_hand(decay, eps_place, expected):
+    """First update with g = 4, b1 = 1/2, b2 = 3/4, eps = 1: m / c1 = 4, sqrt(v / c2) = 4."""
+    one = np.ones(1)
+    p, m, v = optimizer.adamw_step(
+        2.0 * one,
+        4.0 * one,
+        0.0 * one,
+        0.0 * one,
+        t=1,
+        lr=0.5,
+        beta1=0.5,
+        beta2=0.75,
+        eps=1.0,
+        weight_decay=0.25,
+        decay=decay,
+        eps_place=eps_place,
+    )
+    assert (m[0], v[0]) == (2.0, 4.0)
+    assert p[0] == pytest.approx(expected, rel=CLOSE)
+
+
+@pytest.mark.parametrize(
+    ("clip", "max_norm", "factor"),
+    [
+        ("exact", 5.0, 1.0),
+        ("exact", 1.0, 1 / 5),
+        ("optax", 5.0, 1.0),
+        ("optax", 1.0, 1 / 5),
+        ("torch", 5.0, 5 / (5 + 1e-6)),
+        ("torch", 6.0, 1.0),
+        ("torch", 1.0, 1 / (5 + 1e-6)),
+        ("cs336", 5.0, 5 / (5 + 1e-6)),
+        ("cs336", 5.0000001, 1.0),
+        ("cs336", 1.0, 1 / (5 + 1e-6)),
+    ],
+)
+@pytest.mark.parametrize("norm", ["double", "dtype"])
+def test_clipping_variants_by_hand(clip, max_norm, factor, norm):
+    grads = [np.array([3.0]), np.array([[0.0, 4.0]])]
+    clipped, length = clipping.clip_by_global_norm(grads, max_norm, clip=clip, norm=norm)
+    assert length == 5.0
+    assert np.concatenate([g.reshape(-1) for g in clipped]) == pytest.approx(
+        [3 * factor, 0, 4 * factor], rel=CLOSE
+    )
+    assert all(a.tobytes() == b.tobytes() for a, b in zip(clipped, grads, strict=True)) is (factor == 1.0)
+    if clipping.untouched(float(length), max_norm, clip=clip):
+        assert factor == 1.0
+
+
+def test_what_the_norm_in_the_dtype_is_not_asked_about():
+    def asked(size, dtype, norm="dtype"):
+        return clipping.comparable([np.full(3, size)], dtype=dtype, norm=norm)
+
+    assert asked(1e25, np.float32, "double")
+    assert [asked(size, np.float32) for size in (1e25, 1e18, 1.0, 1e-9, 1e-30, 0.0)] == [
+        False,
+        True,
+        True,
+        True,
+        False,
+        True,
+    ]
+    assert asked(1e25, np.float64)
+
+
+def test_neighbours_are_halves_in_another_order():
+    """Feature 2i of one is feature i of the other, 2i + 1 is i + K/2."""
+    x = RNG.normal(size=(2, 1, 5, 6))
+    order = [0, 2, 4, 1, 3, 5]
+    for function in (rotary.rope, rotary.rope_backward):
+        assert np.array_equal(
+            function(x, 100.0, pairing="neighbours")[..., order], function(x[..., order], 100.0)
+        )
+
+
+def test_gelu_with_tanh_is_the_published_formula():
+    x = RNG.normal(size=50)
+    expected = 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+    assert np.abs(activation.gelu(x, form="tanh") - expected).max() < CLOSE
+    assert 1e-5 < np.abs(activation.gelu(x, form="tanh") - activation.gelu(x)).max() < 5e-4
+
+
+def test_silu_and_rms_norm_by_hand():
+    assert activation.silu(np.array([0.0, math.log(3.0)])) == pytest.approx(
+        [0.0, 0.75 * math.log(3.0)], rel=CLOSE
+    )
+    got = normalisation.rms_norm(np.array([[1.0, 7.0]]), np.array([2.0, 3.0]), 11.0)
+    assert got[0].tolist() == pytest.approx([2 / 6, 21 / 6], rel=CLOSE)
+
+
+def test_windows_of_a_text_start_everywhere_and_fit():
+    text = np.arange(7)
+    inputs, targets = data.sample_batch(text, 400, 4, 0)
+    assert set(inputs[:, 0]) == {0, 1, 2}
+    assert np.array_equal(inputs, inputs[:, :1] + np.arange(4))
+    assert np.array_equal(targets, inputs + 1)
+    assert data.sample_batch(text, 2, 6, 5)[0].tolist() == [[0, 1, 2, 3, 4, 5]] * 2
+    with pytest.raises(ValueError, match="7 tokens have no window of 7"):
+        data.sample_batch(text, 1, 7, 0)

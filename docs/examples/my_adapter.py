@@ -1,0 +1,54 @@
+"""What the properties need to grade my_loop.py: pytest properties --impl docs.examples.my_adapter."""
+
+import math
+
+import torch
+
+from docs.examples import my_loop
+
+CAPABILITIES = ["clip_by_global_norm", "learning_rate", "perplexity", "trainer"]
+CONVENTIONS = {"schedule": "nanogpt", "clip": "torch", "norm": "dtype", "generator": "own"}
+
+
+def learning_rate(step, *, peak, floor, warmup, total):
+    return my_loop.learning_rate(step, peak, floor, warmup, total)
+
+
+def clip_by_global_norm(grads, max_norm):
+    parameters = [torch.nn.Parameter(torch.zeros(g.shape, dtype=torch.tensor(g).dtype)) for g in grads]
+    for parameter, g in zip(parameters, grads, strict=True):
+        parameter.grad = torch.tensor(g)
+    norm = torch.nn.utils.clip_grad_norm_(parameters, max_norm)
+    return [parameter.grad.numpy() for parameter in parameters], norm.item()
+
+
+def perplexity(nll_sum, tokens):
+    return math.exp(nll_sum / tokens)
+
+
+def tensors(batches):
+    return [tuple(map(torch.tensor, batch)) for batch in batches]
+
+
+class trainer:
+    """NumPy in, NumPy out, around the loop."""
+
+    def __init__(self, params, settings):
+        names = ("peak", "floor", "warmup", "total")
+        model = my_loop.Model(*params["E"].shape, settings["dropout"]).to(torch.tensor(params["E"]).dtype)
+        self.weights = {"E": model.embedding.weight, "W": model.head.weight.T, "b": model.head.bias}
+        for name, weight in self.weights.items():
+            weight.data.copy_(torch.tensor(params[name]))
+        betas = settings["beta1"], settings["beta2"]
+        rest = [settings[name] for name in ("eps", "weight_decay", "max_norm")]
+        self.loop = my_loop.Loop(model, betas, *rest, {n: settings[n] for n in names}, settings["seed"])
+        self.save, self.load = self.loop.save, self.loop.load
+
+    def train(self, micro_batches, accumulate):
+        return self.loop.epoch(tensors(micro_batches), accumulate)
+
+    def evaluate(self, batches):
+        return self.loop.evaluate(tensors(batches))
+
+    def parameters(self):
+        return {name: weight.detach().numpy().copy() for name, weight in self.weights.items()}

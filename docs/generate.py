@@ -1,0 +1,241 @@
+"""Write docs/rules.md from the table of rules, and docs/strength.md from what was measured: python docs/generate.py
+
+docs/strength.md needs runs/strength.json (python -m properties.strength --json runs/strength.json) and
+runs/controls.json (pytest gates/ --all-controls); `make strength` runs all three.
+"""
+
+import json
+import sys
+import tomllib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from fixtures.mutants import MUTANTS
+from gates.definition import CONTROLS, GATES
+from properties.checks import all_properties
+from reference.rules import RULES, Rule
+
+FAMILIES = {
+    "SUBJ": "Every function",
+    "MATMUL": "Matrix products",
+    "LOSS": "Loss and reductions",
+    "MASK": "Masks and shift",
+    "ATT": "Attention",
+    "NORM": "Normalisation",
+    "ACT": "Activation",
+    "ROPE": "Rotary positions",
+    "DROP": "Dropout",
+    "MODEL": "Model",
+    "GRAD": "Gradients",
+    "OPT": "AdamW and parameter groups",
+    "CLIP": "Clipping",
+    "SCHED": "Schedule",
+    "DATA": "Data iterator and batches",
+    "RNG": "Separation of random streams",
+    "LOOP": "The loop",
+    "EVAL": "Evaluation purity",
+    "STATE": "Checkpoints and the state machines",
+    "PPL": "Perplexity",
+    "NGRAM": "n-gram baselines",
+    "ROUND": "Rounding to float16 and bfloat16",
+    "TOK": "Tokenizer",
+    "UPDATE": "Updates of a whole run",
+    "RESUME": "Resume of a whole run",
+    "CKPT": "Checkpoint and model files",
+    "MAN": "Manifest",
+    "TRACK": "Tracking",
+    "DRIFT": "Low-precision drift",
+    "SUITE": "The suite itself",
+}
+
+
+def checked_by() -> dict[str, list[str]]:
+    """Rule -> the properties and gate checks that hold a subject to it."""
+    found: dict[str, list[str]] = {rule: [] for rule in RULES}
+    for test, prop in all_properties().items():
+        for rule in prop.rules:
+            found[rule].append(f"`properties/{test}`")
+    for gate in GATES:
+        for name, check in gate.checks.items():
+            found[check.rule].append(f"gate `{gate.name} / {name}`")
+    return found
+
+
+def killers() -> dict[str, list[str]]:
+    """Rule -> the mutants and wrong loops that it must refuse."""
+    found: dict[str, list[str]] = {rule: [] for rule in RULES}
+    for mutant in MUTANTS.values():
+        for rule in mutant.rules:
+            found[rule].append(mutant.id)
+    checks = {(gate.name, name): check.rule for gate in GATES for name, check in gate.checks.items()}
+    for control in CONTROLS:
+        found[checks[control.gate, control.check]].append(control.name)
+    return found
+
+
+def rules_page() -> str:
+    """docs/rules.md."""
+    lines = [
+        "# The rules",
+        "",
+        "What a correct training loop satisfies. Generated from `reference/rules.toml` by `python docs/generate.py`; an id",
+        "never changes its meaning. *Needs* names rules whose breakage explains this one: it is then reported as blocked.",
+        "",
+    ]
+    by, wrong = checked_by(), killers()
+    for family in dict.fromkeys(rule.family for rule in RULES.values()):
+        lines += [f"## {FAMILIES[family]}", ""]
+        for rule in RULES.values():
+            if rule.family == family:
+                lines += rule_entry(rule, by[rule.id], wrong[rule.id])
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def rule_entry(rule: Rule, by: list[str], wrong: list[str]) -> Iterator[str]:
+    """One rule; the heading is its address."""
+    yield from (f"### {rule.id}", "", f"**{sentence(rule.statement)}**", "")
+    yield f"- Why it matters: {rule.why}"
+    yield f"- Look for: {rule.hint}"
+    yield f"- Source: {rule.source}"
+    yield f"- Checked by: {', '.join(by)}"
+    if rule.needs:
+        yield f"- Needs: {', '.join(f'[{needed}](#{needed.lower()})' for needed in rule.needs)}"
+    if wrong:
+        yield f"- Refuses: {', '.join(f'`{name}`' for name in wrong)}"
+    yield ""
+
+
+def sentence(text: str) -> str:
+    return text[:1].upper() + text[1:] + "."
+
+
+def strength_page(measured: dict[str, Any], controls: list[dict[str, Any]]) -> str:
+    """docs/strength.md."""
+    parts = [
+        summary(measured, controls),
+        rules_table(measured),
+        mutant_table(measured),
+        control_table(controls),
+        catalogue(),
+    ]
+    return "\n".join(line for part in parts for line in part).rstrip() + "\n"
+
+
+def summary(measured: dict[str, Any], controls: list[dict[str, Any]]) -> Iterator[str]:
+    """What it is, and the counts."""
+    fates = measured["fates"]
+    seconds = sorted(first_kill(fate) for fate in fates)
+    refused = sum(bool(control["refused"]) for control in controls)
+    share = 100.0 * measured["diagnosed"] / measured["mutants"]
+    yield from ("# How strong the suite is", "")
+    yield "A *mutant* is a correct implementation with one mistake in one function (`fixtures/mutants/`); a *wrong loop* is a"
+    yield "whole training run with one mistake (`fixtures/controls/`). `make strength` measures all of this anew and writes"
+    yield "this page."
+    yield ""
+    yield "| | |"
+    yield "|---|---|"
+    yield f"| mutants killed, each by every rule that names its mistake | {measured['killed']} of {measured['mutants']} |"
+    yield f"| mutants that the diagnosis names, or an equivalent one | {measured['diagnosed']} of {measured['mutants']} ({share:.1f} %) |"
+    yield f"| wrong loops refused by the gates, each for its own fault | {refused} of {len(controls)} |"
+    yield f"| seconds from the start of a property to the first failing example: median, largest | {seconds[len(seconds) // 2]:.2f}, {seconds[-1]:.2f} |"
+    yield f"| rules, properties | {len(RULES)}, {len(all_properties())} |"
+    yield ""
+
+
+def first_kill(fate: dict[str, Any]) -> float:
+    return float(min((kill["seconds"] for kill in fate["kills"].values()), default=float("inf")))
+
+
+def rules_table(measured: dict[str, Any]) -> Iterator[str]:
+    """Margins of correct subjects and of mutants, by rule."""
+    subjects = measured["margins"]
+    yield from ("## Margins", "")
+    yield "Error / derived bound: the largest of each correct subject (at most 1), and the smallest of a mutant that the rule"
+    yield "refused (above 1). *exact*: bytes or facts are compared. Profile of the correct subjects: as in CI."
+    yield ""
+    yield f"| rule | {' | '.join(subjects)} | smallest of a mutant | mutants refused |"
+    yield f"|---|{'---|' * len(subjects)}---|---|"
+    for rule in RULES:
+        refused = [f["kills"][rule] for f in measured["fates"] if rule in f["kills"]]
+        if not refused:
+            continue
+        finite = [kill["ratio"] for kill in refused if kill["ratio"] is not None]
+        cells = [f"{m[rule]:.2g}" if rule in m else "" for m in subjects.values()]
+        least = f"{min(finite):.3g}" if finite else "exact"
+        yield f"| [{rule}](rules.md#{rule.lower()}) | {' | '.join(cells)} | {least} | {len(refused)} |"
+    yield ""
+
+
+def mutant_table(measured: dict[str, Any]) -> Iterator[str]:
+    """The kill matrix, a line a mutant: what it is, what must refuse it, what else does, what the diagnosis says."""
+    yield from ("## Mutants", "")
+    yield "*Named*: the first answer of the diagnosis, if it is another mutant; that one behaves the same on every example seen."
+    yield ""
+    yield "| mutant | the mistake | bug | must refuse it | refused as well by | named | s |"
+    yield "|---|---|---|---|---|---|---|"
+    for fate in measured["fates"]:
+        mutant = MUTANTS[fate["mutant"]]
+        must = ", ".join(rule if rule in fate["kills"] else f"**{rule} SURVIVES**" for rule in mutant.rules)
+        also = ", ".join(rule for rule in RULES if rule in fate["kills"] and rule not in mutant.rules)
+        named = (
+            ""
+            if fate["named"][:1] == [mutant.id]
+            else ", ".join(f"`{n}`" for n in fate["named"]) or "nothing"
+        )
+        bugs = ", ".join(map(str, mutant.bugs))
+        yield f"| `{mutant.id}` | {mutant.mistake} | {bugs} | {must} | {also} | {named} | {first_kill(fate):.2f} |"
+    yield ""
+
+
+def control_table(controls: list[dict[str, Any]]) -> Iterator[str]:
+    """The wrong loops."""
+    yield from ("## Wrong loops", "")
+    yield "| wrong loop | what is wrong | bug | refused by |"
+    yield "|---|---|---|---|"
+    outcome = {control["control"]: control for control in controls}
+    for control in CONTROLS:
+        found = outcome.get(control.name, {})
+        by = f"{control.gate} / {control.check}" if found.get("refused") else "**NOT REFUSED**"
+        yield f"| `{control.name}` | {control.wrong} | {', '.join(map(str, control.bugs))} | {by} |"
+    yield ""
+
+
+def catalogue() -> Iterator[str]:
+    """Rows of the catalogue of real bugs that are covered, and those that do not apply yet."""
+    rows = tomllib.loads((ROOT / "fixtures" / "mutants" / "catalogue.toml").read_text(encoding="utf-8"))
+    yield from ("## The catalogue of real bugs", "")
+    yield "Mistakes that were made in public training loops (`fixtures/mutants/catalogue.toml`), and what stands for them here."
+    yield ""
+    yield "| row | mistake | covered by |"
+    yield "|---|---|---|"
+    for number, row in rows.items():
+        yield f"| {number} | {row['title']} | {covered(row)} |"
+
+
+def covered(row: dict[str, Any]) -> str:
+    names: Iterable[str] = [*row.get("mutants", ()), *row.get("gates", ())]
+    return ", ".join(f"`{name}`" for name in names) or f"not yet: {row['not_applicable']}"
+
+
+def main() -> int:
+    (ROOT / "docs" / "rules.md").write_text(rules_page(), encoding="utf-8")
+    inputs = [ROOT / "runs" / name for name in ("strength.json", "controls.json")]
+    if missing := [str(path.relative_to(ROOT)) for path in inputs if not path.exists()]:
+        print(
+            f"docs/rules.md written; docs/strength.md not: no {', '.join(missing)} (make strength)",
+            file=sys.stderr,
+        )
+        return 1
+    measured, controls = (json.loads(path.read_text(encoding="utf-8")) for path in inputs)
+    (ROOT / "docs" / "strength.md").write_text(
+        strength_page(measured, controls["controls"]), encoding="utf-8"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

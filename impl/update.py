@@ -1,0 +1,75 @@
+"""One update: the gradient of a window of micro-batches, clipped, then AdamW at the schedule's rate."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+
+from impl.data import Batch
+from impl.errors import NonFiniteError
+from impl.model import Dropout
+from impl.optimizer import AdamW, clip_by_global_norm
+from impl.schedule import Schedule
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class LanguageModel(Protocol):
+    """What an update needs of a model: flat buffers, and gradients that are added to."""
+
+    flat_parameters: Array
+    flat_gradients: Array
+
+    def zero_gradients(self) -> None: ...
+
+    def loss_and_gradients(
+        self, batch: Batch, dropout: Dropout | None, tokens: int | None = None
+    ) -> float: ...
+
+
+@dataclass(frozen=True)
+class Update:
+    """What an update was made of."""
+
+    loss: float
+    """Mean nats a predicted token of the window, before the update, with dropout."""
+    lr: float
+    grad_norm: float
+    """Global norm of the window's gradient, before clipping."""
+    tokens: int
+    """Predicted tokens in the window."""
+
+
+def update(
+    model: LanguageModel,
+    optimizer: AdamW,
+    scheduler: Schedule,
+    dropout: Dropout,
+    window: Sequence[Batch],
+    clip_norm: float,
+) -> Update:
+    """One update from the micro-batches of a window; each token of the window weighs the same.
+
+    NonFiniteError before a NaN or an infinity reaches a parameter.
+    """
+    tokens = sum(batch.tokens for batch in window)
+    model.zero_gradients()
+    loss = 0.0
+    for batch in window:
+        loss += model.loss_and_gradients(batch, dropout, tokens)
+        dropout = replace(dropout, first_row=dropout.first_row + len(batch.input))
+    grad_norm = clip_by_global_norm(model.flat_gradients, clip_norm)
+    refuse_non_finite(scheduler.step + 1, loss=loss, gradient_norm=grad_norm)
+    lr = scheduler.next_rate()
+    optimizer.update(model.flat_parameters, model.flat_gradients, lr)
+    return Update(loss, lr, grad_norm, tokens)
+
+
+def refuse_non_finite(step: int, **values: float) -> None:
+    """NonFiniteError that names the first value which is not finite."""
+    for name, value in values.items():
+        if not math.isfinite(value):
+            what = name.replace("_", " ")
+            raise NonFiniteError(f"step {step}: the {what} is {value}; stopped, nothing of it was kept")

@@ -1,0 +1,188 @@
+"""`@checks`: what makes a function a property of rules.
+
+    @checks("LOSS-03", case=loss_cases())
+    def test_mean_divides_by_unmasked_tokens(subject, dtype, case): ...
+
+Rules first, the root cause before what follows from it; then a Hypothesis strategy for each drawn argument. A `dtype`
+in the signature means both precisions. Around every example the decorator counts what was really asserted, turns
+whatever a subject does into the failure of a rule, and keeps the calls for the diagnosis.
+"""
+
+import functools
+import inspect
+import itertools
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis.errors import HypothesisException
+
+from fixtures.guard import Call, Misbehaviour
+from fixtures.protocol import FUNCTIONS, Subject
+from properties import assertions
+from properties.assertions import Refusal, refuse
+from reference.rules import RULES
+
+HISTORY = 30
+"""Examples whose calls are kept: the diagnosis must explain the ones that passed, too."""
+
+in_both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
+
+
+@dataclass
+class Property:
+    """A test of rules: its statement, and what its last run executed."""
+
+    test: Callable[..., None]
+    rules: tuple[str, ...]
+    strategies: dict[str, Any]
+    floor: int | None
+    """Examples that must be executed; None: half of the profile's."""
+    executed: Counter[str] = field(default_factory=Counter)
+    """Examples in which each rule was asserted."""
+    history: deque[list[Call]] = field(default_factory=lambda: deque(maxlen=HISTORY))
+
+    @property
+    def functions(self) -> frozenset[str]:
+        """The protocol's functions that the test names, itself or through helpers of its module."""
+        return frozenset(named_functions(self.test))
+
+    @property
+    def about_presence(self) -> bool:
+        """Whether the test asks which functions are there."""
+        return "SUBJ-08" in self.rules
+
+    def begin(self) -> None:
+        """Forget what the last run did."""
+        self.executed.clear()
+        self.history.clear()
+
+    def settle(self) -> None:
+        """Fail if a rule was asserted in fewer examples than its floor."""
+        for rule in self.rules:
+            floor = self.required()
+            if self.executed[rule] < floor:
+                refuse(
+                    rule,
+                    f"was checked in {self.executed[rule]} examples, {floor} are required: this proves nothing",
+                )
+
+    def required(self) -> int:
+        """The floor under the present profile."""
+        if self.floor is not None or not self.strategies:
+            return self.floor or 1
+        return max(1, (settings.default or settings()).max_examples // 2)
+
+    def example(self, *args: Any, **kwargs: Any) -> None:
+        """One example: the test's body, watched."""
+        __tracebackhide__ = True
+        subject = kwargs.get("subject")
+        if isinstance(subject, Subject):
+            subject.guard.forget()
+        assertions.asserted.clear()
+        try:
+            self.test(*args, **kwargs)
+        except (Refusal, HypothesisException):
+            raise
+        except Misbehaviour as error:
+            refuse(error.rule, f"{error.function} {error.found}", function=error.function)
+        except Exception as error:
+            if not isinstance(subject, Subject) or not subject.guard.calls:
+                raise
+            last = subject.guard.calls[-1].function
+            found = f"what {last} returned cannot be used: {type(error).__name__}: {error}"
+            refuse("SUBJ-01", found, function=last)
+        self.note(subject)
+
+    def note(self, subject: Any) -> None:
+        """The example passed: count it, and keep its calls. A test without a subject asserts with `assert`."""
+        if subject is None:
+            assertions.asserted.update(self.rules)
+        if unknown := assertions.asserted - {*self.rules, "SUBJ-01"}:
+            raise TypeError(f"{self.test.__name__} asserts {sorted(unknown)}, which @checks does not name")
+        self.executed.update(assertions.asserted)
+        if isinstance(subject, Subject):
+            self.history.append(list(subject.guard.calls))
+
+    def runnable(
+        self, chosen: settings | None = None, body: Callable[..., None] | None = None
+    ) -> Callable[..., None]:
+        """The test with its arguments drawn by Hypothesis, under these settings or the present profile.
+
+        `body` takes the place of `example`, for a caller who wants to see every example.
+        """
+
+        @functools.wraps(self.test)
+        def example(*args: Any, **kwargs: Any) -> None:
+            __tracebackhide__ = True
+            (body or self.example)(*args, **kwargs)
+
+        if not self.strategies:
+            return example
+        drawn: Callable[..., None] = given(**self.strategies)(example)
+        return chosen(drawn) if chosen else drawn
+
+    def cases(self) -> Iterator[dict[str, Any]]:
+        """Every combination of the test's parametrize marks."""
+        marks = [mark.args for mark in getattr(self.test, "pytestmark", []) if mark.name == "parametrize"]
+        for values in itertools.product(*(values for _, values in marks)):
+            yield {name: value for (name, _), value in zip(marks, values, strict=True)}
+
+
+def checks(*rules: str, floor: int | None = None, **strategies: Any) -> Callable[..., Any]:
+    """Make a test a property of these rules. ValueError for no rule, an unknown one, or a floor below 1."""
+    if not rules or (unknown := set(rules) - RULES.keys()):
+        raise ValueError(f"a property needs rules of the table; got {sorted(unknown) if rules else 'none'}")
+    if floor is not None and floor < 1:
+        raise ValueError(f"a floor of {floor} examples proves nothing")
+
+    def decorate(test: Callable[..., None]) -> Callable[..., None]:
+        if "dtype" in inspect.signature(test).parameters:
+            test = in_both_dtypes(test)
+        prop = Property(test, rules, strategies, floor)
+        runnable = prop.runnable()
+        runnable.property = prop  # type: ignore[attr-defined]
+        return runnable
+
+    return decorate
+
+
+def property_of(test: Any) -> Property | None:
+    """The property a test function is; None for any other."""
+    return getattr(test, "property", None)
+
+
+def named_functions(test: Callable[..., Any], seen: frozenset[Any] = frozenset()) -> set[str]:
+    """Functions of the protocol that the code names as attributes, or as strings, here and in helpers it calls."""
+    code, globals_ = test.__code__, test.__globals__
+    names = set(names_in(code))
+    found = set(FUNCTIONS.keys() & names) if "subject" in code.co_varnames else set()
+    for name in names - {test.__name__}:
+        helper = globals_.get(name)
+        if inspect.isfunction(helper) and helper.__module__ == test.__module__ and helper not in seen:
+            found |= named_functions(helper, seen | {test})
+    return found
+
+
+def names_in(code: Any) -> Iterator[str]:
+    """Names used by a code object and those defined inside it."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if inspect.iscode(constant):
+            yield from names_in(constant)
+
+
+def all_properties() -> dict[str, Property]:
+    """ "test_x.py::test_y" -> the property, in the order of the files."""
+    found = {}
+    for path in sorted(Path(__file__).parent.glob("test_*.py")):
+        for name, test in vars(import_module(f"properties.{path.stem}")).items():
+            if name.startswith("test_") and (prop := property_of(test)):
+                found[f"{path.name}::{name}"] = prop
+    return found

@@ -1,0 +1,66 @@
+"""How far a correct loop may be from the oracle's: the loop of training.py, run on watched arrays.
+
+Every operation of every update is watched (running_error.py), so the bound grows with the updates, as the error may. On
+a model as small as this one the worst case stays useful: in single precision, after four updates, some thousandth of
+the size of one update (`tests/test_reference_training.py` measures it).
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from reference.arithmetic import DOUBLE, unit_roundoff
+from reference.bounds import Bounded, allowed, learning_rate, map_arrays, observed
+from reference.running_error import Tracked
+from reference.schedule import learning_rate as rate_of
+from reference.schedule import progress
+from reference.training import Trainer
+
+
+class Watched(Trainer):
+    """The loop of a subject that computes in `dtype`. What it returns are watched arrays; see `bounded`."""
+
+    def __init__(
+        self,
+        params: Mapping[str, Float[np.ndarray, "..."]],
+        settings: Mapping[str, Any],
+        *,
+        dtype: Any,
+        scalars: str = "double",
+        **conventions: str,
+    ) -> None:
+        unit = unit_roundoff(dtype)
+        watched_params, watched_settings = observed((dict(params), dict(settings)), Tracked, unit, scalars)
+        super().__init__(watched_params, watched_settings, **conventions)
+        self.plain = dict(settings)
+        self.unit = unit if scalars == "dtype" else DOUBLE
+        """Roundoff of the arithmetic of the rates."""
+
+    def rate(self, k: int) -> Tracked:
+        """The rate, with the bound of its formula."""
+        horizon = {"warmup": self.plain["warmup"], "total": self.plain["total"], "schedule": self.schedule}
+        peak, floor = self.plain["peak"], self.plain["floor"]
+        turns = progress(k, **horizon) if k >= self.plain["warmup"] else 0.0
+        bound = learning_rate(
+            peak=peak, floor=floor, half_turns=turns if np.isfinite(turns) else 1.0, unit=self.unit
+        )
+        return Tracked(
+            (np.asarray(rate_of(k, peak=peak, floor=floor, **horizon)), np.asarray(bound)), self.unit
+        )
+
+    def clip(self, gradients: dict[str, Any]) -> tuple[dict[str, Any], Any]:
+        """Where the norm is so near the limit that correct subjects differ on it, the bound says nothing."""
+        clipped, norm = super().clip(gradients)
+        limit = self.plain["max_norm"]
+        if abs(float(norm) - limit) <= allowed(norm) + 2.0 * limit * self.unit:
+            clipped = {
+                name: Tracked((g.value, np.full(g.shape, np.inf)), g.unit) for name, g in clipped.items()
+            }
+        return clipped, norm
+
+
+def bounded(result: Any) -> Any:
+    """Watched arrays as `Bounded` ones, in the same structure."""
+    return map_arrays(lambda x: Bounded(x.value, allowed(x)) if isinstance(x, Tracked) else x, result)
