@@ -1,10 +1,11 @@
 """One update replayed: what it must leave, by the oracles, from the checkpoint before it.
 
-The model's gradient has a probable bound (reference/monte_carlo.py). From a single draw the deviation of one entry is not
-well known, so every entry of a row gets the largest one seen in that row: the largest of 64 draws is below their common
-deviation with a chance of 2e-11. From the gradient on everything is short, so worst cases are added up (reference/running_error.py): the mean of
-the loss, the global norm, clipping, both moments, the step. Where a gradient is nearly nothing the last division is
-ill-conditioned; the bound finds that by itself, for it is carried through the same formula.
+The model's gradient has a probable bound (reference/monte_carlo.py). From a single draw the deviation of one entry is
+not well known, so every entry of a row gets the largest one seen in that row: the largest of 64 draws is below their
+common deviation with a chance of 2e-11. From the gradient on everything is short, so worst cases are added up
+(reference/running_error.py): the mean of the loss, the global norm, clipping, both moments, the step. Where a gradient
+is nearly nothing the last division is ill-conditioned; the bound finds that by itself, for it is carried through the
+same formula.
 """
 
 import tomllib

@@ -1,0 +1,105 @@
+"""Conventions: the table is whole, what is declared is checked, and every variant of the reference subject is graded."""
+
+import re
+from dataclasses import fields
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+
+from fixtures.conventions import LEGAL, MEANING, ConventionError, Conventions, declared
+from fixtures.protocol import Subject
+from fixtures.subjects.reference import functions
+from properties.checks import all_properties
+
+FEW = settings(
+    max_examples=8,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+CHANGES = [(key, value) for key, values in LEGAL.items() for value in values[1:]]
+CONCERNED = {
+    "decay": {"adamw_step", "trainer"},
+    "eps": {"adamw_step", "trainer"},
+    "first_step": {"adamw_step"},
+    "schedule": {"learning_rate", "trainer"},
+    "clip": {"clip_by_global_norm", "trainer"},
+    "norm": {"clip_by_global_norm", "trainer"},
+    "scalars": {"adamw_step", "clip_by_global_norm", "trainer"},
+    "rotary": {"rope", "rope_backward"},
+    "gelu": {"gelu", "gelu_backward"},
+    "dtypes": {"softmax"},
+    "generator": {"dropout", "epoch_order", "data_iterator"},
+}
+"""Functions that a convention changes."""
+
+
+def module(conventions: Any) -> ModuleType:
+    made = ModuleType("somebody's adapter")
+    made.__dict__["CONVENTIONS"] = conventions
+    return made
+
+
+def test_the_table_the_fields_and_their_meanings_belong_together():
+    assert [f.name for f in fields(Conventions)] == list(LEGAL) == list(MEANING)
+    assert all(f.default == LEGAL[f.name][0] for f in fields(Conventions))
+
+
+def test_nothing_declared_is_the_default():
+    assert declared(ModuleType("silent")) == Conventions()
+    assert Conventions().changed() == {}
+    assert Conventions(clip="torch").changed() == {"clip": "torch"}
+
+
+@pytest.mark.parametrize(
+    ("conventions", "said"),
+    [
+        ({"decays": "before"}, "unknown convention 'decays'; there are dtypes, decay, eps, first_step"),
+        ({"decay": "during"}, "convention decay: 'during' is none of 'before', 'with', 'after'"),
+        ({"first_step": 1}, "convention first_step: 1 is none of '1', '0'"),
+        ({"dtypes": ["float32"]}, "convention dtypes: ['float32'] is none of"),
+        ("decay", "CONVENTIONS is of type str, not a dict"),
+    ],
+)
+def test_what_is_not_legal_is_one_line(conventions, said):
+    with pytest.raises(ConventionError, match=re.escape(said)) as caught:
+        declared(module(conventions))
+    assert "\n" not in str(caught.value)
+
+
+def test_what_follows_from_a_convention():
+    assert Conventions(dtypes="float64").float_types == (np.float64,)
+    assert [Conventions(first_step=first).step_number(1) for first in ("1", "0")] == [1, 0]
+
+
+@pytest.mark.parametrize(("key", "value"), CHANGES, ids=[f"{key}={value}" for key, value in CHANGES])
+def test_the_reference_passes_under_every_convention(key, value):
+    """Every property of the functions that it concerns, which must be some."""
+    conventions = Conventions(**{key: value})
+    subject = Subject.of("reference", functions(conventions), conventions)
+    graded = 0
+    for prop in all_properties().values():
+        if not prop.functions & CONCERNED[key] or prop.about_presence:
+            continue
+        for case in prop.cases():
+            if (
+                "name" not in case
+                and case.get("dtype", conventions.float_types[0]) in conventions.float_types
+            ):
+                graded += run(prop, subject, case)
+    assert graded
+
+
+def run(prop: Any, subject: Subject, case: dict[str, Any]) -> bool:
+    """Whether the property was graded; it fails if the subject is refused."""
+    prop.begin()
+    try:
+        prop.runnable(FEW)(subject=subject, **case)
+    except pytest.skip.Exception:  # it says nothing under this convention
+        return False
+    return True
