@@ -205,11 +205,11 @@ CONTROLS = (
         "partial_norm",
         "update",
         "log",
-        "the norm is that of the matrices alone",
+        "the norm is that of a part of the gradients",
         "update 2: grad_norm",
         bugs=(62, 64),
     ),
-    Control("shifts_twice", "update", "log", "predicts the token after next", "update 2: ", bugs=(22,)),
+    Control("shifts_twice", "update", "log", "predicts the token after next", "update 2: loss", bugs=(22,)),
     Control(
         "dropout_ends_with_evaluation",
         "update",

@@ -1,4 +1,4 @@
-"""Conventions: the table is whole, what is declared is checked, and every variant of the reference subject is graded."""
+"""Conventions: the table is whole, what is declared is checked, every variant of the reference subject is graded."""
 
 import re
 from dataclasses import fields
@@ -15,7 +15,7 @@ from fixtures.subjects.reference import functions
 from properties.checks import all_properties
 
 FEW = settings(
-    max_examples=8,
+    max_examples=4,
     deadline=None,
     derandomize=True,
     database=None,

@@ -1,0 +1,148 @@
+"""The other subjects are graded with no false alarm; what deviates in the libraries is measured again."""
+
+import os
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ADAPTERS = "tests/cs336_example/tests/adapters.py"
+
+
+def grade(subject, *arguments, tests="properties", **environment):
+    """pytest on the properties with this subject, in a process of its own."""
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:randomly",
+        tests,
+        "--impl",
+        subject,
+        *arguments,
+    ]
+    return subprocess.run(
+        command,
+        cwd=ROOT,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"} | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=1200,
+    )
+
+
+def passes(outcome, at_least):
+    """No rule is broken, and this many were graded."""
+    last = [line for line in outcome.stdout.splitlines() if " rules hold, " in line]
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+    assert "0 are broken" in last[-1]
+    assert int(last[-1].split()[0]) >= at_least, last[-1]
+
+
+def test_pytorch_passes():
+    passes(grade("fixtures.subjects.pytorch", "--profile", "ci"), at_least=90)
+
+
+@pytest.mark.parametrize("part", ["optimizer", "clipping", "schedule", "rounding"])
+def test_optax_passes(part):
+    """The parts that compile little; `python -m pytest properties --impl fixtures.subjects.optax_jax` runs all."""
+    outcome = grade("fixtures.subjects.optax_jax", "--profile", "dev", tests=f"properties/test_{part}.py")
+    passes(outcome, at_least=0 if part == "rounding" else 1)
+
+
+def test_the_example_of_the_guide_passes_and_is_short():
+    adapter = ROOT / "docs/examples/my_adapter.py"
+    assert len(adapter.read_text().splitlines()) < 60
+    passes(grade("docs.examples.my_adapter"), at_least=35)
+
+
+def test_the_guide_s_mistake_is_named(tmp_path):
+    """docs/your-loop.md shows this edit and what is said of it."""
+    loop, adapter = ((ROOT / f"docs/examples/my_{name}.py").read_text() for name in ("loop", "adapter"))
+    right = "loss_sum(self.model, *batch) / max(tokens, 1)"
+    guide = (ROOT / "docs/your-loop.md").read_text()
+    wrong = "loss_sum(self.model, *batch) / max(int(batch[2].sum()), 1) / len(window)"
+    assert right in loop and right in guide and wrong in guide
+    (tmp_path / "wrong_loop.py").write_text(loop.replace(right, wrong))
+    (tmp_path / "wrong_adapter.py").write_text(
+        adapter.replace("from docs.examples import my_loop", "import wrong_loop as my_loop")
+    )
+    outcome = grade(
+        "wrong_adapter", "-k", "logged_loss", tests="properties/test_loop.py", PYTHONPATH=str(tmp_path)
+    )
+    assert outcome.returncode == 1
+    assert "LOOP-02" in outcome.stdout
+    assert "behaves like: mean of the means of the micro-batches" in outcome.stdout
+
+
+def test_adapters_of_cs336_pass_unmodified():
+    passes(grade("fixtures.subjects.cs336", CS336_ADAPTERS=ADAPTERS), at_least=55)
+
+
+def test_an_adapter_that_is_not_written_is_not_offered():
+    outcome = grade("fixtures.subjects.cs336", tests="properties/test_activation.py", CS336_ADAPTERS=ADAPTERS)
+    assert "not offered: silu" in outcome.stdout
+    assert "0 are broken" in outcome.stdout
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("", "CS336_ADAPTERS is not set: give the path of your tests/adapters.py"),
+        ("no/such/adapters.py", "CS336_ADAPTERS=no/such/adapters.py: there is no such file"),
+        ("no_such_module", "No module named 'no_such_module'"),
+    ],
+)
+def test_no_adapters_is_one_line(value, said):
+    outcome = grade("fixtures.subjects.cs336", tests="properties/test_matmul.py", CS336_ADAPTERS=value)
+    assert "subject fixtures.subjects.cs336: cannot be imported: " in outcome.stdout + outcome.stderr
+    assert said in outcome.stdout + outcome.stderr
+    assert "Traceback" not in outcome.stdout
+    assert outcome.returncode != 0
+
+
+def test_wrong_cs336_functions_are_refused(tmp_path):
+    """Clipping each tensor by its own norm, and decay before the update without saying so."""
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "cs336_basics").mkdir()
+    example = ROOT / "tests/cs336_example"
+    (tmp_path / "tests/adapters.py").write_text((example / "tests/adapters.py").read_text())
+    (tmp_path / "cs336_basics/__init__.py").write_text("")
+    parts = (example / "cs336_basics/parts.py").read_text()
+    wrong = parts.replace(
+        "norm = torch.sqrt(sum((g * g).sum() for g in gradients))", "norm = gradients[0].norm()"
+    )
+    decay = 'p -= lr * group["weight_decay"] * p'
+    update = 'p -= rate * m / (v.sqrt() + group["eps"])'
+    wrong = wrong.replace(f"{update}\n                {decay}", f"{decay}\n                {update}")
+    assert wrong.count(decay) == 1 and wrong != parts
+    (tmp_path / "cs336_basics/parts.py").write_text(wrong)
+    path = {"CS336_ADAPTERS": str(tmp_path / "tests/adapters.py")}
+    clipping = grade("fixtures.subjects.cs336", tests="properties/test_clipping.py", **path)
+    assert "CLIP-02" in clipping.stdout and clipping.returncode == 1
+    adamw = grade("fixtures.subjects.cs336", tests="properties/test_optimizer.py", **path)
+    assert "OPT-01" in adamw.stdout and adamw.returncode == 1
+    declared = '{"decay": "before"}'
+    adamw = grade(
+        "fixtures.subjects.cs336", tests="properties/test_optimizer.py", CS336_CONVENTIONS=declared, **path
+    )
+    passes(adamw, at_least=2)
+
+
+def test_the_findings_are_still_true():
+    """Each deviation is there, and docs/subjects.md has the numbers of these versions."""
+    from fixtures.subjects import findings
+
+    page = (ROOT / "docs/subjects.md").read_text()
+    for name in ("torch", "jax", "optax"):
+        assert f"{name} {version(name).split('+')[0]}" in page
+    for what, measure in findings.FINDINGS.items():
+        got, asked = measure()
+        assert got != asked, f"{what} is no longer so"
+        assert what in page
