@@ -16,4 +16,4 @@ def test_loss_and_gradients(timed, subject, parameters, batch):
 
 def test_train_step(timed, subject, parameters, batch):
     """State stays between steps, as it does in a loop."""
-    timed(subject.trainer(parameters, CONFIG), *batch)
+    timed(subject.train_step(parameters, CONFIG), *batch)

@@ -4,7 +4,6 @@ A mutant is named when it answers every call of the failing example as the subje
 mutant's own formula, while the oracle does not. If several do, those remain that explain the examples that passed, too.
 """
 
-import inspect
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -14,18 +13,21 @@ from typing import Any
 import numpy as np
 
 from fixtures.conventions import Conventions
-from fixtures.guard import OBJECTS, Call, Raised, copied
+from fixtures.guard import OBJECTS, Call, Guard, Misbehaviour, Raised, copied
 from fixtures.mutants import MUTANTS, Mutant
 from fixtures.subjects import reference
 from reference import bounds
-from reference.arithmetic import unit_roundoff
 from reference.bounds import Bounded, named_arrays
 from reference.running_error import Tracked
+from reference.training import Trainer
+from reference.training_bounds import Watched
 
 NAMED = 3
 """Most mutants named for one failure."""
 DEEP = frozenset({"forward", "loss_and_gradients"})
 """Functions whose worst-case bound says nothing; the probable one is used."""
+
+Function = Callable[..., Any]
 
 
 def diagnose(
@@ -35,7 +37,10 @@ def diagnose(
     found: list[Mutant] = []
     for function in dict.fromkeys(call.function for call in example):
         calls = of(function, example)
-        if explains(reference.functions(conventions)[function], calls, conventions):
+        correct = reference.functions(conventions)[function]
+        if explains(
+            correct, trainer_of(conventions) if function == "trainer" else correct, calls, conventions
+        ):
             continue
         others = [of(function, calls) for calls in passed]
         matching = [
@@ -43,102 +48,104 @@ def diagnose(
             for mutant in MUTANTS.values()
             if mutant.function == function
             and mutant.is_wrong_under(conventions)
-            and explains(written(mutant, conventions), calls, conventions)
+            and is_behind(mutant, calls, conventions)
         ]
         if len(matching) > 1:
-            score = {m.id: agreement(m, others, conventions) for m in matching}
+            score = {m.id: sum(is_behind(m, calls, conventions) for calls in others) for m in matching}
             best = max(score.values())
             matching = [m for m in matching if score[m.id] == best]
         found += matching
     return tuple(found[:NAMED])
 
 
-def described(mutant: Mutant) -> str:
-    """The words after "behaves like: "."""
-    return f"{mutant.mistake} (mutant {'; '.join(filter(None, (mutant.id, mutant.source)))})"
-
-
 def of(function: str, calls: Sequence[Call]) -> list[Call]:
     return [call for call in calls if call.function == function]
 
 
-def written(mutant: Mutant, conventions: Conventions) -> Callable[..., Any]:
-    """The mutant's formula: results are not cast, so that watched arrays pass through."""
-    function = mutant.written
-    if next(iter(inspect.signature(function).parameters), "") == "correct":
-        return partial(function, reference.functions(conventions)[mutant.function])
-    return function
+def trainer_of(conventions: Conventions) -> partial[Trainer]:
+    """The oracle's trainer."""
+    made: Any = Trainer
+    return partial(made, **conventions.adamw, **conventions.clipping, schedule=conventions.schedule)
 
 
-def agreement(mutant: Mutant, examples: Sequence[Sequence[Call]], conventions: Conventions) -> int:
-    """In how many of the examples the mutant answers as the subject did."""
-    formula = written(mutant, conventions)
-    return sum(explains(formula, calls, conventions) for calls in examples)
+def is_behind(mutant: Mutant, calls: Sequence[Call], conventions: Conventions) -> bool:
+    """Whether the mutant does in all these calls what the subject did."""
+    return explains(mutant.under(conventions), mutant.raw_under(conventions), calls, conventions)
 
 
-def explains(formula: Callable[..., Any], calls: Sequence[Call], conventions: Conventions) -> bool:
-    """Whether the formula answers all these calls as the subject did."""
+def explains(function: Function, formula: Function, calls: Sequence[Call], conventions: Conventions) -> bool:
+    """Whether the function does in all these calls what the subject did; `formula`: the same, to be watched."""
     with tempfile.TemporaryDirectory() as folder, np.errstate(all="ignore"):
-        try:
-            plain = replay(formula, calls, Path(folder) / "plain")
-            pairs = list(zip(calls, plain, strict=True))
-            if not all(alike(call.result, answer) for call, answer in pairs):
+        exact = True
+        for call, answer in zip(calls, replay(function, calls, Path(folder)), strict=True):
+            if not alike(call, answer):
                 return False
-            if all(same_numbers(call.result, answer) for call, answer in pairs):
-                return True
-            expected = bounded(formula, calls, conventions, Path(folder) / "bounded")
-            return all(within(call.result, allowed) for call, allowed in zip(calls, expected, strict=True))
-        except Exception:  # a formula that cannot be run on these calls does not explain them
+            exact = exact and same_numbers(call.result, answer.result)
+        try:
+            expected = bounded(formula, calls, conventions)
+            return exact or all(within(c.result, x) for c, x in zip(calls, expected, strict=True))
+        except Exception:  # a formula that cannot be watched has no bound
             return False
 
 
 # ---- the calls again
 
 
-def replay(
-    function: Callable[..., Any], calls: Sequence[Call], folder: Path, watch: Any = copied
-) -> list[Any]:
-    """What the function, or the methods of the objects it makes, answer; checkpoints go to the folder."""
+def replay(function: Function, calls: Sequence[Call], folder: Path) -> Iterator[Call]:
+    """The same calls of this function and of the objects it makes; checkpoints go to the folder."""
+    guard = Guard()
+    made = guard.function(calls[0].function, function)
     objects: dict[int | None, Any] = {}
     paths: dict[str, str] = {}
-    answers: list[Any] = []
     for call in calls:
-        args = call.args
+        args, kwargs = copied(call.args), copied(call.kwargs)
         if call.method in ("save", "load"):
-            folder.mkdir(exist_ok=True)
             args = (paths.setdefault(str(args[0]), str(folder / str(len(paths)))),)
-        target = function if call.method is None else getattr(objects[call.target], call.method)
         try:
-            answer = target(*watch(args), **watch(call.kwargs))
-        except Exception as error:
-            answer = Raised(type(error).__name__, str(error))
-        if call.function in OBJECTS and call.method is None and not isinstance(answer, Raised):
-            objects[call.target], answer = answer, None
-        answers.append(answer)
-    return answers
+            if call.method is None:
+                objects[call.target] = made(*args, **kwargs)
+            elif call.read:
+                getattr(objects[call.target], call.method)
+            else:
+                getattr(objects[call.target], call.method)(*args, **kwargs)
+        except Misbehaviour:
+            pass  # the guard has written it down
+        except KeyError:  # an object that could not be made
+            guard.calls.append(Call(call.function, call.method, call.target, args, kwargs, Raised("", "")))
+        yield guard.calls[-1]
 
 
-def bounded(
-    formula: Callable[..., Any], calls: Sequence[Call], conventions: Conventions, folder: Path
-) -> Iterator[Any]:
+def bounded(formula: Function, calls: Sequence[Call], conventions: Conventions) -> Iterator[Any]:
     """The formula's answers with its error bounds, one a call."""
-    dtype = next((x.dtype for c in calls for x in float_arrays((c.args, c.kwargs))), np.dtype(np.float64))
-    if calls[0].function in OBJECTS:
-        unit = unit_roundoff(dtype)
-        answers = replay(
-            formula,
-            calls,
-            folder,
-            lambda x: bounds.observed(in_double(x), Tracked, unit, conventions.scalars),
-        )
-        yield from (bounds.map_arrays(of_watched, answer) for answer in answers)
+    if calls[0].function == "trainer":
+        yield from bounded_trainers(formula, calls, conventions)
         return
+    if calls[0].function in OBJECTS:
+        raise TypeError("objects without arithmetic have no bound")
+    dtypes = [x.dtype for call in calls for x in float_arrays((call.args, call.kwargs))]
     for call in calls:
+        dtype = next((x.dtype for x in float_arrays((call.args, call.kwargs))), (*dtypes, np.float64)[0])
         args, kwargs = in_double(call.args), in_double(call.kwargs)
         if call.function in DEEP:
             yield bounds.probable(formula, *args, dtype=dtype, draws=3, **kwargs)
         else:
             yield bounds.worst_case(formula, *args, dtype=dtype, scalars=conventions.scalars, **kwargs)
+
+
+def bounded_trainers(formula: Any, calls: Sequence[Call], conventions: Conventions) -> Iterator[Any]:
+    """The answers of trainers whose every operation is watched; their checkpoints stay in memory."""
+    watched = type(formula.func.__name__, (formula.func, Watched), {"checkpoints": {}})
+    objects: dict[int | None, Any] = {}
+    for call in calls:
+        if call.method is None:
+            dtype = float_arrays(call.args)[0].dtype
+            objects[call.target] = watched(
+                *in_double(call.args), dtype=dtype, scalars=conventions.scalars, **formula.keywords
+            )
+            yield None
+        else:
+            answer = getattr(objects[call.target], call.method)(*in_double(call.args), **call.kwargs)
+            yield bounds.map_arrays(of_watched, answer)
 
 
 def of_watched(x: Any) -> Any:
@@ -162,8 +169,11 @@ def float_arrays(tree: Any) -> list[np.ndarray[Any, Any]]:
     return [x for _, x in named_arrays(tree) if isinstance(x, np.ndarray) and x.dtype.kind == "f"]
 
 
-def alike(a: Any, b: Any) -> bool:
-    """Equal but for the last digits of numbers: structure, shapes, text, places of NaN; both raised or neither."""
+def alike(call: Call, again: Call) -> bool:
+    """Equal but for the digits of numbers: effects, structure, shapes, dtypes, text; both raised or neither."""
+    a, b = call.result, again.result
+    if call.effects != again.effects:
+        return False
     if isinstance(a, Raised) or isinstance(b, Raised):
         return isinstance(a, Raised) and isinstance(b, Raised)
     left, right = dict(named_arrays(a)), dict(named_arrays(b))
@@ -173,6 +183,8 @@ def alike(a: Any, b: Any) -> bool:
 def alike_leaf(x: Any, y: Any) -> bool:
     if not (is_number(x) and is_number(y)):
         return type(x) is type(y) and (not isinstance(x, (str, bytes)) or x == y)
+    if is_array(x) and is_array(y) and kind(x) != kind(y):
+        return False
     x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     return x.shape == y.shape and np.array_equal(np.isnan(x), np.isnan(y))
 
@@ -207,6 +219,15 @@ def within_leaf(x: Any, expected: Any) -> bool:
 
 def is_number(x: Any) -> bool:
     return isinstance(x, (bool, int, float, np.generic, np.ndarray)) and np.asarray(x).dtype.kind in "biuf"
+
+
+def is_array(x: Any) -> bool:
+    return isinstance(x, np.ndarray) and x.ndim > 0
+
+
+def kind(x: np.ndarray[Any, Any]) -> str:
+    """What a rule may ask of a dtype: which float, and for the others whether they are integers or booleans."""
+    return x.dtype.name if x.dtype.kind == "f" else "integer" if x.dtype.kind in "iu" else x.dtype.kind
 
 
 def is_float(x: Any) -> bool:

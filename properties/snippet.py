@@ -41,7 +41,8 @@ def statement(call: Call) -> tuple[str, ...]:
         came = f"raised {call.result.kind}" if isinstance(call.result, Raised) else source(call.result)
     except TooLarge:
         came = "(large)"
-    return (f"{owner}.{call.method or call.function}({arguments})", f"# -> {came}")
+    what = call.method if call.read else f"{call.method or call.function}({arguments})"
+    return (f"{owner}.{what}", f"# -> {came}")
 
 
 def source(x: Any) -> str:

@@ -6,7 +6,7 @@ the size of one update (`tests/test_reference_training.py` measures it).
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float
@@ -21,6 +21,8 @@ from reference.training import Trainer
 
 class Watched(Trainer):
     """The loop of a subject that computes in `dtype`. What it returns are watched arrays; see `bounded`."""
+
+    checkpoints: ClassVar[dict[str, Any]] = {}
 
     def __init__(
         self,
@@ -37,6 +39,27 @@ class Watched(Trainer):
         self.plain = dict(settings)
         self.unit = unit if scalars == "dtype" else DOUBLE
         """Roundoff of the arithmetic of the rates."""
+
+    def state(self) -> dict[str, Any]:
+        """As of a plain trainer, of watched arrays."""
+        kinds = {"parameter": self.params, "m": self.m, "v": self.v, "t": self.t}
+        entries = {f"{kind}.{name}": x for kind, of in kinds.items() for name, x in of.items()}
+        return entries | {"updates": self.updates}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        for name in self.params:
+            self.params[name], self.m[name], self.v[name] = (
+                state[f"{kind}.{name}"] for kind in ("parameter", "m", "v")
+            )
+            self.t[name] = int(state[f"t.{name}"])
+        self.updates = int(state["updates"])
+
+    def save(self, path: str) -> None:
+        """Watched arrays have no file format: their checkpoints stay in memory, with the class."""
+        self.checkpoints[path] = self.state()
+
+    def load(self, path: str) -> None:
+        self.restore(self.checkpoints[path])
 
     def rate(self, k: int) -> Tracked:
         """The rate, with the bound of its formula."""

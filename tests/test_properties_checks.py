@@ -56,7 +56,7 @@ def test_a_property_that_asserts_nothing_fails():
 
 
 def test_a_property_whose_examples_are_all_rejected_fails():
-    @checks("LOSS-01", x=st.integers())
+    @checks("LOSS-01", floor=10, x=st.integers())
     def choosy(subject, x):
         if x == 0:
             holds("LOSS-01", True, "")

@@ -15,7 +15,18 @@ from fixtures.mutants import MUTANTS
 from fixtures.strategies import in_single, log_uniform, model_parameters, normal
 from fixtures.subjects.reference import functions
 from properties.dtypes import to
-from reference import activation, attention, bounds, gradients, loss, model, normalisation, optimizer, rotary
+from reference import (
+    activation,
+    attention,
+    bounds,
+    gradients,
+    loss,
+    loss_bounds,
+    model,
+    normalisation,
+    optimizer,
+    rotary,
+)
 from reference.arithmetic import DOUBLE, ELEMENTARY, SINGLE, gamma, unit_roundoff
 from reference.running_error import Tracked
 from tests.fifty_digits import FiftyDigits, error
@@ -105,6 +116,29 @@ def test_a_lower_precision_does_not_pass_for_a_higher_one():
 def test_other_dtypes_have_no_bound():
     with pytest.raises(TypeError, match="float16"):
         bounds.check(np.zeros(2), activation.gelu, np.zeros(2), dtype=np.float16)
+
+
+def gradient_through_the_maximum(logits, targets):
+    """Autograd's, in single precision, of the loss of one row whose maximum is subtracted without being detached."""
+    shifted = logits - logits.max()
+    weights = np.exp(shifted) / np.exp(shifted).sum()
+    weights[targets] -= np.float32(1.0)
+    weights[np.argmax(logits)] -= weights.sum()
+    return weights
+
+
+def test_a_gradient_taken_through_the_maximum_is_allowed_and_a_wrong_one_is_not():
+    """Rows of equal logits, where all errors have one sign. The formula's own bound does not allow for them."""
+    own, allowed = [], []
+    for size in range(2, 40):
+        args = np.zeros((1, 1, size)), np.full((1, 1), size - 1), np.ones((1, 1), dtype=bool)
+        got = gradient_through_the_maximum(np.zeros(size, dtype=np.float32), size - 1)[None, None]
+        narrow = bounds.worst_case(loss.cross_entropy, *args, dtype=np.float32)[1]
+        wide = loss_bounds.cross_entropy(*args, dtype=np.float32)[1]
+        own.append(bounds.compare(got, narrow.value, narrow.bound).ratio)
+        allowed.append(bounds.compare(got, wide.value, wide.bound).ratio)
+        assert not bounds.compare(got + np.float32(2e-5), wide.value, wide.bound).within
+    assert max(own) > 1.0 >= max(allowed)
 
 
 # --- closed forms ---

@@ -49,11 +49,11 @@ def test_pytorch_passes():
     passes(grade("fixtures.subjects.pytorch", "--profile", "ci"), at_least=90)
 
 
-@pytest.mark.parametrize("part", ["optimizer", "clipping", "schedule", "rounding"])
+@pytest.mark.parametrize("part", ["optimizer", "clipping", "schedule"])
 def test_optax_passes(part):
     """The parts that compile little; `python -m pytest properties --impl fixtures.subjects.optax_jax` runs all."""
     outcome = grade("fixtures.subjects.optax_jax", "--profile", "dev", tests=f"properties/test_{part}.py")
-    passes(outcome, at_least=0 if part == "rounding" else 1)
+    passes(outcome, at_least=1)
 
 
 def test_the_example_of_the_guide_passes_and_is_short():
@@ -88,7 +88,7 @@ def test_adapters_of_cs336_pass_unmodified():
 def test_an_adapter_that_is_not_written_is_not_offered():
     outcome = grade("fixtures.subjects.cs336", tests="properties/test_activation.py", CS336_ADAPTERS=ADAPTERS)
     assert "not offered: silu" in outcome.stdout
-    assert "0 are broken" in outcome.stdout
+    assert outcome.returncode == 0
 
 
 @pytest.mark.parametrize(
