@@ -27,6 +27,9 @@ NAMED = 3
 DEEP = frozenset({"forward", "loss_and_gradients"})
 """Functions whose worst-case bound says nothing; the probable one is used."""
 
+PATIENCE = 2.0
+"""Seconds that a mutant may take for a call: some never return."""
+
 Function = Callable[..., Any]
 
 
@@ -93,7 +96,7 @@ def explains(function: Function, formula: Function, calls: Sequence[Call], conve
 
 def replay(function: Function, calls: Sequence[Call], folder: Path) -> Iterator[Call]:
     """The same calls of this function and of the objects it makes; checkpoints go to the folder."""
-    guard = Guard()
+    guard = Guard(PATIENCE)
     made = guard.function(calls[0].function, function)
     objects: dict[int | None, Any] = {}
     paths: dict[str, str] = {}
