@@ -173,7 +173,8 @@ def rules_table(measured: dict[str, Any]) -> Iterator[str]:
 def mutant_table(measured: dict[str, Any]) -> Iterator[str]:
     """The kill matrix, a line a mutant: what it is, what must refuse it, what else does, what the diagnosis says."""
     yield from ("## Mutants", "")
-    yield "*Named*: the first answer of the diagnosis, if it is another mutant; that one behaves the same on every example seen."
+    yield "*Named*: the first answers of the diagnosis, if another mutant comes first; all that it names behave the same on every"
+    yield "example seen. It names nothing where the mistake is none of arithmetic and the rule itself says what it is."
     yield ""
     yield "| mutant | the mistake | bug | must refuse it | refused as well by | named | s |"
     yield "|---|---|---|---|---|---|---|"
@@ -184,7 +185,7 @@ def mutant_table(measured: dict[str, Any]) -> Iterator[str]:
         named = (
             ""
             if fate["named"][:1] == [mutant.id]
-            else ", ".join(f"`{n}`" for n in fate["named"]) or "nothing"
+            else ", ".join(f"`{n}`" for n in fate["named"][:3]) or "nothing"
         )
         bugs = ", ".join(map(str, mutant.bugs))
         yield f"| `{mutant.id}` | {mutant.mistake} | {bugs} | {must} | {also} | {named} | {first_kill(fate):.2f} |"

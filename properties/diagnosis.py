@@ -6,6 +6,8 @@ mutant's own formula, while the oracle does not. If several do, those remain tha
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,73 +24,123 @@ from reference.running_error import Tracked
 from reference.training import Trainer
 from reference.training_bounds import Watched
 
-NAMED = 3
-"""Most mutants named for one failure."""
 DEEP = frozenset({"forward", "loss_and_gradients"})
 """Functions whose worst-case bound says nothing; the probable one is used."""
 
+FAR = 1e4
+"""In bounds of the oracle: no mutant's own bound is as large."""
 PATIENCE = 2.0
 """Seconds that a mutant may take for a call: some never return."""
 
 Function = Callable[..., Any]
 
 
+class Likeness(IntEnum):
+    """How much what a function does in some calls is what the subject did."""
+
+    NONE = 0
+    WITHIN_BOUND = 1
+    EXACT = 2
+
+
 def diagnose(
     example: Sequence[Call], passed: Sequence[Sequence[Call]], conventions: Conventions
 ) -> tuple[Mutant, ...]:
-    """The mutants that behave as the subject did; none if the oracle does, too."""
+    """The mutants that are more like the subject than the oracle is."""
     found: list[Mutant] = []
     for function in dict.fromkeys(call.function for call in example):
         calls = of(function, example)
-        correct = reference.functions(conventions)[function]
-        if explains(
-            correct, trainer_of(conventions) if function == "trainer" else correct, calls, conventions
-        ):
+        oracle = Candidate.oracle(function, conventions)
+        least = oracle.likeness(calls) + 1
+        if least > Likeness.EXACT:
             continue
-        others = [of(function, calls) for calls in passed]
+        suspects = [Candidate.mutant(m, conventions) for m in MUTANTS.values() if m.function == function]
+        near = neighbourhood(oracle, calls)
         matching = [
-            mutant
-            for mutant in MUTANTS.values()
-            if mutant.function == function
-            and mutant.is_wrong_under(conventions)
-            and is_behind(mutant, calls, conventions)
+            suspect
+            for suspect in suspects
+            if suspect.wrong and suspect.likeness(calls, least=least, near=near) >= least
         ]
         if len(matching) > 1:
-            score = {m.id: sum(is_behind(m, calls, conventions) for calls in others) for m in matching}
-            best = max(score.values())
-            matching = [m for m in matching if score[m.id] == best]
-        found += matching
-    return tuple(found[:NAMED])
+            scores = [sum(s.likeness(of(function, calls)) for calls in passed) for s in matching]
+            matching = [s for s, score in zip(matching, scores, strict=True) if score == max(scores)]
+        found += [MUTANTS[suspect.name] for suspect in matching]
+    return tuple(found)
 
 
 def of(function: str, calls: Sequence[Call]) -> list[Call]:
     return [call for call in calls if call.function == function]
 
 
-def trainer_of(conventions: Conventions) -> partial[Trainer]:
-    """The oracle's trainer."""
-    made: Any = Trainer
-    return partial(made, **conventions.adamw, **conventions.clipping, schedule=conventions.schedule)
+@dataclass(frozen=True)
+class Candidate:
+    """A function that may be what the subject runs."""
+
+    name: str
+    function: Function
+    formula: Function
+    """The same function, to be run on watched arrays."""
+    conventions: Conventions
+    wrong: bool
+
+    @classmethod
+    def oracle(cls, function: str, conventions: Conventions) -> "Candidate":
+        """The law itself."""
+        correct = reference.functions(conventions)[function]
+        made: Any = Trainer
+        trainer = partial(made, **conventions.adamw, **conventions.clipping, schedule=conventions.schedule)
+        return cls(function, correct, trainer if function == "trainer" else correct, conventions, False)
+
+    @classmethod
+    def mutant(cls, mutant: Mutant, conventions: Conventions) -> "Candidate":
+        """One of the mutants."""
+        wrong = mutant.is_wrong_under(conventions)
+        return cls(mutant.id, mutant.under(conventions), mutant.raw_under(conventions), conventions, wrong)
+
+    def likeness(
+        self, calls: Sequence[Call], *, least: int = Likeness.WITHIN_BOUND, near: Any = None
+    ) -> Likeness:
+        """How alike it is to the subject in all these calls; below `least` it is not looked at further."""
+        with tempfile.TemporaryDirectory() as folder, np.errstate(all="ignore"):
+            exact = True
+            for place, answer in enumerate(replay(self.function, calls, Path(folder))):
+                call = calls[place]
+                if not alike(call, answer):
+                    return Likeness.NONE
+                exact = exact and same_numbers(call.result, answer.result)
+                if not exact and (least > Likeness.WITHIN_BOUND or (near and not near(place, answer.result))):
+                    return Likeness.NONE
+            if exact:
+                return Likeness.EXACT
+            try:
+                expected = bounded(self.formula, calls, self.conventions)
+                inside = all(within(c.result, x) for c, x in zip(calls, expected, strict=True))
+            except Exception:  # a formula that cannot be watched has no bound
+                inside = False
+            return Likeness.WITHIN_BOUND if inside else Likeness.NONE
 
 
-def is_behind(mutant: Mutant, calls: Sequence[Call], conventions: Conventions) -> bool:
-    """Whether the mutant does in all these calls what the subject did."""
-    return explains(mutant.under(conventions), mutant.raw_under(conventions), calls, conventions)
+def neighbourhood(oracle: Candidate, calls: Sequence[Call]) -> Callable[[int, Any], bool] | None:
+    """Whether an answer is so near the subject's that its own bound is worth computing, which takes long.
 
+    A mutant's bound is about the oracle's, as it works on numbers of about the same size.
+    """
+    try:
+        with np.errstate(all="ignore"):
+            bound = list(bounded(oracle.formula, calls, oracle.conventions))
+    except Exception:  # the calls are such that the oracle has no bound
+        return None
 
-def explains(function: Function, formula: Function, calls: Sequence[Call], conventions: Conventions) -> bool:
-    """Whether the function does in all these calls what the subject did; `formula`: the same, to be watched."""
-    with tempfile.TemporaryDirectory() as folder, np.errstate(all="ignore"):
-        exact = True
-        for call, answer in zip(calls, replay(function, calls, Path(folder)), strict=True):
-            if not alike(call, answer):
-                return False
-            exact = exact and same_numbers(call.result, answer.result)
-        try:
-            expected = bounded(formula, calls, conventions)
-            return exact or all(within(c.result, x) for c, x in zip(calls, expected, strict=True))
-        except Exception:  # a formula that cannot be watched has no bound
-            return False
+    def near(place: int, answer: Any) -> bool:
+        allowed = dict(named_arrays(bound[place]))
+        others = dict(named_arrays(answer))
+        return all(
+            within_leaf(x, Bounded(others[name], FAR * allowed[name].bound))
+            for name, x in named_arrays(calls[place].result)
+            if is_number(x) and isinstance(allowed.get(name), Bounded) and name in others
+        )
+
+    return near
 
 
 # ---- the calls again
@@ -137,7 +189,8 @@ def bounded(formula: Function, calls: Sequence[Call], conventions: Conventions) 
 
 def bounded_trainers(formula: Any, calls: Sequence[Call], conventions: Conventions) -> Iterator[Any]:
     """The answers of trainers whose every operation is watched; their checkpoints stay in memory."""
-    watched = type(formula.func.__name__, (formula.func, Watched), {"checkpoints": {}})
+    bases = (Watched,) if formula.func is Trainer else (formula.func, Watched)
+    watched: Any = type(formula.func.__name__, bases, {"checkpoints": {}})
     objects: dict[int | None, Any] = {}
     for call in calls:
         if call.method is None:
@@ -188,6 +241,8 @@ def alike_leaf(x: Any, y: Any) -> bool:
         return type(x) is type(y) and (not isinstance(x, (str, bytes)) or x == y)
     if is_array(x) and is_array(y) and kind(x) != kind(y):
         return False
+    if isinstance(x, np.generic) != isinstance(y, np.generic) and kind(np.asarray(x)) == "integer":
+        return False  # JSON takes one of them
     x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     return x.shape == y.shape and np.array_equal(np.isnan(x), np.isnan(y))
 

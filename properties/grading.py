@@ -17,6 +17,8 @@ from properties.checks import Property, property_of
 from properties.snippet import snippet
 from reference.rules import RULES
 
+NAMED = 3
+"""Most mistakes named for one failure; those that nothing tells apart behave the same in every example seen."""
 BLOCKED, NOT_OFFERED = "blocked by ", "not offered: "
 FAMILIES = list(dict.fromkeys(rule.family for rule in RULES.values()))
 
@@ -115,7 +117,7 @@ class Grading:
             from properties.diagnosis import diagnose  # the mutants are needed only on a failure
 
             mutants = diagnose(calls, prop.history, self.graded.conventions)
-            refusal.behaves_like = tuple(mutant.described for mutant in mutants)
+            refusal.behaves_like = tuple(mutant.described for mutant in mutants[:NAMED])
 
     def note_failure(self, refusal: Refusal) -> None:
         """What rests on this is blocked from now on."""

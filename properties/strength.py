@@ -1,7 +1,8 @@
 """How strong the properties are: every mutant against every property of its function.
 
     python -m properties.strength --json runs/strength.json --margins    all, for docs/generate.py; some minutes
-    python -m properties.strength --quick --seed 7                       a dozen mutants, in seconds
+    python -m properties.strength --kills                                all, the rules that name them alone
+    python -m properties.strength --quick --seed 7                       the same of a dozen mutants, in seconds
     python -m properties.strength loss_in_bits                           one mutant, with the messages it gets
 
 A mutant is killed when each of the rules that name its mistake refuses it. Exit status 1 if one survives.
@@ -245,6 +246,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--quick", action="store_true", help=f"{QUICK} mutants, the rules that name them alone"
     )
+    parser.add_argument("--kills", action="store_true", help="the rules that name them alone, no diagnosis")
     parser.add_argument("--seed", type=int, default=0, help="which dozen (default 0)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the counts as JSON")
     parser.add_argument(
@@ -255,7 +257,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"no mutant {unknown[0]}")
     start = time.perf_counter()
     names = options.mutants or (sample(options.seed) if options.quick else list(MUTANTS))
-    fates = run(names, quick=options.quick)
+    quick = options.quick or options.kills
+    fates = run(names, quick=quick)
     counts = summary(fates) | {"seconds": round(time.perf_counter() - start, 1)}
     if options.mutants:
         print(*(kill.message for fate in fates for kill in fate.kills.values()), sep="\n\n", end="\n\n")
@@ -266,7 +269,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(without_infinity(found), indent=1), encoding="utf-8")
     print(f"{counts['killed']} of {counts['mutants']} mutants killed in {counts['seconds']} s", end="")
-    print("" if options.quick else f", {counts['diagnosed']} named by the diagnosis")
+    print("" if quick else f", {counts['diagnosed']} named by the diagnosis")
     for name, rules in counts["survivors"].items():
         print(f"  survives {', '.join(rules)}: {name} ({MUTANTS[name].mistake})")
     return 1 if counts["survivors"] else 0

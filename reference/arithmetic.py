@@ -52,10 +52,23 @@ ROUNDINGS: dict[Any, int] = {
     np.sin: ELEMENTARY,
     np.tanh: ELEMENTARY,
     np.minimum: 0,
+    np.maximum: 0,
+    np.absolute: 0,
     np.power: ELEMENTARY,
     erf_ufunc: 2 * ERF_ULPS,
 }
-COMPARISONS = {np.less, np.less_equal, np.greater, np.greater_equal, np.isfinite}
+COMPARISONS = {
+    np.less,
+    np.less_equal,
+    np.greater,
+    np.greater_equal,
+    np.equal,
+    np.not_equal,
+    np.isfinite,
+    np.isnan,
+    np.sign,
+}
+"""Choices that a correct subject makes exactly: their results are plain."""
 
 
 def unit_roundoff(dtype: Any) -> float:
@@ -142,6 +155,10 @@ class Observed(NDArrayOperatorsMixin):
         if func is np.real:
             # The oracles take np.real of a number they use as a shift only; its error changes no exact result.
             return self.exact(args[0].value, self.unit)
+        if func in _METHODS:  # np.sum(x, ...) is x.sum(...)
+            return getattr(args[0], _METHODS[func])(*args[1:], **kwargs)
+        if func in (np.zeros_like, np.ones_like):
+            return func(args[0].value)
         return _MOVES[func](self, *args, **kwargs) if func in _MOVES else NotImplemented
 
     def move(self, function: Callable[..., np.ndarray], *operands: Any) -> Self:
@@ -153,11 +170,30 @@ class Observed(NDArrayOperatorsMixin):
     def __getitem__(self, index: Any) -> Self:
         return self.move(lambda part: part[index], self)
 
-    def reshape(self, shape: tuple[int, ...] | int) -> Self:
-        return self.move(lambda part: part.reshape(shape), self)
+    def reshape(self, *shape: Any) -> Self:
+        return self.move(lambda part: part.reshape(*shape), self)
 
     def swapaxes(self, a: int, b: int) -> Self:
         return self.move(lambda part: part.swapaxes(a, b), self)
+
+    def max(self, axis: int | None = None, keepdims: bool = False) -> Self:
+        return self.move(functools.partial(np.max, axis=axis, keepdims=keepdims), self)
+
+    def mean(self, axis: int | None = None, keepdims: bool = False) -> Any:
+        """Sum along an axis, divided once."""
+        total = self.sum(axis=axis, keepdims=keepdims)
+        return total / float(self.size // max(total.size, 1))
+
+    def var(self, axis: int | None = None, keepdims: bool = False) -> Any:
+        """Of two passes: the mean square of what is left without the mean."""
+        centred: Any = self - self.mean(axis=axis, keepdims=True)
+        return (centred * centred).mean(axis=axis, keepdims=keepdims)
+
+    def std(self, axis: int | None = None, keepdims: bool = False) -> Any:
+        return np.sqrt(self.var(axis=axis, keepdims=keepdims))
+
+    def copy(self) -> Self:
+        return self.move(np.copy, self)
 
     def astype(self, dtype: Any) -> Self:
         """The same numbers, computed with from here on in the arithmetic of `dtype` (a finer one)."""
@@ -180,6 +216,14 @@ class Observed(NDArrayOperatorsMixin):
     @property
     def shape(self) -> tuple[int, ...]:
         return self.value.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.value.dtype
+
+    @property
+    def T(self) -> Self:
+        return self.move(np.transpose, self)
 
     @property
     def ndim(self) -> int:
@@ -205,13 +249,9 @@ def _take_along_axis(self: Observed, x: Observed, indices: np.ndarray, axis: int
     return self.move(lambda part: np.take_along_axis(part, indices, axis=axis), x)
 
 
-def _max(self: Observed, x: Observed, axis: int | None = None, keepdims: bool = False) -> Observed:
-    return self.move(functools.partial(np.max, axis=axis, keepdims=keepdims), x)
-
-
 _MOVES: dict[Any, Callable[..., Observed]] = {
     np.where: _where,
     np.concatenate: _concatenate,
     np.take_along_axis: _take_along_axis,
-    np.max: _max,
 }
+_METHODS = {np.max: "max", np.sum: "sum", np.mean: "mean", np.var: "var", np.std: "std"}

@@ -109,7 +109,7 @@ def _tanh(value: np.ndarray, a: Tracked) -> np.ndarray:
     return a.error / np.cosh(np.minimum(nearest, 300.0)) ** 2
 
 
-def _minimum(value: np.ndarray, a: Tracked, b: Tracked) -> np.ndarray:
+def _chosen(value: np.ndarray, a: Tracked, b: Tracked) -> np.ndarray:
     return np.maximum(a.error, b.error)
 
 
@@ -134,6 +134,8 @@ _CARRIED: dict[Any, Callable[..., np.ndarray]] = {
     np.cos: _cos_or_sin,
     np.sin: _cos_or_sin,
     np.tanh: _tanh,
-    np.minimum: _minimum,
+    np.minimum: _chosen,
+    np.maximum: _chosen,
+    np.absolute: _negative,
     np.power: _power,
 }

@@ -1,0 +1,99 @@
+"""The diagnosis names what a subject does wrong, and nothing when it is right."""
+
+import numpy as np
+
+from fixtures.conventions import Conventions
+from fixtures.guard import Guard
+from fixtures.mutants import MUTANTS, subject_with
+from fixtures.protocol import Subject
+from fixtures.subjects import reference
+from properties.diagnosis import diagnose
+
+LAW = Conventions()
+LOGITS = np.array(
+    [[[1.0, -2.0, 0.5], [0.0, 3.0, 1.0]], [[2.0, 2.0, -1.0], [1.0, 0.0, 0.0]]], dtype=np.float32
+)
+TARGETS = np.array([[0, 1], [2, 0]])
+MASK = np.array([[True, True], [True, False]])
+
+
+def names(guard, passed=()):
+    return [mutant.id for mutant in diagnose(list(guard.calls), passed, LAW)]
+
+
+def in_single_precision(logits, targets, mask):
+    """A mean of row means, in float32 and with operations in an order of its own; its gradient is right."""
+    shifted = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    nll = -np.take_along_axis(shifted, targets[..., None], -1)[..., 0]
+    rows = [row[keep].mean() for row, keep in zip(nll, mask, strict=True)]
+    return float(np.mean(rows)), reference.functions(LAW)["cross_entropy"](logits, targets, mask)[1]
+
+
+def test_a_mistake_in_other_words_is_named():
+    guard = Guard()
+    guard.function("cross_entropy", in_single_precision)(LOGITS, TARGETS, MASK)
+    assert "loss_mean_of_row_means" in names(guard)
+
+
+def test_a_correct_function_is_not_blamed():
+    guard = Guard()
+    guard.function("cross_entropy", reference.functions(LAW)["cross_entropy"])(LOGITS, TARGETS, MASK)
+    assert names(guard) == []
+
+
+def test_a_mistake_that_nobody_made_yet_is_not_named():
+    guard = Guard()
+    guard.function("cross_entropy", lambda *args: (17.0, np.zeros_like(args[0])))(LOGITS, TARGETS, MASK)
+    assert names(guard) == []
+
+
+def test_of_two_the_one_that_explains_what_passed_is_named():
+    """A row with nothing to predict: a mean over the other rows is right, a mean over all of them is not."""
+    guard = Guard()
+    loss = guard.function("cross_entropy", MUTANTS["loss_mean_of_nonempty_row_means"].under(LAW))
+    loss(LOGITS, TARGETS, np.array([[True, True], [False, False]]))
+    passed = [list(guard.calls)]
+    guard.forget()
+    loss(LOGITS, TARGETS, MASK)
+    assert {"loss_mean_of_row_means", "loss_mean_of_nonempty_row_means"} <= set(names(guard))
+    assert names(guard, passed) == ["loss_mean_of_nonempty_row_means"]
+
+
+def test_what_a_call_does_besides_returning_counts():
+    """A buffer that is used again: every value is right when it is returned."""
+    guard = Guard()
+    gelu = guard.function("gelu", MUTANTS["subject_buffer_used_again"].under(LAW))
+    for x in (1.0, 2.0):
+        gelu(np.full(3, x))
+    assert "earlier result" in guard.calls[-1].effects
+    assert names(guard) == ["subject_buffer_used_again"]
+
+
+def trained(name, dtype=np.float32):
+    """The calls of a short run of a mutant, a checkpoint among them."""
+    params = {"E": np.ones((3, 2)), "W": np.array([[0.5, -0.5, 0.1], [0.2, 0.3, -0.4]]), "b": np.zeros(3)}
+    settings = {"seed": 1, "dropout": 0.0, "peak": 0.1, "floor": 0.01, "warmup": 1, "total": 9}
+    settings |= {"beta1": 0.9, "beta2": 0.99, "eps": 1e-8, "weight_decay": 0.1, "max_norm": 1.0}
+    batch = TARGETS[:, :1], TARGETS[:, 1:], np.ones((2, 1), dtype=bool)
+    subject = Subject.of(name, subject_with(MUTANTS[name], LAW), LAW)
+    start = {key: x.astype(dtype) for key, x in params.items()}
+    one, other = subject.trainer(start, settings), subject.trainer(start, settings)
+    one.train([batch, batch], 1)
+    return subject, batch, one, other
+
+
+def test_a_loop_is_diagnosed_across_its_checkpoint(tmp_path):
+    subject, batch, one, other = trained("state_without_first_moment")
+    one.save(str(tmp_path / "checkpoint"))
+    other.load(str(tmp_path / "checkpoint"))
+    other.train([batch], 1)
+    other.parameters()
+    assert names(subject.guard) == ["state_without_first_moment"]
+
+
+def test_an_attribute_that_is_wrong_is_seen():
+    subject = Subject.of("x", subject_with(MUTANTS["tok_ties_to_the_larger_ids"], LAW), LAW)
+    made = subject.tokenizer(["abc acb bac bca cab cba", "defgh klmno prstu", "vwyz abdeg hijkl mnopr stuvw"])
+    assert made.vocabulary
+    assert [call.read for call in subject.guard.calls] == [False, True]
+    assert "tok_ties_to_the_larger_ids" in names(subject.guard)
