@@ -34,6 +34,8 @@ from properties.diagnosis import diagnose
 
 EXAMPLES = 60
 """As many as CI draws."""
+FEWER = 15
+"""For the rules that a mutant does not list: they complete the matrix."""
 EVERYWHERE = frozenset({"SUBJ-01", "SUBJ-02", "SUBJ-05", "SUBJ-07"})
 """Rules that a call of any property may break."""
 QUICK = 12
@@ -48,10 +50,10 @@ CORRECT = (
 """Subjects that must never be refused."""
 
 
-def search(*, shrink: bool) -> settings:
+def search(examples: int, *, shrink: bool) -> settings:
     """Examples as CI draws them; a counter-example is shrunk where it is diagnosed."""
     return settings(
-        max_examples=EXAMPLES,
+        max_examples=examples,
         deadline=None,
         derandomize=True,
         database=None,
@@ -120,7 +122,10 @@ def judge(mutant: Mutant, rules: Iterable[str] | None = None, *, diagnosed: bool
             continue
         for case in cases(prop, mutant.function):
             subject = Subject.of(mutant.id, subject_with(mutant, conventions), conventions)
-            kill = attempt(prop, subject, case, test, shrink=diagnosed)
+            own = bool(set(mutant.rules) & set(prop.rules))
+            kill = attempt(
+                prop, subject, case, test, examples=EXAMPLES if own else FEWER, shrink=diagnosed and own
+            )
             if kill is None:
                 fate.passed.append(test)
                 continue
@@ -133,13 +138,19 @@ def judge(mutant: Mutant, rules: Iterable[str] | None = None, *, diagnosed: bool
 
 
 def attempt(
-    prop: Property, subject: Subject, case: dict[str, Any], test: str, *, shrink: bool
+    prop: Property,
+    subject: Subject,
+    case: dict[str, Any],
+    test: str,
+    *,
+    examples: int = EXAMPLES,
+    shrink: bool = False,
 ) -> tuple[str, Kill] | None:
     """(rule, kill) if the property refuses the subject."""
     prop.begin()
     watch = Watch(prop)
     try:
-        prop.runnable(search(shrink=shrink), watch)(subject=subject, **case)
+        prop.runnable(search(examples, shrink=shrink), watch)(subject=subject, **case)
     except Refusal as refusal:
         ratio = refusal.ratio
         return refusal.rule, Kill(test, watch.first_failure, ratio, str(refusal))
@@ -213,7 +224,7 @@ def margins_of(name: str) -> dict[str, float] | None:
                 or case.get("dtype", conventions.float_types[0]) not in conventions.float_types
             ):
                 continue
-            if kill := attempt(prop, subject, case, test, shrink=False):
+            if kill := attempt(prop, subject, case, test):
                 raise RuntimeError(f"{name} is refused: {kill[1].message}")
     found: dict[str, float] = {}
     for (rule, _), ratio in assertions.margins.items():
