@@ -14,11 +14,13 @@ from impl.config import Config, ModelConfig, OptimizerConfig
 from impl.data import Batch, DataIterator
 from impl.data import make_batch as _make_batch
 from impl.drift import round_weights
-from impl.kernels import activation, gemm, loss, norm, rotary
+from impl.kernels import activation, elementwise, gemm, loss, norm
 from impl.kernels import attention as attention_kernels
 from impl.kernels import dropout as dropout_kernels
 from impl.kernels.optimizer import adamw
-from impl.model import Dropout, MiniGPT, rotary_table
+from impl.layers import Dropout
+from impl.model import MiniGPT
+from impl.rotary import Rotary
 from impl.schedule import Schedule, learning_rate
 from impl.tokenizer import Tokenizer, train_on_texts
 from impl.trainer import Trainer
@@ -37,11 +39,11 @@ def matmul(a: Array, b: Array) -> Array:
 
 def cross_entropy(logits: Array, targets: Array, loss_mask: Array) -> tuple[float, Array]:
     tokens = int(np.count_nonzero(loss_mask))
-    weight = 1.0 / tokens if tokens else 0.0
     rows = _rows(logits)
-    dlogits = np.empty_like(rows)
-    nll = loss.cross_entropy(rows, targets.reshape(-1), loss_mask.reshape(-1), weight, dlogits)
-    return float(nll * weight), dlogits.reshape(logits.shape)
+    nll, dlogits = np.empty(len(rows)), np.empty_like(rows)
+    weight = logits.dtype.type(1.0 / max(tokens, 1))
+    loss.cross_entropy(rows, targets.reshape(-1), loss_mask.reshape(-1), weight, nll, dlogits)
+    return float(elementwise.sum_onto(0.0, nll)) / max(tokens, 1), dlogits.reshape(logits.shape)
 
 
 def layer_norm(x: Array, gamma: Array, beta: Array, eps: float) -> Array:
@@ -51,14 +53,15 @@ def layer_norm(x: Array, gamma: Array, beta: Array, eps: float) -> Array:
 def layer_norm_backward(x: Array, gamma: Array, eps: float, dy: Array) -> tuple[Array, Array, Array]:
     _, normalised, deviation = _normalise(x, gamma, np.zeros_like(gamma), eps)
     dx, dgamma, dbeta = np.empty_like(normalised), np.zeros_like(gamma), np.zeros_like(gamma)
-    norm.layer_norm_backward(_rows(dy), normalised, deviation, gamma, dx, dgamma, dbeta)
+    norm.layer_norm_backward(_rows(dy), normalised, deviation, gamma, dx)
+    norm.layer_norm_parameters_backward(_rows(dy), normalised, dgamma, dbeta)
     return dx.reshape(x.shape), dgamma, dbeta
 
 
 def _normalise(x: Array, gamma: Array, beta: Array, eps: float) -> tuple[Array, Array, Array]:
     rows = _rows(x)
-    out, normalised, deviation = np.empty_like(rows), np.empty_like(rows), np.empty(len(rows))
-    norm.layer_norm(rows, gamma, beta, eps, out, normalised, deviation)
+    out, normalised, deviation = np.empty_like(rows), np.empty_like(rows), np.empty(len(rows), x.dtype)
+    norm.layer_norm(rows, gamma, beta, x.dtype.type(eps), out, normalised, deviation)
     return out, normalised, deviation
 
 
@@ -78,19 +81,20 @@ def _gelu(x: Array) -> tuple[Array, Array]:
 
 
 def rope(x: Array, base: float) -> Array:
-    return _rotate(x, base, 1)
+    merged = _merge_heads(x)
+    _rotary(x, base).turn(merged, x.shape[2])
+    return _split_heads(merged, x.shape[1], x.shape[2])
 
 
 def rope_backward(dy: Array, base: float) -> Array:
-    return _rotate(dy, base, -1)
+    merged = _merge_heads(dy)
+    _rotary(dy, base).turn_back(merged, dy.shape[2])
+    return _split_heads(merged, dy.shape[1], dy.shape[2])
 
 
-def _rotate(x: Array, base: float, direction: int) -> Array:
+def _rotary(x: Array, base: float) -> Rotary:
     _, heads, length, size = x.shape
-    cosine, sine = (table.astype(x.dtype) for table in rotary_table(length, size, base))
-    merged = _merge_heads(x)
-    rotary.rotate(merged, cosine, direction * sine, length)
-    return _split_heads(merged, heads, length)
+    return Rotary.tables(length, heads, size, base, x.dtype)
 
 
 def attention(q: Array, k: Array, v: Array, key_mask: Array) -> Array:
@@ -112,7 +116,8 @@ def attention_backward(
 def _attend(q: Array, k: Array, v: Array, key_mask: Array) -> tuple[Array, Array]:
     batch, heads, length, _ = q.shape
     merged = [_merge_heads(x) for x in (q, k, v)]
-    out, weights = np.empty_like(merged[0]), np.empty((batch, heads, length, length), q.dtype)
+    side = attention_kernels.padded(length)
+    out, weights = np.empty_like(merged[0]), np.empty((batch, heads, side, side), q.dtype)
     attention_kernels.attention(*merged, key_mask, heads, _score_scale(q), out, weights)
     return out, weights
 
@@ -125,7 +130,7 @@ def dropout(x: Array, p: float, seed: int, step: int, site: int, context: int) -
     rows = _rows(x).copy()
     keep = np.empty(rows.shape, np.bool_)
     Dropout(p, rng.stream_key(seed, "control"), step).keep(site, x.shape[1], context, keep)
-    dropout_kernels.apply_keep(rows, keep, x.dtype.type(1.0 / (1.0 - p)))
+    dropout_kernels.apply_keep(rows, keep, x.dtype.type(1.0 / (1.0 - p)), rows)
     return rows.reshape(x.shape)
 
 
@@ -179,8 +184,10 @@ def loss_and_gradients(
     config: dict[str, Any],
 ) -> tuple[float, dict[str, Array]]:
     model = _model(params, config)
-    mean = model.loss_and_gradients(Batch(input, target, loss_mask, key_mask), None)
-    return mean, model.gradients
+    batch = Batch(input, target, loss_mask, key_mask)
+    nll = model.accumulate(batch, None, batch.tokens)
+    model.finish_gradients()
+    return nll / max(batch.tokens, 1), model.gradients
 
 
 def trainer(params: dict[str, Array], settings: dict[str, Any]) -> Trainer:

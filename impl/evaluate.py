@@ -37,4 +37,7 @@ class Score:
 def evaluate(model: MiniGPT, sequences: Sequence[Sequence[int]], batch_size: int) -> Score:
     """Score sequences without dropout; leaves parameters, gradients and every random stream as they were."""
     batches = [make_batch(sequences[i : i + batch_size]) for i in range(0, len(sequences), batch_size)]
-    return Score(sum(model.nll(batch) for batch in batches), sum(batch.tokens for batch in batches))
+    nll = 0.0
+    for batch in batches:
+        nll = model.nll(batch, nll)
+    return Score(nll, sum(batch.tokens for batch in batches))

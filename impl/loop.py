@@ -11,8 +11,9 @@ from impl.checkpoint import Best, Checkpoint, Expected, StateMachine
 from impl.data import DataIterator
 from impl.errors import UsageError
 from impl.evaluate import evaluate
+from impl.layers import Dropout
 from impl.log import TrainLog, starts_with, with_hex
-from impl.model import Dropout, MiniGPT
+from impl.model import MiniGPT
 from impl.optimizer import AdamW
 from impl.parameters import initial_parameters, parameter_shapes
 from impl.progress import Progress

@@ -17,7 +17,7 @@ from impl.kernels import elementwise
 from impl.kernels.dropout import apply_keep
 from impl.kernels.gemm import gemm
 from impl.kernels.loss import cross_entropy
-from impl.model import Dropout
+from impl.layers import Dropout
 from impl.optimizer import AdamW
 from impl.parameters import named_views
 from impl.rng import ControlRNG
@@ -55,44 +55,47 @@ class SmallModel:
     def zero_gradients(self) -> None:
         self.flat_gradients[:] = 0.0
 
-    def loss_and_gradients(self, batch: Batch, dropout: Dropout | None, tokens: int | None = None) -> float:
-        """Sum of the losses over `tokens`; its gradient is added to `gradients`."""
-        tokens = batch.tokens if tokens is None else tokens
-        weight = 1.0 / tokens if tokens else 0.0
+    def accumulate(self, batch: Batch, dropout: Dropout | None, tokens: int, nll: float = 0.0) -> float:
+        """Add the gradient of this batch's part of the mean over `tokens`; returns `nll` plus its losses."""
         rows, length = batch.input.reshape(-1), batch.input.shape[1]
         x = np.empty((rows.size, self.parameters["E"].shape[1]), self.dtype)
         elementwise.gather_rows(self.parameters["E"], rows, x)
         keep = self._drop(x, length, dropout)
-        nll, dlogits = self._loss(x, batch, weight)
+        losses, dlogits = self._loss(x, batch, 1.0 / max(tokens, 1))
         gemm(x.T, dlogits, self.gradients["W_out"], True)
         elementwise.add_rows(dlogits, self.gradients["b"])
         dx = np.empty_like(x)
         gemm(dlogits, np.ascontiguousarray(self.parameters["W_out"].T), dx, False)
         if keep is not None and dropout is not None:
-            apply_keep(dx, keep, self._keep_scale(dropout))
+            apply_keep(dx, keep, self._keep_scale(dropout), dx)
         elementwise.scatter_add_rows(dx, rows, self.gradients["E"])
-        return float(nll * weight)
+        return float(elementwise.sum_onto(nll, losses))
 
-    def nll(self, batch: Batch) -> float:
-        """Sum of negative log-likelihoods, in nats, over the predicted tokens; no dropout."""
+    def finish_gradients(self) -> None:
+        """Every gradient is one sum already."""
+
+    def nll(self, batch: Batch, nll: float = 0.0) -> float:
+        """`nll` plus the negative log-likelihoods, in nats, of the predicted tokens; no dropout."""
         x = np.empty((batch.input.size, self.parameters["E"].shape[1]), self.dtype)
         elementwise.gather_rows(self.parameters["E"], batch.input.reshape(-1), x)
-        return self._loss(x, batch, 0.0)[0]
+        return float(elementwise.sum_onto(nll, self._loss(x, batch, 0.0)[0]))
 
-    def _loss(self, x: Array, batch: Batch, weight: float) -> tuple[float, Array]:
-        """(sum of negative log-likelihoods, weight times its gradient to the logits [B * T, V])."""
+    def _loss(self, x: Array, batch: Batch, weight: float) -> tuple[Array, Array]:
+        """(negative log-likelihoods [B * T], weight times the gradient of their sum to the logits [B * T, V])."""
         logits, dlogits = np.empty((2, len(x), self.parameters["b"].size), self.dtype)
         elementwise.fill_rows(self.parameters["b"], logits)
         gemm(x, self.parameters["W_out"], logits, True)
         targets, mask = batch.target.reshape(-1), batch.loss_mask.reshape(-1)
-        return float(cross_entropy(logits, targets, mask, weight, dlogits)), dlogits
+        nll = np.empty(len(x))
+        cross_entropy(logits, targets, mask, self.dtype.type(weight), nll, dlogits)
+        return nll, dlogits
 
     def _drop(self, x: Array, length: int, dropout: Dropout | None) -> Array | None:
         if dropout is None or dropout.rate == 0.0:
             return None
         keep = np.empty(x.shape, np.bool_)
         dropout.keep(0, length, CONTEXT, keep)
-        apply_keep(x, keep, self._keep_scale(dropout))
+        apply_keep(x, keep, self._keep_scale(dropout), x)
         return keep
 
     def _keep_scale(self, dropout: Dropout) -> Any:
@@ -129,7 +132,10 @@ class Trainer:
         """Mean loss of every predicted token, without dropout."""
         whole = [_batch(*batch) for batch in batches]
         tokens = sum(batch.tokens for batch in whole)
-        return sum(self._model.nll(batch) for batch in whole) / max(tokens, 1)
+        nll = 0.0
+        for batch in whole:
+            nll = self._model.nll(batch, nll)
+        return nll / max(tokens, 1)
 
     def save(self, path: str) -> None:
         checkpoint.save(Path(path), "", self._scheduler.step, self._machines(), {}, None)

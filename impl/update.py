@@ -9,7 +9,7 @@ import numpy as np
 
 from impl.data import Batch
 from impl.errors import NonFiniteError
-from impl.model import Dropout
+from impl.layers import Dropout
 from impl.optimizer import AdamW, clip_by_global_norm
 from impl.schedule import Schedule
 
@@ -24,9 +24,9 @@ class LanguageModel(Protocol):
 
     def zero_gradients(self) -> None: ...
 
-    def loss_and_gradients(
-        self, batch: Batch, dropout: Dropout | None, tokens: int | None = None
-    ) -> float: ...
+    def accumulate(self, batch: Batch, dropout: Dropout | None, tokens: int, nll: float = 0.0) -> float: ...
+
+    def finish_gradients(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,12 @@ def update(
     """
     tokens = sum(batch.tokens for batch in window)
     model.zero_gradients()
-    loss = 0.0
+    nll = 0.0
     for batch in window:
-        loss += model.loss_and_gradients(batch, dropout, tokens)
+        nll = model.accumulate(batch, dropout, tokens, nll)
         dropout = replace(dropout, first_row=dropout.first_row + len(batch.input))
+    model.finish_gradients()
+    loss = nll / max(tokens, 1)
     grad_norm = clip_by_global_norm(model.flat_gradients, clip_norm)
     refuse_non_finite(scheduler.step + 1, loss=loss, gradient_norm=grad_norm)
     lr = scheduler.next_rate()

@@ -59,6 +59,60 @@ def test_normal_distribution_at_the_ends_of_its_range(x, cdf):
     assert elementary.normal_cdf_pdf(x)[0] == cdf
 
 
+@pytest.mark.parametrize(
+    ("name", "function", "exact", "points", "limit"),
+    [
+        ("exp", elementary.exp, mpmath.exp, _RANDOM.uniform(-87.3, 88.7, 3000), 1.0),
+        ("Phi", lambda x: elementary.normal_cdf_pdf(x)[0], mpmath.ncdf, _RANDOM.uniform(-12, 8, 3000), 8.0),
+        ("phi", lambda x: elementary.normal_cdf_pdf(x)[1], mpmath.npdf, _RANDOM.uniform(-12, 12, 3000), 3.0),
+    ],
+)
+def test_error_in_ulps_of_float32(name, function, exact, points, limit):
+    worst = 0.0
+    with mpmath.workdps(40):
+        for x in points.astype(np.float32):
+            got, reference = function(x), exact(mpmath.mpf(float(x)))
+            assert type(got) is np.float32 or isinstance(got, float)
+            worst = max(
+                worst, float(abs(got - reference) / mpmath.mpf(float(np.spacing(np.float32(reference)))))
+            )
+    assert worst <= limit, name
+
+
+@pytest.mark.parametrize(
+    ("x", "expected"),
+    [(0.0, 1.0), (-math.inf, 0.0), (-87.4, 0.0), (88.73, math.inf), (math.inf, math.inf), (-1e30, 0.0)],
+)
+def test_exp_of_float32_at_the_ends_of_its_range(x, expected):
+    assert elementary.exp(np.float32(x)) == np.float32(expected)
+    assert np.isnan(elementary.exp(np.float32(np.nan)))
+
+
+@pytest.mark.parametrize(
+    ("degree", "function", "low", "high", "coefficients"),
+    [
+        (9, lambda y: _scaled_erfc(2 * (1 + y) / (1 - y)), -1, mpmath.mpf(8) / 12, elementary._ERFCX_32),
+        (
+            4,
+            lambda r: (mpmath.exp(r) - 1 - r) / r**2 if abs(r) > 1e-20 else mpmath.mpf(0.5),
+            -mpmath.log(2) / 2,
+            mpmath.log(2) / 2,
+            elementary._EXP_32,
+        ),
+    ],
+)
+def test_the_polynomials_of_float32_are_interpolants_at_chebyshev_nodes(
+    degree, function, low, high, coefficients
+):
+    with mpmath.workdps(60):
+        middle, half = (mpmath.mpf(high) + low) / 2, (mpmath.mpf(high) - low) / 2
+        nodes = [mpmath.cos(mpmath.pi * (2 * k + 1) / (2 * degree + 2)) for k in range(degree + 1)]
+        points = [middle + half * node for node in nodes]
+        vandermonde = mpmath.matrix([[x**j for j in range(degree + 1)] for x in points])
+        solved = mpmath.lu_solve(vandermonde, mpmath.matrix([function(x) for x in points]))
+    assert tuple(np.float32(float(c)) for c in solved) == coefficients
+
+
 def test_the_erfc_polynomial_is_the_chebyshev_interpolant_it_says_it_is():
     """Recomputes the 24 coefficients at 60 digits."""
     degree, nodes = 23, 64

@@ -1,7 +1,5 @@
 """Exact GELU (Hendrycks & Gimpel 2016): x * Phi(x), Phi the standard normal distribution function."""
 
-import numpy as np
-
 from impl.kernels.compile import kernel
 from impl.kernels.elementary import normal_cdf_pdf
 
@@ -11,7 +9,7 @@ def gelu(x, y, slope):
     """y = x Phi(x) and slope = dy/dx = Phi(x) + x phi(x), element by element over [N, D]."""
     for n in range(x.shape[0]):
         for d in range(x.shape[1]):
-            value = np.float64(x[n, d])
+            value = x[n, d]
             cdf, pdf = normal_cdf_pdf(value)
             y[n, d] = value * cdf
             slope[n, d] = cdf + value * pdf

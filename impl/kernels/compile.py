@@ -16,7 +16,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import llvmlite.binding
 import numba
+import numpy as np
+from numba.extending import overload
 
 _KERNELS = Path(__file__).resolve().parent
 _DAYS_KEPT = 7
@@ -64,12 +67,28 @@ def _prepared(root: Path, cache: Path) -> Path:
 # No kernel may call BLAS: its bits depend on the CPU. Numba then need not look for SciPy's either, half a second.
 sys.modules["scipy.linalg.cython_blas"] = None  # type: ignore[assignment]
 numba.config.CACHE_DIR = str(private_cache())
+# LLVM keeps to half of a 512-bit register unless it is told otherwise. The bits are the same, the time is not.
+if not (os.environ.get("NUMBA_CPU_NAME") or os.environ.get("NUMBA_CPU_FEATURES") is not None):
+    numba.config.CPU_FEATURES = llvmlite.binding.get_host_cpu_features().flatten() + ",-prefer-256-bit"
 
 
 def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile `function` into its callers: a loop over it vectorises only if no call is left."""
     compiled: Callable[..., Any] = numba.njit(error_model="numpy", nogil=True, forceinline=True)(function)
     return compiled
+
+
+def by_precision(single: Callable[..., Any], double: Callable[..., Any]) -> Callable[..., Any]:
+    """One name for a function of a scalar that is written for float32 and for float64; the argument's type chooses."""
+
+    def chosen(x: Any) -> Any:
+        return single(x) if isinstance(x, np.float32) else double(x)
+
+    def compiled(x):  # numba wants the signatures of both to be the same
+        return (lambda x: single(x)) if x == numba.float32 else (lambda x: double(x))
+
+    overload(chosen, inline="always")(compiled)
+    return chosen
 
 
 def kernel(function: Callable[..., Any]) -> Callable[..., Any]:

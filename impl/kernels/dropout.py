@@ -32,8 +32,9 @@ def dropout_keep(key, step, site, threshold, length, context, first_row, keep):
 
 
 @kernel
-def apply_keep(x, keep, scale):
-    """x = x * scale where kept, 0 elsewhere, in place; forward and backward are the same map."""
+def apply_keep(x, keep, scale, out):
+    """out = x * scale where kept, 0 elsewhere; forward and backward are the same map."""
+    zero = x.dtype.type(0.0)
     for n in range(x.shape[0]):
         for d in range(x.shape[1]):
-            x[n, d] = x[n, d] * scale if keep[n, d] else 0.0
+            out[n, d] = x[n, d] * scale if keep[n, d] else zero

@@ -1,4 +1,6 @@
-"""exp, log, sin, cos and the normal distribution in float64, from + - * / and bit shifts alone.
+"""exp, log, sin, cos and the normal distribution, from + - * / fma and bit shifts alone.
+
+exp and the normal distribution are written for float32, too: sixteen at a time in place of eight, shorter polynomials.
 
 libm's differ from build to build in the last bit and are one slow call an element. These give the same bits
 everywhere, and LLVM turns a loop over them into vector code because they have no branches. The errors in ulps
@@ -10,11 +12,12 @@ it rounds to the nearest integer, and the low bits of the sum are that integer.
 
 import math
 
+import numpy as np
 from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from impl.kernels.compile import inlined
+from impl.kernels.compile import by_precision, inlined
 from impl.kernels.fma import fma
 
 _ROUND = 1.5 * 2.0**52
@@ -101,7 +104,7 @@ def _polynomial(x, coefficients):
 
 
 @inlined
-def exp(x):
+def _exp_double(x):
     """e^x: 0 below -746, infinity above 710, NaN for NaN."""
     clamped = min(max(x, -746.0), 710.0)
     shifted = clamped * _LOG2_E + _ROUND
@@ -147,13 +150,110 @@ def sin_cos(x):
 
 
 @inlined
-def normal_cdf_pdf(x):
-    """(Phi(x), phi(x)) of the standard normal distribution; Phi = (1 + erf(x / sqrt 2)) / 2."""
+def _normal_double(x):
+    """`normal_cdf_pdf` of a float64."""
     bounded = min(abs(x), 64.0)  # beyond it both functions are 0 or 1; an infinity would become NaN
     z = bounded * _SQRT_HALF
     square = bounded * bounded
-    gauss = exp(-0.5 * square)
+    gauss = _exp_double(-0.5 * square)
     gauss -= gauss * 0.5 * fma(bounded, bounded, -square)  # what rounding the square left out
     y = (z - 3.75) / (z + 3.75)
     upper = 0.5 * gauss * _polynomial(y, _ERFCX) / (1.0 + 2.0 * z)
     return (upper if x < 0.0 else 1.0 - upper), gauss * _INV_SQRT_2PI
+
+
+# ---- the same in float32; every constant is typed, as a Python float would carry the rest into float64
+
+_ROUND_32 = np.float32(1.5 * 2.0**23)
+_ROUND_BITS_32 = np.int32(0x4B400000)
+_LOG2_E_32 = np.float32(_LOG2_E)
+_LN2_HIGH_32 = np.float32(float.fromhex("0x1.62e4p-1"))  # 15 bits: n * _LN2_HIGH_32 is exact
+_LN2_LOW_32 = np.float32(math.log(2.0) - float.fromhex("0x1.62e4p-1"))
+_LEAST_32, _MOST_32 = np.float32(-87.33654), np.float32(88.72283)  # ln 2^-126, ln of the largest
+_INFINITE = np.float32(np.inf)
+_ZERO, _HALF, _ONE, _TWO, _FAR = (np.float32(x) for x in (0.0, 0.5, 1.0, 2.0, 15.0))
+_SQRT_HALF_32, _INV_SQRT_2PI_32 = np.float32(_SQRT_HALF), np.float32(_INV_SQRT_2PI)
+_MANTISSA_32 = np.int32(23)
+
+# (e^r - 1 - r) / r^2 on [-ln 2 / 2, ln 2 / 2], relative error of e^r 0.16 u; and (1 + 2z) exp(z^2) erfc(z) in
+# y = (z - 2) / (z + 2), 0 <= z <= 10, relative error 0.55 u: Chebyshev interpolants computed at 60 digits.
+_EXP_32 = tuple(
+    np.float32(x)
+    for x in (
+        0.5,
+        0.16666577756404877,
+        0.041666556149721146,
+        0.008363173343241215,
+        0.0013926175888627768,
+    )
+)
+_ERFCX_32 = tuple(
+    np.float32(x)
+    for x in (
+        1.2769783735275269,
+        -0.09276395291090012,
+        -0.1660304218530655,
+        0.16405491530895233,
+        -0.05421426519751549,
+        -0.008060825057327747,
+        0.008664255030453205,
+        0.0013277903199195862,
+        -0.0012641195207834244,
+        -0.00042412252514623106,
+    )
+)
+
+
+@intrinsic
+def _bits_32(typingctx, x):
+    """The 32 bits of a float32 as an int32."""
+
+    def codegen(context, builder, signature, args):
+        return builder.bitcast(args[0], ir.IntType(32))
+
+    return types.int32(types.float32), codegen
+
+
+@intrinsic
+def _from_bits_32(typingctx, x):
+    """The float32 with the bits of an int32."""
+
+    def codegen(context, builder, signature, args):
+        return builder.bitcast(args[0], ir.FloatType())
+
+    return types.float32(types.int32), codegen
+
+
+@inlined
+def _exp_single(x):
+    """e^x of a float32: 0 where e^x < 2^-126, infinity where it is above the largest float32, NaN for NaN."""
+    clamped = min(max(x, _LEAST_32), _MOST_32)
+    shifted = fma(clamped, _LOG2_E_32, _ROUND_32)
+    n = shifted - _ROUND_32
+    r = fma(-n, _LN2_LOW_32, fma(-n, _LN2_HIGH_32, clamped))
+    value = _ONE + fma(r * r, _polynomial(r, _EXP_32), r)
+    exponent = np.int32(np.int32(_bits_32(shifted) - _ROUND_BITS_32) << _MANTISSA_32)
+    value = _from_bits_32(np.int32(_bits_32(value) + exponent))  # normal: 2^n goes straight into the exponent
+    value = _ZERO if x < _LEAST_32 else value
+    value = _INFINITE if x > _MOST_32 else value
+    return value if x == x else x
+
+
+@inlined
+def _normal_single(x):
+    """`normal_cdf_pdf` of a float32."""
+    bounded = min(abs(x), _FAR)
+    z = bounded * _SQRT_HALF_32
+    square = bounded * bounded
+    gauss = _exp_single(-_HALF * square)
+    gauss -= gauss * (_HALF * fma(bounded, bounded, -square))
+    divisor, factor = z + _TWO, _ONE + _TWO * z
+    inverse = _ONE / (divisor * factor)
+    upper = _HALF * gauss * _polynomial((z - _TWO) * factor * inverse, _ERFCX_32) * (divisor * inverse)
+    return (upper if x < _ZERO else _ONE - upper), gauss * _INV_SQRT_2PI_32
+
+
+exp = by_precision(_exp_single, _exp_double)
+"""e^x, to an ulp or two of the argument's precision."""
+normal_cdf_pdf = by_precision(_normal_single, _normal_double)
+"""(Phi(x), phi(x)) of the standard normal distribution; Phi = (1 + erf(x / sqrt 2)) / 2."""

@@ -1,4 +1,4 @@
-"""Whole-array steps that are one line of mathematics: embed, copy rows, scale, multiply."""
+"""Whole-array steps that are one line of mathematics: embed, copy rows, add, multiply, transpose."""
 
 from impl.kernels.compile import kernel
 
@@ -44,11 +44,30 @@ def multiply(x, y, out):
 
 
 @kernel
-def add(x, y):
-    """x += y over [N, D]."""
+def add(x, y, out):
+    """out = x + y over [N, D]."""
     for n in range(x.shape[0]):
         for d in range(x.shape[1]):
-            x[n, d] += y[n, d]
+            out[n, d] = x[n, d] + y[n, d]
+
+
+@kernel
+def sum_onto(total, x):
+    """total + x[0] + x[1] + ..., one after the other: a sum that the next array can continue. float64 [N]."""
+    for i in range(x.size):
+        total += x[i]
+    return total
+
+
+@kernel
+def transpose(x, out):
+    """out [D, N] = x [N, D] transposed, in blocks that stay in the cache."""
+    rows, columns = x.shape
+    for i0 in range(0, rows, 16):
+        for j0 in range(0, columns, 16):
+            for j in range(j0, min(j0 + 16, columns)):
+                for i in range(i0, min(i0 + 16, rows)):
+                    out[j, i] = x[i, j]
 
 
 @kernel

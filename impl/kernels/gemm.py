@@ -13,7 +13,7 @@ from numba.extending import intrinsic
 from impl.kernels.compile import kernel
 from impl.kernels.fma import fma
 
-_ROWS = 8
+ROWS = 8
 _VECTOR_BITS = 512
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 
@@ -74,9 +74,9 @@ def _emit_tile(builder, arrays, row, column, add, lanes, vectors):
         zeros = ir.Constant(ir.VectorType(_I32, lanes), [0] * lanes)
         return builder.shuffle_vector(builder.insert_element(undefined, scalar, _I32(0)), undefined, zeros)
 
-    rows = [builder.add(row, _I64(r)) for r in range(_ROWS)]
+    rows = [builder.add(row, _I64(r)) for r in range(ROWS)]
     columns = [builder.add(column, _I64(v * lanes)) for v in range(vectors)]
-    tile = [(r, v) for r in range(_ROWS) for v in range(vectors)]
+    tile = [(r, v) for r in range(ROWS) for v in range(vectors)]
     c_at = {(r, v): address(c, rows[r], columns[v]) for r, v in tile}
     a_at, b_at = [address(a, r, _I64(0)) for r in rows], [address(b, _I64(0), v) for v in columns]
     a_step, b_step = (
@@ -117,13 +117,13 @@ def gemm(a, b, c, add):
     """C = A @ B, or C += A @ B if `add`; A [M, K] of any strides, B [K, N] and C [M, N] with contiguous rows."""
     rows, columns = c.shape
     lanes = _lanes(c)
-    tiled_rows, tiled_columns = rows - rows % _ROWS, columns - columns % lanes
+    tiled_rows, tiled_columns = rows - rows % ROWS, columns - columns % lanes
     wide_columns = columns - columns % (2 * lanes)
     for j in range(0, wide_columns, 2 * lanes):
-        for i in range(0, tiled_rows, _ROWS):
+        for i in range(0, tiled_rows, ROWS):
             _wide_tile(a, b, c, i, j, add)
     if wide_columns < tiled_columns:
-        for i in range(0, tiled_rows, _ROWS):
+        for i in range(0, tiled_rows, ROWS):
             _narrow_tile(a, b, c, i, wide_columns, add)
     _edge(a, b, c, 0, tiled_rows, tiled_columns, columns, add)
     _edge(a, b, c, tiled_rows, rows, 0, columns, add)

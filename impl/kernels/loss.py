@@ -4,32 +4,30 @@ import numpy as np
 
 from impl.kernels.compile import kernel
 from impl.kernels.elementary import exp, log
-from impl.kernels.reduce import row_sum
+from impl.kernels.reduce import row_max, row_sum
 
 
 @kernel
-def cross_entropy(logits, targets, loss_mask, weight, dlogits):
-    """Sum of -log softmax(logits)[target] over unmasked rows, in float64.
+def cross_entropy(logits, targets, loss_mask, weight, nll, dlogits):
+    """nll float64 [N]: -log softmax(logits)[target] of every unmasked row, 0 of a masked one.
 
-    logits, dlogits [N, V]; targets int64 [N]; loss_mask bool [N]. dlogits = weight * (softmax - one-hot), exactly 0
-    in masked rows, whose logits are never read.
+    logits, dlogits [N, V]; targets int64 [N]; loss_mask bool [N]; weight of the dtype of logits. dlogits =
+    weight * (softmax - one-hot), exactly 0 in masked rows, whose logits are never read.
     """
     vocabulary = logits.shape[1]
-    exponentials = np.empty(vocabulary)
-    total = 0.0
+    one = logits.dtype.type(1.0)
+    weights = np.empty(vocabulary, logits.dtype)
     for n in range(logits.shape[0]):
+        nll[n] = 0.0
         if not loss_mask[n]:
             dlogits[n, :] = 0.0
             continue
-        largest = np.float64(logits[n, 0])
-        for v in range(1, vocabulary):
-            largest = max(largest, np.float64(logits[n, v]))
+        largest = row_max(logits[n])
         for v in range(vocabulary):
-            exponentials[v] = exp(np.float64(logits[n, v]) - largest)
-        norm = row_sum(exponentials)
+            weights[v] = exp(logits[n, v] - largest)
+        norm = row_sum(weights)
         target = targets[n]
-        total += log(norm) - (np.float64(logits[n, target]) - largest)
+        nll[n] = log(np.float64(norm)) - (np.float64(logits[n, target]) - np.float64(largest))
         for v in range(vocabulary):
-            dlogits[n, v] = weight * (exponentials[v] / norm)
-        dlogits[n, target] = weight * (exponentials[target] / norm - 1.0)
-    return total
+            dlogits[n, v] = weight * (weights[v] / norm)
+        dlogits[n, target] = weight * (weights[target] / norm - one)

@@ -1,50 +1,96 @@
-"""Sums in float64 in one fixed order: eight lanes by index modulo 8, then a fixed tree."""
+"""Sums, dot products and maxima of contiguous arrays in one fixed order: lanes, then a fixed tree.
 
-from impl.kernels.compile import inlined, kernel
-from impl.kernels.fma import fma
+Element i goes to lane i modulo 16 (float32) or 8 (float64), ascending; what does not fill a row of lanes goes to lane
+0, last. Then the upper half of the lanes is added to the lower, until one is left. The lanes are a vector register
+whose width is part of this specification, not of the machine.
+"""
 
+from llvmlite import ir
+from numba.core import cgutils
+from numba.extending import intrinsic
 
-@inlined
-def _tree(s0, s1, s2, s3, s4, s5, s6, s7):
-    return ((s0 + s4) + (s2 + s6)) + ((s1 + s5) + (s3 + s7))
+from impl.kernels.compile import kernel
 
-
-@inlined
-def row_sum(x):
-    """Sum of a contiguous float64 array."""
-    s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = 0.0
-    whole = x.size - x.size % 8
-    for i in range(0, whole, 8):
-        s0 += x[i]
-        s1 += x[i + 1]
-        s2 += x[i + 2]
-        s3 += x[i + 3]
-        s4 += x[i + 4]
-        s5 += x[i + 5]
-        s6 += x[i + 6]
-        s7 += x[i + 7]
-    for i in range(whole, x.size):
-        s0 += x[i]
-    return _tree(s0, s1, s2, s3, s4, s5, s6, s7)
+_VECTOR_BITS = 512
+_I32, _I64 = ir.IntType(32), ir.IntType(64)
 
 
-@inlined
-def row_dot(x, y):
-    """Sum of x[i] * y[i] of two contiguous float64 arrays, each product fused into its lane."""
-    s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = 0.0
-    whole = x.size - x.size % 8
-    for i in range(0, whole, 8):
-        s0 = fma(x[i], y[i], s0)
-        s1 = fma(x[i + 1], y[i + 1], s1)
-        s2 = fma(x[i + 2], y[i + 2], s2)
-        s3 = fma(x[i + 3], y[i + 3], s3)
-        s4 = fma(x[i + 4], y[i + 4], s4)
-        s5 = fma(x[i + 5], y[i + 5], s5)
-        s6 = fma(x[i + 6], y[i + 6], s6)
-        s7 = fma(x[i + 7], y[i + 7], s7)
-    for i in range(whole, x.size):
-        s0 = fma(x[i], y[i], s0)
-    return _tree(s0, s1, s2, s3, s4, s5, s6, s7)
+def _reduction(step, combine, start, arrays):
+    """An intrinsic of `arrays` contiguous arrays of one dtype: `step` for each row of lanes, `combine` for the tree."""
+
+    def codegen(context, builder, signature, args):
+        made = [
+            context.make_array(kind)(context, builder, value=x)
+            for kind, x in zip(signature.args, args, strict=True)
+        ]
+        element = made[0].data.type.pointee
+        lanes = _VECTOR_BITS // signature.args[0].dtype.bitwidth
+        vector = ir.VectorType(element, lanes)
+        (size,) = cgutils.unpack_tuple(builder, made[0].shape, 1)
+        rows = builder.sdiv(size, _I64(lanes))
+        total = cgutils.alloca_once_value(builder, ir.Constant(vector, [ir.Constant(element, start)] * lanes))
+        with cgutils.for_range(builder, rows) as row:
+            offset = builder.mul(row.index, _I64(lanes))
+            loaded = [
+                builder.load(builder.bitcast(builder.gep(x.data, [offset]), vector.as_pointer()), align=4)
+                for x in made
+            ]
+            builder.store(step(builder, vector, builder.load(total), *loaded), total)
+        value = builder.load(total)
+        first = builder.extract_element(value, _I32(0))
+        kept = cgutils.alloca_once_value(builder, first)
+        with cgutils.for_range(builder, builder.sub(size, builder.mul(rows, _I64(lanes)))) as rest:
+            place = builder.add(builder.mul(rows, _I64(lanes)), rest.index)
+            loaded = [builder.load(builder.gep(x.data, [place])) for x in made]
+            builder.store(step(builder, element, builder.load(kept), *loaded), kept)
+        value = builder.insert_element(value, builder.load(kept), _I32(0))
+        while lanes > 1:
+            lanes //= 2
+            low, high = (
+                builder.shuffle_vector(
+                    value, value, ir.Constant(ir.VectorType(_I32, lanes), [*range(a, a + lanes)])
+                )
+                for a in (0, lanes)
+            )
+            value = combine(builder, low.type, low, high)
+        return builder.extract_element(value, _I32(0))
+
+    if arrays == 1:
+
+        @intrinsic
+        def reduced(typingctx, x):
+            return x.dtype(x), codegen
+
+    else:
+
+        @intrinsic
+        def reduced(typingctx, x, y):
+            return x.dtype(x, y), codegen
+
+    return reduced
+
+
+def _plus(builder, kind, a, b):
+    return builder.fadd(a, b)
+
+
+def _fused(builder, kind, total, x, y):
+    suffix = f"v{kind.count}" if isinstance(kind, ir.VectorType) else ""
+    bits = "f32" if getattr(kind, "element", kind) == ir.FloatType() else "f64"
+    function = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(kind, [kind] * 3), f"llvm.fma.{suffix}{bits}"
+    )
+    return builder.call(function, [x, y, total])
+
+
+def _larger(builder, kind, a, b):
+    """b if it is larger, or a; a NaN is passed over."""
+    return builder.select(builder.fcmp_ordered(">", b, a), b, a)
+
+
+row_sum = _reduction(_plus, _plus, 0.0, 1)
+row_dot = _reduction(_fused, _plus, 0.0, 2)
+row_max = _reduction(_larger, _larger, float("-inf"), 1)
 
 
 @kernel

@@ -1,5 +1,7 @@
 """Rotary position embedding (Su et al. 2021), rotate-half pairing: feature i of a head turns with feature i + K/2."""
 
+import numpy as np
+
 from impl.kernels.compile import kernel
 from impl.kernels.elementary import sin_cos
 
@@ -13,14 +15,24 @@ def angles(rates, cosine, sine):
 
 
 @kernel
-def rotate(x, cosine, sine, length):
-    """In place, every head of x [N, D]; cosine, sine [context, K/2]. With -sine it is its own inverse: the backward."""
-    half = cosine.shape[1]
+def rotate(x, cosine, sine, partner, length):
+    """In place: x[n, d] cos + x[n, partner(d)] sin; x [N, D], cosine, sine [context, D], partner int64 [D]."""
+    row = np.empty(x.shape[1], x.dtype)
     for n in range(x.shape[0]):
         position = n % length
-        for head in range(0, x.shape[1], 2 * half):
-            for i in range(half):
-                a, b = x[n, head + i], x[n, head + half + i]
-                c, s = cosine[position, i], sine[position, i]
-                x[n, head + i] = a * c - b * s
-                x[n, head + half + i] = b * c + a * s
+        for d in range(x.shape[1]):
+            row[d] = x[n, d]
+        for d in range(x.shape[1]):
+            x[n, d] = row[d] * cosine[position, d] + row[partner[d]] * sine[position, d]
+
+
+@kernel
+def rotate_back(x, cosine, sine, partner, length):
+    """The inverse of `rotate`: by the negative angles."""
+    row = np.empty(x.shape[1], x.dtype)
+    for n in range(x.shape[0]):
+        position = n % length
+        for d in range(x.shape[1]):
+            row[d] = x[n, d]
+        for d in range(x.shape[1]):
+            x[n, d] = row[d] * cosine[position, d] - row[partner[d]] * sine[position, d]
