@@ -195,19 +195,26 @@ def trainer(params: dict[str, Array], settings: dict[str, Any]) -> Trainer:
 
 
 def train_step(
-    params: dict[str, Array], config: dict[str, Any]
+    params: dict[str, Array],
+    config: dict[str, Any],
+    *,
+    dropout: float = Config().dropout,
+    rate: float = OptimizerConfig().peak_lr,
+    betas: tuple[float, float] = (OptimizerConfig().beta1, OptimizerConfig().beta2),
+    eps: float = OptimizerConfig().eps,
+    decay: float = OptimizerConfig().weight_decay,
+    clip: float = OptimizerConfig().clip_norm,
 ) -> Callable[[Array, Array, Array, Array], float]:
-    """A loop's body with its own state: step(input, target, loss_mask, key_mask) -> loss, default settings."""
-    settings, model = Config(), _model(params, config)
-    adam = optimizer.AdamW(parameters.parameter_shapes(model.config), model.dtype, settings.optimizer)
-    peak = settings.optimizer.peak_lr
-    constant = Schedule(peak=peak, floor=peak, warmup=0, total=0)
-    control = rng.ControlRNG(settings.seed)
+    """A loop's body with its own state: step(input, target, loss_mask, key_mask) -> loss, at a constant rate."""
+    model = _model(params, config)
+    adam = OptimizerConfig(beta1=betas[0], beta2=betas[1], eps=eps, weight_decay=decay)
+    machine = optimizer.AdamW(parameters.parameter_shapes(model.config), model.dtype, adam)
+    constant, control = Schedule(peak=rate, floor=rate, warmup=0, total=0), rng.ControlRNG(Config().seed)
 
     def step(input: Array, target: Array, loss_mask: Array, key_mask: Array) -> float:
-        dropped = Dropout(settings.dropout, *control.next_step())
+        dropped = Dropout(dropout, *control.next_step())
         batch = Batch(input, target, loss_mask, key_mask)
-        return update(model, adam, constant, dropped, [batch], settings.optimizer.clip_norm).loss
+        return update(model, machine, constant, dropped, [batch], clip).loss
 
     return step
 

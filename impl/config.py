@@ -62,6 +62,9 @@ class Config(_Settings):
     dtype: Literal["float32", "float64"] = "float32"
     steps: Annotated[int, Field(ge=0)] = 600
     batch_size: Positive = 32
+    micro_batches: Positive = (
+        1  # parts that a batch is cut into, one after the other: less memory, the same bits
+    )
     dropout: Fraction = 0.1
     eval_every: Positive = 50
     checkpoint_every: Positive = 50

@@ -29,6 +29,12 @@ class Batch:
         """Number of predicted tokens."""
         return int(np.count_nonzero(self.loss_mask))
 
+    def parts(self, count: int) -> "list[Batch]":
+        """The batch in at most `count` micro-batches, in order."""
+        arrays = (self.input, self.target, self.loss_mask, self.key_mask)
+        pieces = [np.array_split(x, min(count, len(x))) for x in arrays]
+        return [Batch(*part) for part in zip(*pieces, strict=True)]
+
 
 def make_batch(sequences: Sequence[Sequence[int]]) -> Batch:
     """Shift each sequence by one and pad on the right to the longest."""

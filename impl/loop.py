@@ -61,7 +61,8 @@ def train(
         while scheduler.step < config.steps and not stop.due(scheduler.step):
             batch = data.next_batch()
             dropout = Dropout(config.dropout, *control.next_step())
-            done = update(model, optimizer, scheduler, dropout, [batch], config.optimizer.clip_norm)
+            window = batch.parts(config.micro_batches)
+            done = update(model, optimizer, scheduler, dropout, window, config.optimizer.clip_norm)
 
             step = scheduler.step
             record = {"step": step, "epoch": data.epoch, **vars(done)}

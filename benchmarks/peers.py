@@ -1,0 +1,101 @@
+"""The same training step by five: impl, PyTorch eager, with its fused AdamW, compiled, and JAX under jit.
+
+Same model, weights and batch; token-mean loss, clipping by the global norm, AdamW with decay for the matrices, a
+constant rate; no dropout, because no two draw the same masks. Each maker returns step() -> loss before the update.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fixtures import protocol
+from reference.model import DEFAULT_CONFIG
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Step = Callable[[], float]
+Batch = tuple[Array, Array, Array, Array]
+
+CONFIG = dict(DEFAULT_CONFIG)
+RATE, BETAS, EPS, DECAY, CLIP = 1e-3, (0.9, 0.95), 1e-8, 1.0, 1.0
+
+
+def decayed(name: str) -> bool:
+    """The matrices decay."""
+    return name == "E" or name.rsplit(".", 1)[-1].startswith("W_")
+
+
+def ours(params: dict[str, Array], batch: Batch) -> Step:
+    """impl's loop body, through the functional protocol."""
+    settings = {"dropout": 0.0, "rate": RATE, "betas": BETAS, "eps": EPS, "decay": DECAY, "clip": CLIP}
+    step = protocol.Subject("impl").raw("train_step")(params, CONFIG, **settings)
+    return lambda: float(step(*batch))
+
+
+def pytorch(params: dict[str, Array], batch: Batch, *, fused: bool = False, compiled: bool = False) -> Step:
+    """torch.optim.AdamW and clip_grad_norm_ around fixtures.subjects.pytorch's MiniGPT."""
+    import torch
+
+    from fixtures.subjects.pytorch import mini_gpt, token_loss
+
+    leaves = {name: torch.tensor(x, requires_grad=True) for name, x in params.items()}
+    groups = [
+        {"params": [x for n, x in leaves.items() if decayed(n)], "weight_decay": DECAY},
+        {"params": [x for n, x in leaves.items() if not decayed(n)], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=RATE, betas=BETAS, eps=EPS, fused=fused)
+    inputs, targets, loss_mask, key_mask = map(torch.tensor, batch)
+
+    def loss_of(weights: dict[str, Any]) -> Any:
+        return token_loss(mini_gpt(weights, inputs, key_mask, CONFIG), targets, loss_mask)
+
+    forward = torch.compile(loss_of) if compiled else loss_of
+
+    def step() -> float:
+        optimizer.zero_grad(set_to_none=True)
+        loss = forward(leaves)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(leaves.values(), CLIP)
+        optimizer.step()
+        return float(loss.detach())
+
+    return step
+
+
+def jax_jit(params: dict[str, Array], batch: Batch) -> Step:
+    """optax.adamw and clip_by_global_norm around the same model in jax.numpy, the whole step in one jit."""
+    import jax
+    import optax
+
+    if next(iter(params.values())).dtype == np.float64:
+        jax.config.update("jax_enable_x64", True)
+    from benchmarks.jax_model import loss_of
+
+    mask = {name: decayed(name) for name in params}
+    adamw = optax.adamw(RATE, *BETAS, eps=EPS, weight_decay=DECAY, mask=mask)
+    optimizer = optax.chain(optax.clip_by_global_norm(CLIP), adamw)
+    inputs = tuple(map(jax.numpy.asarray, batch))
+
+    @jax.jit
+    def update(weights: Any, state: Any) -> Any:
+        loss, gradients = jax.value_and_grad(loss_of)(weights, *inputs)
+        changes, state = optimizer.update(gradients, state, weights)
+        return loss, optax.apply_updates(weights, changes), state
+
+    now = {name: jax.numpy.asarray(x) for name, x in params.items()}
+    state = [now, optimizer.init(now)]
+
+    def step() -> float:
+        loss, *state[:] = update(*state)
+        return float(loss)
+
+    return step
+
+
+PEERS: dict[str, Callable[..., Step]] = {
+    "impl": ours,
+    "PyTorch eager": pytorch,
+    "PyTorch, fused AdamW": lambda params, batch: pytorch(params, batch, fused=True),
+    "torch.compile": lambda params, batch: pytorch(params, batch, fused=True, compiled=True),
+    "JAX jit": jax_jit,
+}

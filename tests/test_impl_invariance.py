@@ -1,0 +1,116 @@
+"""One hash of weights, moments and log, however the machine works: threads, vectors, cuts of a batch, interruptions.
+
+Each axis has a subject that is not invariant along it, which shows that the comparison can fail.
+"""
+
+import hashlib
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+STEPS = "14"  # into the second epoch
+ONE = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+THREADS = {n: {"OMP_NUM_THREADS": str(n), "NUMBA_NUM_THREADS": str(n)} for n in (1, 2, 3, 16)}
+TARGETS = {
+    "x86-64-v2": ONE | {"NUMBA_CPU_NAME": "x86-64-v2", "NUMBA_CPU_FEATURES": ""},
+    "x86-64-v3": ONE | {"NUMBA_CPU_NAME": "x86-64-v3", "NUMBA_CPU_FEATURES": ""},
+    "x86-64-v4": ONE | {"NUMBA_CPU_NAME": "x86-64-v4", "NUMBA_CPU_FEATURES": ""},
+    "no loop vectoriser": ONE | {"NUMBA_LOOP_VECTORIZE": "0", "NUMBA_SLP_VECTORIZE": "0"},
+}
+MICRO_BATCHES = (2, 4, 7)
+
+
+@pytest.fixture(scope="module")
+def train(tmp_path_factory):
+    """train(module, environment, micro_batches, stops) -> SHA-256 of what the run left; made once for each."""
+
+    @cache
+    def once(module, environment, micro_batches, stops):
+        folder = tmp_path_factory.mktemp("run")
+        (folder / "config.toml").write_text(f"micro_batches = {micro_batches}\n")
+        out = folder / "run"
+        for number, (stop, more) in enumerate([*stops, (STEPS, ())]):
+            command = [sys.executable, "-m", module, "train", "--out", str(out), "--steps", STEPS]
+            command += [
+                "--config",
+                str(folder / "config.toml"),
+                "--stop-after",
+                stop,
+                *["--resume"] * (number > 0),
+            ]
+            env = os.environ | {"HONESTLOOP_TRACKING": "off"} | dict(environment) | dict(more)
+            done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr
+        return digest(out)
+
+    def run(module="impl", environment=ONE, micro_batches=1, stops=()):
+        frozen = tuple((stop, tuple(sorted(env.items()))) for stop, env in stops)
+        return once(module, tuple(sorted(environment.items())), micro_batches, frozen)
+
+    return run
+
+
+def digest(run):
+    """Over weights, moments, machines and every line of the log."""
+    last = run / "checkpoints" / f"step-{int(STEPS):08}"
+    whole = hashlib.sha256()
+    for name in ("weights.safetensors", "optimizer.safetensors"):
+        whole.update((last / name).read_bytes())
+    whole.update((run / "train_log.jsonl").read_bytes())
+    return whole.hexdigest()
+
+
+@pytest.mark.parametrize("threads", [2, 3, 16])
+def test_threads_change_no_bit(train, threads):
+    assert train(environment=THREADS[threads]) == train()
+
+
+@pytest.mark.parametrize("count", MICRO_BATCHES)
+def test_cutting_the_batch_changes_no_bit(train, count):
+    assert train(micro_batches=count) == train(environment=THREADS[2], micro_batches=count) == train()
+
+
+def test_code_for_another_processor_changes_no_bit(train):
+    """Each is compiled the first time, which takes half a minute; two at a time."""
+    with ThreadPoolExecutor(2) as pool:
+        found = dict(
+            zip(TARGETS, pool.map(lambda env: train(environment=env), TARGETS.values()), strict=True)
+        )
+    assert found == dict.fromkeys(TARGETS, train())
+
+
+def test_a_resume_with_other_threads_changes_no_bit(train):
+    assert train(environment=ONE, stops=(("5", THREADS[2]), ("9", THREADS[3]))) == train()
+
+
+# --- each axis can be seen to fail
+
+
+@pytest.mark.parametrize("control", ["partial_sums_by_thread", "prange_sum"])
+def test_partial_sums_depend_on_threads(train, control):
+    module = f"fixtures.controls.{control}"
+    assert train(module, THREADS[2]) != train(module, ONE)
+
+
+def test_partial_sums_depend_on_micro_batches(train):
+    module = "fixtures.controls.partial_sums_by_micro_batch"
+    assert train(module, micro_batches=2) != train(module)
+
+
+def test_fastmath_depends_on_the_processor(train):
+    module = "fixtures.controls.fastmath_sum"
+    narrow, wide, none = (
+        train(module, TARGETS[name]) for name in ("x86-64-v2", "x86-64-v4", "no loop vectoriser")
+    )
+    assert len({narrow, wide, none}) == 3
+
+
+def test_partial_sums_depend_on_the_threads_of_a_resume(train):
+    module = "fixtures.controls.partial_sums_by_thread"
+    assert train(module, ONE, stops=(("5", THREADS[2]),)) != train(module, ONE)
