@@ -21,6 +21,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.errors import HypothesisException
 
@@ -151,6 +152,8 @@ def attempt(
     watch = Watch(prop)
     try:
         prop.runnable(search(examples, shrink=shrink), watch)(subject=subject, **case)
+    except pytest.skip.Exception:  # what the subject's conventions rule out
+        return None
     except Refusal as refusal:
         ratio = refusal.ratio
         return refusal.rule, Kill(test, watch.first_failure, ratio, str(refusal))
