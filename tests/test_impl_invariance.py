@@ -89,6 +89,18 @@ def test_a_resume_with_other_threads_changes_no_bit(train):
     assert train(environment=ONE, stops=(("5", THREADS[2]), ("9", THREADS[3]))) == train()
 
 
+def test_the_readme_has_the_hash_of_the_default_run(tmp_path):
+    command = [sys.executable, "-m", "impl", "train", "--out", str(tmp_path / "run")]
+    env = os.environ | {"HONESTLOOP_TRACKING": "off"}
+    subprocess.run(command, cwd=ROOT, env=env, capture_output=True, check=True)
+    (weights,) = (
+        path for path in (tmp_path / "run" / "models").glob("*.safetensors") if "optim" not in path.name
+    )
+    assert hashlib.sha256(weights.read_bytes()).hexdigest() in (ROOT / "README.md").read_text(
+        encoding="utf-8"
+    )
+
+
 # --- each axis can be seen to fail
 
 
