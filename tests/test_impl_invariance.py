@@ -89,6 +89,48 @@ def test_a_resume_with_other_threads_changes_no_bit(train):
     assert train(environment=ONE, stops=(("5", THREADS[2]), ("9", THREADS[3]))) == train()
 
 
+SMALL = """
+import hashlib
+import numpy as np
+from impl.config import ModelConfig, OptimizerConfig
+from impl.data import make_batch
+from impl.layers import Dropout
+from impl.model import MiniGPT
+from impl.optimizer import AdamW
+from impl.parameters import initial_parameters, parameter_shapes
+from impl.schedule import Schedule
+from impl.update import update
+
+np.seterr(all="ignore")
+config = ModelConfig(d_model=24, n_heads=2, n_layers=1, d_ff=36, vocab_size=19, context=6)
+batch = make_batch([[1, 5, 9, 2], [1, 6, 7, 8, 3, 2], [1, 18, 2]])
+whole = hashlib.sha256()
+for dtype in ("float32", "float64"):
+    model = MiniGPT(config, dtype, initial_parameters(3, config))
+    adam = AdamW(parameter_shapes(config), dtype, OptimizerConfig())
+    rate = Schedule(peak=0.01, floor=0.001, warmup=1, total=4)
+    for step in range(2):
+        dropout = Dropout(0.1, np.array([1, 2], np.uint32), step)
+        done = update(model, adam, rate, dropout, batch.parts(2), 1.0)
+        whole.update(repr((done.loss.hex(), done.grad_norm.hex())).encode())
+    whole.update(model.flat_parameters.tobytes())
+print(whole.hexdigest())
+"""
+
+
+def test_the_interpreter_gives_the_bits_of_the_compiled_kernels():
+    """A small model, with edges of tiles; a scalar that numba promotes and NumPy does not would show."""
+    found = []
+    for disabled in ("0", "1"):
+        env = os.environ | {"NUMBA_DISABLE_JIT": disabled}
+        done = subprocess.run(
+            [sys.executable, "-c", SMALL], cwd=ROOT, env=env, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        found.append(done.stdout)
+    assert found[0] == found[1]
+
+
 def test_the_readme_has_the_hash_of_the_default_run(tmp_path):
     command = [sys.executable, "-m", "impl", "train", "--out", str(tmp_path / "run")]
     env = os.environ | {"HONESTLOOP_TRACKING": "off"}

@@ -19,7 +19,7 @@ from typing import Any
 import llvmlite.binding
 import numba
 import numpy as np
-from numba.extending import overload
+from numba.extending import intrinsic, overload
 
 _KERNELS = Path(__file__).resolve().parent
 _DAYS_KEPT = 7
@@ -76,6 +76,15 @@ def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile `function` into its callers: a loop over it vectorises only if no call is left."""
     compiled: Callable[..., Any] = numba.njit(error_model="numpy", nogil=True, forceinline=True)(function)
     return compiled
+
+
+def intrinsic_or(twin: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:
+    """An intrinsic, or its twin in Python, with the same bits, for the interpreter (NUMBA_DISABLE_JIT=1)."""
+
+    def choose(template: Callable[..., Any]) -> Any:
+        return twin if numba.config.DISABLE_JIT else intrinsic(template)
+
+    return choose
 
 
 def by_precision(single: Callable[..., Any], double: Callable[..., Any]) -> Callable[..., Any]:

@@ -15,9 +15,8 @@ import math
 import numpy as np
 from llvmlite import ir
 from numba.core import types
-from numba.extending import intrinsic
 
-from impl.kernels.compile import by_precision, inlined
+from impl.kernels.compile import by_precision, inlined, intrinsic_or
 from impl.kernels.fma import fma
 
 _ROUND = 1.5 * 2.0**52
@@ -70,7 +69,7 @@ _SIN = tuple((-1.0) ** k / math.factorial(2 * k + 1) for k in range(9))
 _COS = tuple((-1.0) ** k / math.factorial(2 * k) for k in range(10))
 
 
-@intrinsic
+@intrinsic_or(lambda x: np.float64(x).view(np.int64))
 def _bits(typingctx, x):
     """The 64 bits of a float64 as an int64."""
 
@@ -80,7 +79,7 @@ def _bits(typingctx, x):
     return types.int64(types.float64), codegen
 
 
-@intrinsic
+@intrinsic_or(lambda x: np.int64(x).view(np.float64))
 def _from_bits(typingctx, x):
     """The float64 with the bits of an int64."""
 
@@ -204,7 +203,7 @@ _ERFCX_32 = tuple(
 )
 
 
-@intrinsic
+@intrinsic_or(lambda x: x.view(np.int32))
 def _bits_32(typingctx, x):
     """The 32 bits of a float32 as an int32."""
 
@@ -214,7 +213,7 @@ def _bits_32(typingctx, x):
     return types.int32(types.float32), codegen
 
 
-@intrinsic
+@intrinsic_or(lambda x: x.view(np.float32))
 def _from_bits_32(typingctx, x):
     """The float32 with the bits of an int32."""
 

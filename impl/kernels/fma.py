@@ -1,10 +1,32 @@
 """Fused multiply-add: a * b + c rounded once (IEEE 754-2008). LLVM never fuses on its own without fastmath."""
 
+from fractions import Fraction
+
+import numpy as np
 from numba.core import types
-from numba.extending import intrinsic
+
+from impl.kernels.compile import intrinsic_or
 
 
-@intrinsic
+def fused(a, b, c):
+    """The same in Python: an exact fraction, rounded once. To float32 it goes through float64, rounded to odd."""
+    number = type(c) if isinstance(c, np.floating) else np.float64
+    if not (np.isfinite(a) and np.isfinite(b) and np.isfinite(c)):
+        return number(a * b + c)
+    exact = Fraction(float(a)) * Fraction(float(b)) + Fraction(float(c))
+    if exact == 0:  # a zero has the sign that the unfused sum has
+        return number(float(a) * float(b) + float(c))
+    nearest = float(exact)
+    if number is np.float64 or Fraction(nearest) == exact:
+        return number(nearest)
+    bits = np.float64(nearest).view(np.int64)
+    if bits % 2 == 0:  # to the neighbour on the other side of the exact value, whose last bit is odd
+        outward = abs(exact) > abs(Fraction(nearest))
+        nearest = float((bits + (1 if outward else -1)).view(np.float64))
+    return number(nearest)
+
+
+@intrinsic_or(fused)
 def fma(typingctx, a, b, c):
     """a * b + c of three scalars of one floating-point type; a libm call, with the same bits, on a CPU without it."""
     if not (isinstance(a, types.Float) and a == b == c):

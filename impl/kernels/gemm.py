@@ -8,9 +8,8 @@ continued by the next micro-batch. The trick for speed: a tile of C stays in vec
 
 from llvmlite import ir
 from numba.core import cgutils, types
-from numba.extending import intrinsic
 
-from impl.kernels.compile import kernel
+from impl.kernels.compile import intrinsic_or, kernel
 from impl.kernels.fma import fma
 
 ROWS = 8
@@ -18,7 +17,7 @@ _VECTOR_BITS = 512
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 
 
-@intrinsic
+@intrinsic_or(lambda c: _VECTOR_BITS // 8 // c.itemsize)
 def _lanes(typingctx, c):
     """Elements of c in a vector: 16 for float32, 8 for float64."""
     lanes = _VECTOR_BITS // c.dtype.bitwidth
@@ -32,7 +31,15 @@ def _lanes(typingctx, c):
 def _tile(vectors):
     """The kernel for a tile of C: 8 rows by so many vectors, each element's chain in a register to its end."""
 
-    @intrinsic
+    def twin(a, b, c, i, j, add):
+        for row in range(i, i + ROWS):
+            for column in range(j, j + vectors * _VECTOR_BITS // 8 // c.itemsize):
+                chain = c[row, column] if add else c.dtype.type(0.0)
+                for k in range(a.shape[1]):
+                    chain = fma(a[row, k], b[k, column], chain)
+                c[row, column] = chain
+
+    @intrinsic_or(twin)
     def tile(typingctx, a, b, c, i, j, add):
         lanes = _VECTOR_BITS // c.dtype.bitwidth
 

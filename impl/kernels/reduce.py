@@ -5,17 +5,38 @@ Element i goes to lane i modulo 16 (float32) or 8 (float64), ascending; what doe
 whose width is part of this specification, not of the machine.
 """
 
+import operator
+
+import numpy as np
 from llvmlite import ir
 from numba.core import cgutils
-from numba.extending import intrinsic
 
-from impl.kernels.compile import kernel
+from impl.kernels.compile import intrinsic_or, kernel
+from impl.kernels.fma import fma
 
 _VECTOR_BITS = 512
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 
 
-def _reduction(step, combine, start, arrays):
+def _in_python(step, combine, start):
+    """The reduction as the interpreter does it."""
+
+    def reduced(*arrays):
+        number, size = arrays[0].dtype.type, arrays[0].size
+        lanes = _VECTOR_BITS // 8 // arrays[0].itemsize
+        total = [number(start)] * lanes
+        for i in range(size):
+            lane = i % lanes if i < size - size % lanes else 0
+            total[lane] = step(total[lane], *(x[i] for x in arrays))
+        while len(total) > 1:
+            half = len(total) // 2
+            total = [combine(a, b) for a, b in zip(total[:half], total[half:], strict=True)]
+        return total[0]
+
+    return reduced
+
+
+def _reduction(step, combine, start, arrays, twin):
     """An intrinsic of `arrays` contiguous arrays of one dtype: `step` for each row of lanes, `combine` for the tree."""
 
     def codegen(context, builder, signature, args):
@@ -57,13 +78,13 @@ def _reduction(step, combine, start, arrays):
 
     if arrays == 1:
 
-        @intrinsic
+        @intrinsic_or(twin)
         def reduced(typingctx, x):
             return x.dtype(x), codegen
 
     else:
 
-        @intrinsic
+        @intrinsic_or(twin)
         def reduced(typingctx, x, y):
             return x.dtype(x, y), codegen
 
@@ -88,9 +109,15 @@ def _larger(builder, kind, a, b):
     return builder.select(builder.fcmp_ordered(">", b, a), b, a)
 
 
-row_sum = _reduction(_plus, _plus, 0.0, 1)
-row_dot = _reduction(_fused, _plus, 0.0, 2)
-row_max = _reduction(_larger, _larger, float("-inf"), 1)
+def _greater(a, b):
+    return b if b > a else a
+
+
+row_sum = _reduction(_plus, _plus, 0.0, 1, _in_python(operator.add, operator.add, 0.0))
+row_dot = _reduction(
+    _fused, _plus, 0.0, 2, _in_python(lambda total, x, y: fma(x, y, total), operator.add, 0.0)
+)
+row_max = _reduction(_larger, _larger, -np.inf, 1, _in_python(_greater, _greater, -np.inf))
 
 
 @kernel
