@@ -46,7 +46,7 @@ def passes(outcome, at_least):
 
 
 def test_pytorch_passes():
-    passes(grade("fixtures.subjects.pytorch", "--profile", "ci"), at_least=90)
+    passes(grade("fixtures.subjects.pytorch", "--profile", "dev"), at_least=90)
 
 
 @pytest.mark.parametrize("part", ["optimizer", "clipping", "schedule"])
