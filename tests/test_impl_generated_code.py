@@ -1,0 +1,99 @@
+"""What LLVM makes of the kernels: nothing fused unasked, no libm, no reordering, vectors in the hot loops."""
+
+import re
+
+import numba
+import numpy as np
+import pytest
+
+from impl.kernels import (
+    activation,
+    attention,
+    dropout,
+    elementwise,
+    gemm,
+    loss,
+    norm,
+    optimizer,
+    reduce,
+    rotary,
+)
+
+LIBM = r"exp|exp2|expm1|log|log2|log1p|pow|sin|cos|tan|tanh|erf|erfc|fma"
+N, D = 32, 64
+
+
+def arguments(dtype):
+    """kernel -> arguments at sizes of the model."""
+
+    def zeros(*shape):
+        return np.zeros(shape, dtype)
+
+    number = np.dtype(dtype).type
+    tokens, seen = np.zeros(N, np.int64), np.ones(N, bool)
+    keep, rows = np.ones((N, D), bool), lambda: zeros(N, D)
+    weights, mask, partner = zeros(1, 4, N, N), np.ones((1, N), bool), np.arange(D)
+    scalars = [number(0.5)] * 9
+    return {
+        gemm.gemm: (rows(), zeros(D, D), rows(), False),
+        activation.gelu: (rows(), rows(), rows()),
+        norm.layer_norm: (rows(), zeros(D), zeros(D), number(1e-5), rows(), rows(), zeros(N)),
+        norm.layer_norm_backward: (rows(), rows(), zeros(N), zeros(D), rows()),
+        norm.layer_norm_parameters_backward: (rows(), rows(), zeros(D), zeros(D)),
+        loss.cross_entropy: (rows(), tokens, seen, number(1.0), np.zeros(N), rows()),
+        attention.attention: (rows(), rows(), rows(), mask, 4, number(0.25), rows(), weights),
+        attention._softmax: (zeros(N, N), number(0.25), seen, zeros(N), zeros(N)),
+        attention._softmax_backward: (zeros(N, N), number(0.25), zeros(N, N), zeros(N)),
+        rotary.rotate: (rows(), zeros(N, D), zeros(N, D), partner, N),
+        dropout.apply_keep: (rows(), keep, number(1.1), rows()),
+        optimizer.adamw: (zeros(D), zeros(D), zeros(D), zeros(D), np.ones(D, bool), *scalars),
+        reduce.sum_squares: (zeros(D),),
+        elementwise.add: (rows(), rows(), rows()),
+        elementwise.multiply: (rows(), rows(), rows()),
+    }
+
+
+WITHOUT_VECTORS = {attention.attention}  # its loops are in the kernels it calls
+CASES = [
+    pytest.param(kernel, values, dtype, id=f"{kernel.__name__}-{dtype}")
+    for dtype in ("float32", "float64")
+    for kernel, values in arguments(dtype).items()
+]
+
+
+def intermediate(kernel, values):
+    """Optimised LLVM IR, compiled without the cache, which keeps none."""
+    fresh = numba.njit(error_model="numpy", nogil=True)(kernel.py_func)
+    fresh(*values)
+    return next(iter(fresh.inspect_llvm().values()))
+
+
+def problems(code):
+    """What the IR has that changes bits from machine to machine."""
+    found = re.findall(rf"\b(?:call|declare)\b[^@\n]*@(?:llvm\.)?(?:{LIBM})f?\(", code)
+    found += re.findall(
+        r"llvm\.fmuladd|\bf(?:add|mul|sub|div)\s+(?:fast|reassoc|contract|nnan|ninf|nsz|arcp|afn)\b", code
+    )
+    return found + re.findall(rf"@llvm\.(?!fma)(?:{LIBM})\.\w+", code)
+
+
+@pytest.mark.parametrize(("kernel", "values", "dtype"), CASES)
+def test_the_code_of_a_kernel(kernel, values, dtype):
+    code = intermediate(kernel, values)
+    assert problems(code) == []
+    if kernel not in WITHOUT_VECTORS:
+        name = "float" if dtype == "float32" and kernel is not reduce.sum_squares else "double"
+        assert re.search(rf"<\d+ x {name}>", code), "no vectors"
+
+
+@pytest.mark.parametrize("fault", ["fastmath", "libm"])
+def test_a_kernel_with_the_fault_is_seen(fault):
+    @numba.njit(fastmath=fault == "fastmath")
+    def faulty(x):
+        total = 0.0
+        for i in range(x.size):
+            total += np.exp(x[i]) if fault == "libm" else x[i] * x[i]
+        return total
+
+    faulty(np.ones(9))
+    assert problems(next(iter(faulty.inspect_llvm().values())))
