@@ -3,6 +3,8 @@
 import math
 from typing import Any
 
+from impl.kernels.elementary import cosine
+
 
 def learning_rate(step: int, *, peak: float, floor: float, warmup: int, total: int) -> float:
     """Rate of update `step` (counted from 0) of `total`.
@@ -16,7 +18,7 @@ def learning_rate(step: int, *, peak: float, floor: float, warmup: int, total: i
     if step >= total:
         return floor
     progress = (step - warmup + 1) / (total - warmup)
-    return floor + (peak - floor) * 0.5 * (1.0 + math.cos(math.pi * progress))
+    return floor + (peak - floor) * 0.5 * (1.0 + cosine(math.pi * progress))
 
 
 class Schedule:

@@ -16,7 +16,7 @@ import numpy as np
 from llvmlite import ir
 from numba.core import types
 
-from impl.kernels.compile import by_precision, inlined, intrinsic_or
+from impl.kernels.compile import by_precision, inlined, intrinsic_or, kernel
 from impl.kernels.fma import fma
 
 _ROUND = 1.5 * 2.0**52
@@ -256,3 +256,9 @@ exp = by_precision(_exp_single, _exp_double)
 """e^x, to an ulp or two of the argument's precision."""
 normal_cdf_pdf = by_precision(_normal_single, _normal_double)
 """(Phi(x), phi(x)) of the standard normal distribution; Phi = (1 + erf(x / sqrt 2)) / 2."""
+
+
+@kernel
+def cosine(x):
+    """cos x of a float64, |x| < 10^5, to be called from Python."""
+    return sin_cos(x)[1]
