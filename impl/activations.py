@@ -21,7 +21,7 @@ class Activations:
         self._lock = threading.Lock()
 
     def array(self, name: str, *shape: int, dtype: Any = None) -> Array:
-        """The array of this name; uninitialised the first time it is asked for."""
+        """The array of this name; zeros the first time it is asked for."""
         found = self._arrays.get(name)
         if found is None:
             with self._lock:

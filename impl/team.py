@@ -1,19 +1,17 @@
 """Threads that work on shares of the same step. Kernels release Python's lock, and no result depends on the shares.
 
-No two shares ever add to the same number: rows of activations, rows of a weight's gradient and pieces of the parameter
-buffer belong to one share each, and what is summed over a batch is summed by one share, in order.
+No two shares ever add to the same number: rows of activations and rows of a weight's gradient belong to one share each,
+and what is summed over a batch is summed by one share, in order.
 """
 
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 
 from impl.errors import UsageError
 
 VARIABLE = "OMP_NUM_THREADS"
-LEAST_NUMBERS = 16384
-"""Numbers of a flat buffer that are worth a thread of their own."""
 
 
 class Team:
@@ -26,12 +24,13 @@ class Team:
     def run(self, work: Callable[[int, int], None], most: int) -> None:
         """work(share, shares) for every share; at most `most` of them. Returns when all are done."""
         shares = max(1, min(self.size, most))
-        waiting = [self._others.submit(work, share, shares) for share in range(1, shares) if self._others]
+        others = [self._others.submit(work, share, shares) for share in range(1, shares) if self._others]
         try:
             work(0, shares)
         finally:
-            for other in waiting:
-                other.result()
+            wait(others)
+        for other in others:
+            other.result()
 
 
 def share_of(count: int, share: int, shares: int, step: int = 1) -> slice:

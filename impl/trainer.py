@@ -3,6 +3,7 @@
 logits = dropout(E[input]) @ W + b
 """
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -138,7 +139,13 @@ class Trainer:
         return nll / max(tokens, 1)
 
     def save(self, path: str) -> None:
-        checkpoint.save(Path(path), "", self._scheduler.step, self._machines(), {}, None)
+        """A folder with this state alone; what was saved there before is replaced."""
+        with tempfile.TemporaryDirectory(dir=Path(path).parent) as folder:
+            new, old = Path(folder) / "new", Path(folder) / "old"
+            checkpoint.save(new, "", self._scheduler.step, self._machines(), {}, None)
+            if Path(path).exists():
+                Path(path).rename(old)
+            new.rename(path)
 
     def load(self, path: str) -> None:
         (saved,) = Path(path).glob("step-????????")

@@ -62,7 +62,8 @@ def diagnose(
             if suspect.wrong and suspect.likeness(calls, least=least, near=near) >= least
         ]
         if len(matching) > 1:
-            scores = [sum(s.likeness(of(function, calls)) for calls in passed) for s in matching]
+            others = [others for calls in passed if (others := of(function, calls))]
+            scores = [sum(suspect.likeness(calls) for calls in others) for suspect in matching]
             matching = [s for s, score in zip(matching, scores, strict=True) if score == max(scores)]
         found += [MUTANTS[suspect.name] for suspect in matching]
     return tuple(found)

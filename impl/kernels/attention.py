@@ -66,13 +66,13 @@ def _softmax(scores, scale, visible, largest, norm):
         largest[i] = largest[i] if largest[i] > nothing else zero
     for j in range(side):
         for i in range(side):
-            seen = scores[j, i] > nothing
+            seen = scores[j, i] != nothing  # true of a NaN
             weight = exp(scores[j, i] - largest[i] if seen else zero)  # exp(-inf) would be right, and slow
             weight = weight if seen else zero
             scores[j, i] = weight
             norm[i] += weight
     for i in range(side):
-        norm[i] = norm[i] if norm[i] > zero else one  # no visible key: zeros
+        norm[i] = one if norm[i] == zero else norm[i]  # no visible key: zeros
     for j in range(side):
         for i in range(side):
             scores[j, i] = scores[j, i] / norm[i]

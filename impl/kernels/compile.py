@@ -6,6 +6,7 @@ another file, hence a private directory named after a hash of the kernels' sourc
 """
 
 import atexit
+import contextlib
 import hashlib
 import os
 import shutil
@@ -59,8 +60,9 @@ def _prepared(root: Path, cache: Path) -> Path:
             raise PermissionError(f"{folder} is not this user's alone")
     os.utime(cache)
     for other in root.iterdir():
-        if other.stat().st_mtime < time.time() - _DAYS_KEPT * 86400:
-            shutil.rmtree(other, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):  # another process tidies, too
+            if other.stat().st_mtime < time.time() - _DAYS_KEPT * 86400:
+                shutil.rmtree(other, ignore_errors=True)
     return cache
 
 

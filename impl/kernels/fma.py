@@ -11,12 +11,17 @@ from impl.kernels.compile import intrinsic_or
 def fused(a, b, c):
     """The same in Python: an exact fraction, rounded once. To float32 it goes through float64, rounded to odd."""
     number = type(c) if isinstance(c, np.floating) else np.float64
-    if not (np.isfinite(a) and np.isfinite(b) and np.isfinite(c)):
+    if not (np.isfinite(a) and np.isfinite(b)):
         return number(a * b + c)
+    if not np.isfinite(c):
+        return number(c)
     exact = Fraction(float(a)) * Fraction(float(b)) + Fraction(float(c))
     if exact == 0:  # a zero has the sign that the unfused sum has
         return number(float(a) * float(b) + float(c))
-    nearest = float(exact)
+    try:
+        nearest = float(exact)
+    except OverflowError:
+        return number(np.inf if exact > 0 else -np.inf)
     if number is np.float64 or Fraction(nearest) == exact:
         return number(nearest)
     bits = np.float64(nearest).view(np.int64)

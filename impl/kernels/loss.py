@@ -27,7 +27,9 @@ def cross_entropy(logits, targets, loss_mask, weight, nll, dlogits):
             weights[v] = exp(logits[n, v] - largest)
         norm = row_sum(weights)
         target = targets[n]
-        nll[n] = log(np.float64(norm)) - (np.float64(logits[n, target]) - np.float64(largest))
+        total = np.float64(norm)
+        total = log(total) if total == total else total  # our log is one of numbers
+        nll[n] = total - (np.float64(logits[n, target]) - np.float64(largest))
         for v in range(vocabulary):
             dlogits[n, v] = weight * (weights[v] / norm)
         dlogits[n, target] = weight * (weights[target] / norm - one)
