@@ -14,6 +14,7 @@ from impl.activations import Activations, Kept
 from impl.config import ModelConfig
 from impl.data import Batch
 from impl.kernels import elementwise
+from impl.kernels.gemm import ROWS
 from impl.layers import Dropout, Rows
 from impl.parameters import named_views, parameter_count, parameter_shapes
 from impl.rotary import Rotary
@@ -78,7 +79,8 @@ class MiniGPT:
         """
         kept = self._forward(batch.input, batch.key_mask, dropout, batch, 1.0 / max(tokens, 1))
         self._team.run(
-            lambda share, shares: add_share(self, kept, batch.input, share, shares), self.config.d_model // 8
+            lambda share, shares: add_share(self, kept, batch.input, share, shares),
+            self.config.d_model // ROWS,
         )
         return float(elementwise.sum_onto(nll, kept.rows("nll", 1)[:, 0]))
 
