@@ -24,6 +24,15 @@ def test_a_nan_in_a_parameter_makes_the_loss_nan(name):
         assert np.isnan(MiniGPT(CONFIG, dtype, parameters).nll(BATCH)), dtype
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_one_nan_among_the_logits_makes_the_loss_nan(dtype):
+    params = {"E": np.ones((3, 2)), "W": np.zeros((2, 3)), "b": np.array([0.0, np.nan, 1.0])}
+    settings = dict.fromkeys(("seed", "warmup"), 0) | {"dropout": 0.0, "peak": 0.1, "floor": 0.0, "total": 1}
+    settings |= {"beta1": 0.9, "beta2": 0.99, "eps": 1e-8, "weight_decay": 0.0, "max_norm": 1.0}
+    trainer = Trainer({name: x.astype(dtype) for name, x in params.items()}, settings)
+    assert np.isnan(trainer.evaluate([(np.array([[0]]), np.array([[0]]), np.ones((1, 1), dtype=bool))]))
+
+
 def test_a_team_waits_for_every_share_and_hands_on_the_first_error():
     finished, go_on = [], threading.Event()
 

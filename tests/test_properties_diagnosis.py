@@ -1,9 +1,13 @@
 """The diagnosis names what a subject does wrong, and nothing when it is right."""
 
+import sys
+from dataclasses import dataclass
+
 import numpy as np
+import pytest
 
 from fixtures.conventions import Conventions
-from fixtures.guard import Guard
+from fixtures.guard import Guard, Misbehaviour
 from fixtures.mutants import MUTANTS, subject_with
 from fixtures.protocol import Subject
 from fixtures.subjects import reference
@@ -97,3 +101,40 @@ def test_an_attribute_that_is_wrong_is_seen():
     assert made.vocabulary
     assert [call.read for call in subject.guard.calls] == [False, True]
     assert "tok_ties_to_the_larger_ids" in names(subject.guard)
+
+
+# ---- the guard, under the diagnosis
+
+
+@dataclass(slots=True)
+class Slotted:
+    """A batch without a __dict__."""
+
+    input: np.ndarray
+
+
+class Iterator:
+    """Legal, but for its epoch."""
+
+    def next_batch(self):
+        return Slotted(np.arange(3))
+
+    @property
+    def epoch(self):
+        raise ValueError("no epoch yet")
+
+
+def test_a_batch_with_slots_is_legal():
+    made = Guard().function("data_iterator", Iterator)()
+    assert made.next_batch().input.tolist() == made.next_batch().input.tolist() == [0, 1, 2]
+
+
+def test_an_attribute_that_raises_is_a_call_that_raises():
+    made = Guard().function("data_iterator", Iterator)()
+    with pytest.raises(Misbehaviour, match=r"SUBJ-05: data_iterator.epoch raised ValueError: no epoch yet"):
+        _ = made.epoch
+
+
+def test_a_function_that_exits_does_not_end_the_session():
+    with pytest.raises(Misbehaviour, match="SUBJ-05: gelu raised SystemExit"):
+        Guard().function("gelu", lambda x: sys.exit(1))(np.ones(2))
