@@ -29,13 +29,13 @@ POLL = 0.001
 ONE_THREAD = dict.fromkeys(
     ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"
 )
-UNTRACKED = {"HONESTLOOP_TRACKING": "off"}
-# What the caller of the gates may have set for runs of their own; whether and where a subject tracks is not up to them.
-NOT_INHERITED = ("HONESTLOOP_TRACKING", "MLFLOW_TRACKING_URI")
+UNTRACKED = {"HONESTLOOP_TRACKING": "off", "HONESTLOOP_PLOTS": "off"}
+# What the caller of the gates may have set for runs of their own; what a subject tracks and draws is not up to them.
+NOT_INHERITED = (*UNTRACKED, "MLFLOW_TRACKING_URI")
 
 
 def environment(own: Mapping[str, str]) -> dict[str, str]:
-    """The environment a subject runs in: the caller's, but for tracking; one thread; and what is its own."""
+    """The environment a subject runs in: the caller's, but for tracking and pictures; one thread; what is its own."""
     inherited = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
     return {**inherited, **ONE_THREAD, **own}
 

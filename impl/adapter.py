@@ -14,11 +14,11 @@ from impl.config import Config, ModelConfig, OptimizerConfig
 from impl.data import Batch, DataIterator
 from impl.data import make_batch as _make_batch
 from impl.drift import round_weights
+from impl.dropout import NO_DROPOUT, Dropout
 from impl.kernels import activation, elementwise, gemm, loss, norm
 from impl.kernels import attention as attention_kernels
 from impl.kernels import dropout as dropout_kernels
 from impl.kernels.optimizer import adamw
-from impl.layers import Dropout
 from impl.model import MiniGPT
 from impl.rotary import Rotary
 from impl.schedule import Schedule, learning_rate
@@ -116,9 +116,9 @@ def attention_backward(
 def _attend(q: Array, k: Array, v: Array, key_mask: Array) -> tuple[Array, Array]:
     batch, heads, length, _ = q.shape
     merged = [_merge_heads(x) for x in (q, k, v)]
-    side = attention_kernels.padded(length)
-    out, weights = np.empty_like(merged[0]), np.empty((batch, heads, side, side), q.dtype)
-    attention_kernels.attention(*merged, key_mask, heads, _score_scale(q), out, weights)
+    tile, tiles = attention_kernels.TILE, attention_kernels.tiles(length)
+    out, weights = np.empty_like(merged[0]), np.empty((batch, tiles, tiles * tile, heads * tile), q.dtype)
+    attention_kernels.attention(*merged, key_mask, _score_scale(q), out, weights)
     return out, weights
 
 
@@ -185,7 +185,7 @@ def loss_and_gradients(
 ) -> tuple[float, dict[str, Array]]:
     model = _model(params, config)
     batch = Batch(input, target, loss_mask, key_mask)
-    nll = model.accumulate(batch, None, batch.tokens)
+    nll = model.accumulate(batch, NO_DROPOUT, batch.tokens)
     model.finish_gradients()
     return nll / max(batch.tokens, 1), model.gradients
 

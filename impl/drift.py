@@ -106,7 +106,8 @@ def write(folder: Path, drift: Drift) -> None:
     """drift_results.json, drift_per_layer.png and argmax_flips.md, in a folder that is made if needed."""
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "drift_results.json", drift.as_dict())
-    plots.drift_per_layer(drift.layers, drift.relative_error, folder / "drift_per_layer.png")
+    if plots.wanted():
+        plots.drift_per_layer(drift.layers, drift.relative_error, folder / "drift_per_layer.png")
     atomic_write(folder / "argmax_flips.md", _flips_table(drift).encode())
 
 

@@ -39,7 +39,8 @@ def finish(
     scores = perplexities(run, model)
     table = baselines(run.sequences["train"], run.sequences["val"], run.config.model.vocab_size)
     strongest = min(table, key=lambda row: row["val"]["ppl"])
-    plots.loss_curve(run.path / LOG, strongest, run.path / "loss_curve.png")
+    if plots.wanted():
+        plots.loss_curve(run.path / LOG, strongest, run.path / "loss_curve.png")
     drift.write(run.path / DRIFT, drift.measure(model, run))
     tokens = sum(record["tokens"] for record in read_log(run.path / LOG) if record["step"] > first_step)
     results = {

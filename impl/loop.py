@@ -9,9 +9,9 @@ from typing import Any
 from impl import checkpoint
 from impl.checkpoint import Best, Checkpoint, Expected, StateMachine
 from impl.data import DataIterator
+from impl.dropout import Dropout
 from impl.errors import UsageError
 from impl.evaluate import evaluate
-from impl.layers import Dropout
 from impl.log import TrainLog, starts_with, with_hex
 from impl.model import MiniGPT
 from impl.optimizer import AdamW

@@ -196,7 +196,10 @@ def _git(root: Path, *arguments: str) -> bytes | None:
 
 
 def _installed_packages() -> dict[str, str]:
-    found = {package.name: package.version for package in metadata.distributions() if package.name}
+    headers = (
+        package.metadata for package in metadata.distributions()
+    )  # parsed anew each time it is asked for
+    found = {header["Name"]: header["Version"] for header in headers if header["Name"]}
     return dict(sorted(found.items(), key=lambda item: item[0].lower()))
 
 

@@ -1,7 +1,7 @@
 """MiniGPT: a pre-LayerNorm decoder with rotary positions and a tied head; its parameters and their gradients.
 
-What happens to the rows of a batch is in layers.py, what is summed over them in weight_gradients.py; here they are
-dealt out to the threads.
+What happens to a piece of a batch is in kernels/passes.py, how pieces are handed out in kernels/work.py; here the
+threads are sent.
 """
 
 from functools import cached_property
@@ -10,24 +10,29 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from impl.activations import Activations, Kept
 from impl.config import ModelConfig
 from impl.data import Batch
-from impl.kernels import elementwise
+from impl.dropout import NO_DROPOUT, Dropout
+from impl.kernels import elementwise, layout
+from impl.kernels.compile import interpreted
 from impl.kernels.gemm import ROWS
-from impl.layers import Dropout, Rows
+from impl.kernels.layout import Shape
+from impl.kernels.memory import zeros
+from impl.kernels.passes import Model, transpose_matrices
+from impl.kernels.turns import GAVE_UP
+from impl.kernels.work import CHAINS, Room, Sums, Tokens, sequences_of, turns_size, whole_rows, work
 from impl.parameters import named_views, parameter_count, parameter_shapes
 from impl.rotary import Rotary
-from impl.team import Team, share_of, team
-from impl.weight_gradients import add_share
+from impl.team import Team, team
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class MiniGPT:
-    """Parameters, gradients and activations; the first state machine.
+    """Parameters and gradients; the first state machine.
 
-    Logits are [B, T, V]. Inside, positions are rows: [B * T, D]. Gradients are added to until `zero_gradients`.
+    Logits are [B, T, V]. `accumulate` adds to the gradients of a window, which begins with `zero_gradients`;
+    `gradients` has them after `finish_gradients`.
     """
 
     def __init__(
@@ -36,23 +41,22 @@ class MiniGPT:
         self.config = config
         self.dtype = dtype
         self._team = threads or team()
-        shapes = parameter_shapes(config)
-        self.flat_parameters, self.flat_gradients = np.zeros((2, parameter_count(config)), dtype)
+        self._shape = Shape(config.n_layers, config.n_heads, config.d_model, config.d_ff, config.vocab_size)
+        shapes, count = parameter_shapes(config), parameter_count(config)
+        self.flat_parameters, self.flat_gradients = zeros(count, dtype), zeros(count, dtype)
         self.parameters = named_views(self.flat_parameters, shapes)
         self.gradients = named_views(self.flat_gradients, shapes)
-        self.head_gradient = np.zeros_like(self.gradients["E"])
-        """Of the tied head; apart from the embedding's, so that each is one sum over the tokens of a window."""
+        self.sums = zeros((CHAINS, count), dtype), zeros((CHAINS, *shapes["E"]), dtype)
+        """Gradients as the passes add them up, chain by chain; that of the tied head is apart from the embedding's."""
         self.restore(parameters)
-        matrices = (name for name, shape in shapes.items() if len(shape) == 2)
-        self.transposed = {name: np.empty(shapes[name][::-1], dtype) for name in matrices}
-        """Contiguous transposes: a product wants the rows of its right side contiguous."""
-        self._kept = Kept(dtype)
-        number = np.dtype(dtype).type
-        self.norm_eps = number(config.ln_eps)
-        self.score_scale = number(1.0 / np.sqrt(config.d_model // config.n_heads))
+        self._flat_transposed = zeros(count, dtype)
+        self._rooms: dict[int, Room] = {}
+        self._number = np.dtype(dtype).type
+        self._norm_eps = self._number(config.ln_eps)
+        self._score_scale = self._number(1.0 / np.sqrt(config.d_model // config.n_heads))
 
     @cached_property
-    def rotary(self) -> Rotary:
+    def _rotary(self) -> Rotary:
         config = self.config
         head_size = config.d_model // config.n_heads
         return Rotary.tables(config.context, config.n_heads, head_size, config.rope_base, self.dtype)
@@ -66,75 +70,132 @@ class MiniGPT:
         for name, value in self.parameters.items():
             value[...] = state[name]
 
-    # ---- gradients
+    # ---- losses and gradients
 
     def zero_gradients(self) -> None:
-        self.flat_gradients[:] = 0.0
-        self.head_gradient[:] = 0.0
+        for total in self.sums:
+            total[:] = 0.0
 
-    def accumulate(self, batch: Batch, dropout: Dropout | None, tokens: int, nll: float = 0.0) -> float:
+    def accumulate(self, batch: Batch, dropout: Dropout, tokens: int, nll: float = 0.0) -> float:
         """Add the gradient of this batch's part of the mean over `tokens`, those of the whole window.
 
         Returns `nll` plus the batch's negative log-likelihoods in nats, added one after the other.
         """
-        kept = self._forward(batch.input, batch.key_mask, dropout, batch, 1.0 / max(tokens, 1))
-        self._team.run(
-            lambda share, shares: add_share(self, kept, batch.input, share, shares),
-            self.config.d_model // ROWS,
-        )
-        return float(elementwise.sum_onto(nll, kept.rows("nll", 1)[:, 0]))
+        return self._losses(batch, dropout, nll, 1.0 / max(tokens, 1), backwards=True)
 
     def finish_gradients(self) -> None:
-        """After the last batch of a window: the two gradients of E become one."""
-        elementwise.add(self.gradients["E"], self.head_gradient, self.gradients["E"])
-
-    # ---- forward
+        """After the last batch of a window: `gradients`, of what the chains are."""
+        (even, odd), of_head = self.sums
+        elementwise.add(even[None], odd[None], self.flat_gradients[None])
+        for gradient in of_head:
+            elementwise.add_to(self.gradients["E"], gradient)
 
     def nll(self, batch: Batch, nll: float = 0.0) -> float:
         """`nll` plus the negative log-likelihoods, in nats, of the unmasked targets, one by one; no dropout."""
-        kept = self._forward(batch.input, batch.key_mask, None, batch)
-        return float(elementwise.sum_onto(nll, kept.rows("nll", 1)[:, 0]))
+        return self._losses(batch, NO_DROPOUT, nll, 0.0, backwards=False)
+
+    def _losses(self, batch: Batch, dropout: Dropout, nll: float, weight: float, *, backwards: bool) -> float:
+        """Every thread takes pieces of the batch; the sum is over them in order."""
+        input, target = self._given_ids(batch.input), given(batch.target, np.int64)
+        loss_mask, key_mask = given(batch.loss_mask, np.bool_), given(batch.key_mask, np.bool_)
+        tokens = Tokens(input, target, loss_mask, key_mask, dropout.first_row)
+        losses = np.empty(batch.input.shape)
+        turns = np.zeros((CHAINS, turns_size(self._shape)), np.int64)
+        sums = Sums(losses, *self.sums, turns)
+        model, dropping = self._model(), dropout.dropping(self.config.context, self.dtype)
+        each, size = self._number(weight), sequences_of(batch.input.shape[1], self.config.d_model)
+        longest = min(batch.input.shape[1] + ROWS, self.config.context)
+
+        def share(worker: int) -> None:
+            try:
+                room = self._room(worker, size, longest)
+                work(worker, tokens, model, dropping, room, sums, each, backwards)
+            except BaseException:
+                turns[:, GAVE_UP] = 1
+                raise
+
+        self._team.run(share, -(-len(batch.input) // size))
+        return float(elementwise.sum_onto(nll, losses.reshape(-1)))
+
+    # ---- what each layer puts out
 
     def forward(
-        self,
-        tokens: Int[np.ndarray, "B T"],
-        key_mask: Bool[np.ndarray, "B T"],
+        self, tokens: Int[np.ndarray, "B T"], key_mask: Bool[np.ndarray, "B T"]
     ) -> Float[np.ndarray, "B T V"]:
-        """Logits without dropout; the array is reused by the next call."""
+        """Logits without dropout."""
         return self.forward_layers(tokens, key_mask)["logits"]
 
     def forward_layers(
         self, tokens: Int[np.ndarray, "B T"], key_mask: Bool[np.ndarray, "B T"]
     ) -> dict[str, Array]:
-        """What each layer puts out: embed_out, block_i_out, final_ln_out, logits; reused by the next call."""
-        kept = self._forward(tokens, key_mask, None)
-        blocks = (f"block_{i}_out" for i in range(self.config.n_layers))
-        names = ["embed_out", *blocks, "final_ln_out", "logits"]
-        return {name: kept.rows(name, 0).reshape(*tokens.shape, -1) for name in names}
+        """What each layer puts out: embed_out, block_i_out, final_ln_out, logits."""
+        length, width = tokens.shape[1], self.config.d_model
+        names = ["embed_out", *(f"block_{i}_out" for i in range(self.config.n_layers)), "final_ln_out"]
+        outs = {name: np.zeros((*tokens.shape, width), self.dtype) for name in names}
+        outs["logits"] = np.zeros((*tokens.shape, self.config.vocab_size), self.dtype)
+        size = sequences_of(length, width)
+        for start in range(0, len(tokens) if length else 0, size):
+            some = slice(start, start + size)
+            for name, rows in self._layers_of_piece(tokens[some], key_mask[some]).items():
+                outs[name][some] = rows[:, :length]
+        return outs
 
-    def _forward(
-        self,
-        tokens: Array,
-        key_mask: Array,
-        dropout: Dropout | None,
-        batch: Batch | None = None,
-        weight: float | None = None,
-    ) -> Activations:
-        """All that the passes leave: forward, with a batch its losses, with a weight its backward pass as well."""
-        kept = self._kept.of(*tokens.shape)
-        self._transpose(("E",) if weight is None else tuple(self.transposed))
+    def _layers_of_piece(self, tokens: Array, key_mask: Array) -> dict[str, Array]:
+        """The same as views of the first worker's room, perhaps longer: what `work` leaves there of one piece."""
+        counted, shape = np.ones(tokens.shape, np.bool_), self._shape
+        self._losses(
+            Batch(tokens, np.zeros_like(tokens), counted, key_mask), NO_DROPOUT, 0.0, 0.0, backwards=False
+        )
+        sequences, room = len(tokens), self._rooms[0].numbers
+        length = whole_rows(tokens.shape[1], sequences, self.config.context)
+        last = interpreted(layout.passing)(room, sequences, length, shape)
+        outs = {"embed_out": last.embedded, "final_ln_out": last.normed, "logits": last.logits}
+        for i in range(self.config.n_layers):
+            outs[f"block_{i}_out"] = interpreted(layout.kept)(room, i, sequences, length, shape).out
+        return {name: x.reshape(sequences, length, -1) for name, x in outs.items()}
 
-        def some_rows(share: int, shares: int) -> None:
-            rows = Rows(self, kept, key_mask, dropout, share_of(len(tokens), share, shares))
-            rows.forward(tokens)
-            if batch is not None:
-                rows.loss(batch.target, batch.loss_mask, self.norm_eps.dtype.type(weight or 0.0))
-            if weight is not None:
-                rows.backward()
+    # ---- what the kernels are given
 
-        self._team.run(some_rows, len(tokens))
-        return kept
+    def _model(self) -> Model:
+        """The parameters as they are now, and their transposes."""
+        rotary = self._rotary
+        transpose_matrices(self.flat_parameters, self._flat_transposed, self._shape)
+        tables = rotary.cosine, rotary.sine, rotary.back, rotary.half
+        return Model(
+            self._shape,
+            self.flat_parameters,
+            self._flat_transposed,
+            *tables,
+            self._norm_eps,
+            self._score_scale,
+        )
 
-    def _transpose(self, names: tuple[str, ...]) -> None:
-        for name in names:
-            elementwise.transpose(self.parameters[name], self.transposed[name])
+    def _given_ids(self, tokens: Array) -> Array:
+        """ValueError if they are not the model's, or too many a row: kernels would read what is not theirs."""
+        ids = given(tokens, np.int64)
+        if ids.shape[1] > self.config.context:
+            raise ValueError(f"{ids.shape[1]} tokens a row; the model's context is {self.config.context}")
+        if ids.size and not 0 <= ids.min() <= ids.max() < self.config.vocab_size:
+            raise ValueError(
+                f"tokens from {ids.min()} to {ids.max()}; the model has {self.config.vocab_size}"
+            )
+        return ids
+
+    def _room(self, worker: int, sequences: int, length: int) -> Room:
+        """Memory of a worker for pieces of up to this size; a new one if it must grow."""
+        numbers = layout.room_size(sequences, length, self._shape)
+        found = self._rooms.get(worker)
+        if found is None or found.numbers.size < numbers or found.input.size < sequences * length:
+            rows = sequences * length
+            keep = zeros((2 * self.config.n_layers + 1) * rows * self.config.d_model, np.bool_)
+            input, target = zeros(rows, np.int64), zeros(rows, np.int64)
+            loss_mask, key_mask = zeros(rows, np.bool_), zeros(rows, np.bool_)
+            losses = zeros(rows, np.float64)
+            found = Room(zeros(numbers, self.dtype), keep, input, target, loss_mask, key_mask, losses)
+            self._rooms[worker] = found
+        return found
+
+
+def given(x: Array, dtype: Any) -> Array:
+    """As the kernels are compiled for: contiguous, and not read-only, though they do not write to it."""
+    return np.require(x, dtype, ["C", "W"])

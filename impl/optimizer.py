@@ -7,6 +7,7 @@ import numpy as np
 
 from impl.config import OptimizerConfig
 from impl.kernels.elementwise import scale
+from impl.kernels.memory import zeros
 from impl.kernels.optimizer import adamw
 from impl.kernels.reduce import sum_squares
 from impl.parameters import named_views
@@ -38,7 +39,7 @@ class AdamW:
         sizes = {name: int(np.prod(shape)) for name, shape in shapes.items()}
         self._config = config
         self._decayed = np.concatenate([np.full(size, decays(name)) for name, size in sizes.items()])
-        self._m, self._v = np.zeros(self._decayed.size, dtype), np.zeros(self._decayed.size, dtype)
+        self._m, self._v = zeros(self._decayed.size, dtype), zeros(self._decayed.size, dtype)
         self._moments = {f"m.{name}": view for name, view in named_views(self._m, shapes).items()}
         self._moments |= {f"v.{name}": view for name, view in named_views(self._v, shapes).items()}
         self.t = 0
@@ -86,7 +87,7 @@ def adamw_scalars(
         1.0 - beta1,
         beta2,
         1.0 - beta2,
-        1.0 - beta1_power,
-        1.0 - beta2_power,
+        1.0 / (1.0 - beta1_power),
+        1.0 / (1.0 - beta2_power),
         config.eps,
     )

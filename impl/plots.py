@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,11 @@ if TYPE_CHECKING:  # importing Matplotlib takes a second, which a training witho
     from matplotlib.figure import Figure
 
 _COLOURS = ("#4477aa", "#ee6677", "#228833")  # told apart with any colour vision (Tol 2021, "bright")
+
+
+def wanted() -> bool:
+    """Whether a run draws its pictures: HONESTLOOP_PLOTS=off saves the second that Matplotlib takes."""
+    return os.environ.get("HONESTLOOP_PLOTS", "").lower() != "off"
 
 
 def loss_curve(log: Path, strongest_baseline: Mapping[str, Any], path: Path) -> None:

@@ -13,12 +13,14 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 @dataclass(frozen=True)
 class Rotary:
-    """cos and sin, [context, H * K], of position * base^(-2i/K), and the feature that each feature turns with."""
+    """cos and sin, [context, H * K], of position * base^(-2i/K), and half the size of a head."""
 
     cosine: Array
     sine: Array
     """Negative for the first half of a head."""
-    partner: Array
+    back: Array
+    """sin of the negative angles."""
+    half: int
 
     @classmethod
     def tables(cls, context: int, heads: int, head_size: int, base: float, dtype: Any) -> "Rotary":
@@ -29,17 +31,14 @@ class Rotary:
             rates = [float(Decimal(base) ** (Decimal(-2 * i) / head_size)) for i in range(half)]
         cosine, sine = np.empty((2, context, half))
         rotary.angles(np.array(rates), cosine, sine)
-        features = np.arange(heads * head_size)
-        return cls(
-            np.tile(np.hstack([cosine, cosine]), heads).astype(dtype),
-            np.tile(np.hstack([-sine, sine]), heads).astype(dtype),
-            np.where(features % head_size < half, features + half, features - half),
-        )
+        cosine = np.tile(np.hstack([cosine, cosine]), heads).astype(dtype)
+        sine = np.tile(np.hstack([-sine, sine]), heads).astype(dtype)
+        return cls(cosine, sine, -sine, half)
 
     def turn(self, x: Array, length: int) -> None:
         """In place: every head of x [B * T, H * K] by the angles of its position."""
-        rotary.rotate(x, self.cosine, self.sine, self.partner, length)
+        rotary.rotate(x, self.cosine, self.sine, self.half, length)
 
     def turn_back(self, x: Array, length: int) -> None:
         """The inverse, and the backward pass of `turn`."""
-        rotary.rotate_back(x, self.cosine, self.sine, self.partner, length)
+        rotary.rotate(x, self.cosine, self.back, self.half, length)

@@ -1,13 +1,11 @@
-"""Threads that work on shares of the same step. Kernels release Python's lock, and no result depends on the shares.
-
-No two shares ever add to the same number: rows of activations and rows of a weight's gradient belong to one share each,
-and what is summed over a batch is summed by one share, in order.
-"""
+"""Threads that work on the same batch. Kernels release Python's lock, and no result depends on who did what."""
 
 import os
+import threading
+import weakref
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
+from queue import SimpleQueue
 
 from impl.errors import UsageError
 
@@ -19,25 +17,66 @@ class Team:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self._others = ThreadPoolExecutor(size - 1, "honestloop") if size > 1 else None
+        self._helpers = [_Helper(worker) for worker in range(1, size)]
+        weakref.finalize(
+            self, _end, self._helpers
+        )  # at the latest when the interpreter ends: none may outlive it
 
-    def run(self, work: Callable[[int, int], None], most: int) -> None:
-        """work(share, shares) for every share; at most `most` of them. Returns when all are done."""
-        shares = max(1, min(self.size, most))
-        others = [self._others.submit(work, share, shares) for share in range(1, shares) if self._others]
+    def run(self, work: Callable[[int], None], most: int) -> None:
+        """work(worker) by at most `most` threads at once; returns when the caller's own is done.
+
+        `work` must be one that whoever comes can finish: it returns when all is done, and one that starts later finds
+        nothing left to do. If it raises here, the others are waited for, and what the first of them raised is raised.
+        """
+        task, helpers = _Task(work), self._helpers[: max(most - 1, 0)]
+        for helper in helpers:
+            helper.tasks.put(task)
         try:
-            work(0, shares)
-        finally:
-            wait(others)
-        for other in others:
-            other.result()
+            work(0)
+        except BaseException:
+            for _ in helpers:
+                task.ended.acquire()
+            if task.errors:  # what was raised here may only follow from it
+                raise task.errors[0] from None
+            raise
 
 
-def share_of(count: int, share: int, shares: int, step: int = 1) -> slice:
-    """A contiguous share of `count` things, cut at multiples of `step`."""
-    steps = -(-count // step)
-    first, last = (steps * s // shares * step for s in (share, share + 1))
-    return slice(min(first, count), min(last, count))
+class _Task:
+    """A call of `Team.run`."""
+
+    def __init__(self, work: Callable[[int], None]) -> None:
+        self.work = work
+        self.errors: list[BaseException] = []
+        self.ended = threading.Semaphore(0)
+
+
+class _Helper:
+    """A thread that sleeps until there is a task; None is the end."""
+
+    def __init__(self, worker: int) -> None:
+        self.tasks: SimpleQueue[_Task | None] = SimpleQueue()
+        self.thread = threading.Thread(
+            target=_help, args=(worker, self.tasks), name=f"honestloop-{worker}", daemon=True
+        )
+        self.thread.start()
+
+
+def _help(worker: int, tasks: "SimpleQueue[_Task | None]") -> None:
+    while (task := tasks.get()) is not None:
+        try:
+            task.work(worker)
+        except BaseException as error:
+            task.errors.append(error)
+        task.ended.release()
+        del task  # and with it a model that nobody else needs any more
+
+
+def _end(helpers: list[_Helper]) -> None:
+    for helper in helpers:
+        helper.tasks.put(None)
+    for helper in helpers:
+        if helper.thread is not threading.current_thread():
+            helper.thread.join()
 
 
 @cache

@@ -14,11 +14,11 @@ from impl import checkpoint
 from impl.checkpoint import Expected, StateMachine
 from impl.config import OptimizerConfig
 from impl.data import Batch
+from impl.dropout import Dropout
 from impl.kernels import elementwise
 from impl.kernels.dropout import apply_keep
 from impl.kernels.gemm import gemm
 from impl.kernels.loss import cross_entropy
-from impl.layers import Dropout
 from impl.optimizer import AdamW
 from impl.parameters import named_views
 from impl.rng import ControlRNG
@@ -56,7 +56,7 @@ class SmallModel:
     def zero_gradients(self) -> None:
         self.flat_gradients[:] = 0.0
 
-    def accumulate(self, batch: Batch, dropout: Dropout | None, tokens: int, nll: float = 0.0) -> float:
+    def accumulate(self, batch: Batch, dropout: Dropout, tokens: int, nll: float = 0.0) -> float:
         """Add the gradient of this batch's part of the mean over `tokens`; returns `nll` plus its losses."""
         rows, length = batch.input.reshape(-1), batch.input.shape[1]
         x = np.empty((rows.size, self.parameters["E"].shape[1]), self.dtype)
@@ -67,8 +67,8 @@ class SmallModel:
         elementwise.add_rows(dlogits, self.gradients["b"])
         dx = np.empty_like(x)
         gemm(dlogits, np.ascontiguousarray(self.parameters["W_out"].T), dx, False)
-        if keep is not None and dropout is not None:
-            apply_keep(dx, keep, self._keep_scale(dropout), dx)
+        if keep is not None:
+            apply_keep(dx, keep, dropout.scale(self.dtype), dx)
         elementwise.scatter_add_rows(dx, rows, self.gradients["E"])
         return float(elementwise.sum_onto(nll, losses))
 
@@ -91,16 +91,13 @@ class SmallModel:
         cross_entropy(logits, targets, mask, self.dtype.type(weight), nll, dlogits)
         return nll, dlogits
 
-    def _drop(self, x: Array, length: int, dropout: Dropout | None) -> Array | None:
-        if dropout is None or dropout.rate == 0.0:
+    def _drop(self, x: Array, length: int, dropout: Dropout) -> Array | None:
+        if dropout.rate == 0.0:
             return None
         keep = np.empty(x.shape, np.bool_)
         dropout.keep(0, length, CONTEXT, keep)
-        apply_keep(x, keep, self._keep_scale(dropout), x)
+        apply_keep(x, keep, dropout.scale(self.dtype), x)
         return keep
-
-    def _keep_scale(self, dropout: Dropout) -> Any:
-        return self.dtype.type(1.0 / (1.0 - dropout.rate))
 
 
 class Trainer:

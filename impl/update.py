@@ -8,8 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from impl.data import Batch
+from impl.dropout import Dropout
 from impl.errors import NonFiniteError
-from impl.layers import Dropout
 from impl.optimizer import AdamW, clip_by_global_norm
 from impl.schedule import Schedule
 
@@ -24,7 +24,7 @@ class LanguageModel(Protocol):
 
     def zero_gradients(self) -> None: ...
 
-    def accumulate(self, batch: Batch, dropout: Dropout | None, tokens: int, nll: float = 0.0) -> float: ...
+    def accumulate(self, batch: Batch, dropout: Dropout, tokens: int, nll: float = 0.0) -> float: ...
 
     def finish_gradients(self) -> None: ...
 

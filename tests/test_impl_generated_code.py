@@ -1,11 +1,14 @@
 """What LLVM makes of the kernels: nothing fused unasked, no libm, no reordering, vectors in the hot loops."""
 
 import re
+from typing import Any
 
 import numba
 import numpy as np
 import pytest
 
+from impl.config import ModelConfig
+from impl.data import make_batch
 from impl.kernels import (
     activation,
     attention,
@@ -17,7 +20,12 @@ from impl.kernels import (
     optimizer,
     reduce,
     rotary,
+    transpose,
 )
+from impl.kernels.attention import TILE, tiles
+from impl.kernels.work import work
+from impl.model import MiniGPT
+from impl.parameters import initial_parameters
 
 LIBM = r"exp|exp2|expm1|log|log2|log1p|pow|sin|cos|tan|tanh|erf|erfc|fma"
 N, D = 32, 64
@@ -32,7 +40,7 @@ def arguments(dtype):
     number = np.dtype(dtype).type
     tokens, seen = np.zeros(N, np.int64), np.ones(N, bool)
     keep, rows = np.ones((N, D), bool), lambda: zeros(N, D)
-    weights, mask, partner = zeros(1, 4, N, N), np.ones((1, N), bool), np.arange(D)
+    weights, mask = zeros(1, tiles(N), N, 4 * TILE), np.ones((1, N), bool)
     scalars = [number(0.5)] * 9
     return {
         gemm.gemm: (rows(), zeros(D, D), rows(), False),
@@ -41,15 +49,17 @@ def arguments(dtype):
         norm.layer_norm_backward: (rows(), rows(), zeros(N), zeros(D), rows()),
         norm.layer_norm_parameters_backward: (rows(), rows(), zeros(D), zeros(D)),
         loss.cross_entropy: (rows(), tokens, seen, number(1.0), np.zeros(N), rows()),
-        attention.attention: (rows(), rows(), rows(), mask, 4, number(0.25), rows(), weights),
-        attention._softmax: (zeros(N, N), number(0.25), seen, zeros(N), zeros(N)),
-        attention._softmax_backward: (zeros(N, N), number(0.25), zeros(N, N), zeros(N)),
-        rotary.rotate: (rows(), zeros(N, D), zeros(N, D), partner, N),
+        attention.attention: (rows(), rows(), rows(), mask, number(0.25), rows(), weights),
+        attention._softmax: (rows(), number(0.25), seen, zeros(D), zeros(D)),
+        attention._softmax_backward: (rows(), number(0.25), rows(), zeros(D)),
+        rotary.rotate: (rows(), zeros(N, D), zeros(N, D), D // 8, N),
         dropout.apply_keep: (rows(), keep, number(1.1), rows()),
         optimizer.adamw: (zeros(D), zeros(D), zeros(D), zeros(D), np.ones(D, bool), *scalars),
         reduce.sum_squares: (zeros(D),),
         elementwise.add: (rows(), rows(), rows()),
-        elementwise.multiply: (rows(), rows(), rows()),
+        elementwise.add_to: (rows(), rows()),
+        elementwise.multiply_by: (rows(), rows()),
+        transpose.transpose: (rows(), zeros(D, N)),
     }
 
 
@@ -84,6 +94,18 @@ def test_the_code_of_a_kernel(kernel, values, dtype):
     if kernel not in WITHOUT_VECTORS:
         name = "float" if dtype == "float32" and kernel is not reduce.sum_squares else "double"
         assert re.search(rf"<\d+ x {name}>", code), "no vectors"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_code_of_a_whole_pass(dtype):
+    """All that `work` has merged into it, compiled for a model."""
+    config = ModelConfig(d_model=8, n_heads=2, n_layers=1, d_ff=12, vocab_size=7, context=6)
+    MiniGPT(config, dtype, initial_parameters(0, config)).nll(make_batch([[1, 5, 2]]))
+    compiled: Any = work
+    wanted = [s for s in compiled.signatures if f"array({dtype}, 1d, C)" in str(s)]
+    fresh = numba.njit(error_model="numpy", nogil=True)(compiled.py_func)
+    fresh.compile(wanted[0])
+    assert problems(next(iter(fresh.inspect_llvm().values()))) == []
 
 
 @pytest.mark.parametrize("fault", ["fastmath", "libm"])

@@ -94,7 +94,7 @@ import hashlib
 import numpy as np
 from impl.config import ModelConfig, OptimizerConfig
 from impl.data import make_batch
-from impl.layers import Dropout
+from impl.dropout import Dropout
 from impl.model import MiniGPT
 from impl.optimizer import AdamW
 from impl.parameters import initial_parameters, parameter_shapes

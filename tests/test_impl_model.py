@@ -1,12 +1,17 @@
-"""The model as a whole: a number that is not finite is never hidden."""
+"""The model as a whole: NaN is never hidden, and neither threads nor cuts nor errors leave a trace in a gradient."""
 
 import threading
+import time
+import weakref
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from impl.config import ModelConfig
-from impl.data import make_batch
+from impl.data import Batch, make_batch
+from impl.dropout import NO_DROPOUT, Dropout
+from impl.kernels.turns import wait_for_turn
 from impl.model import MiniGPT
 from impl.parameters import initial_parameters, parameter_shapes
 from impl.team import Team
@@ -33,21 +38,106 @@ def test_one_nan_among_the_logits_makes_the_loss_nan(dtype):
     assert np.isnan(trainer.evaluate([(np.array([[0]]), np.array([[0]]), np.ones((1, 1), dtype=bool))]))
 
 
-def test_a_team_waits_for_every_share_and_hands_on_the_first_error():
-    finished, go_on = [], threading.Event()
+def test_a_team_hands_on_what_a_helper_raises():
+    members, begun = Team(2), threading.Event()
 
-    def work(share, shares):
-        if share == 0:
-            raise ValueError("share 0")
-        if share == 1:
-            go_on.set()
-            raise KeyError("share 1")
-        go_on.wait(10.0)
-        finished.append(share)
+    def work(worker):
+        if worker == 1:
+            begun.set()
+            raise KeyError("helper")
+        begun.wait(10.0)
+        raise RuntimeError("another thread gave up")
 
-    with pytest.raises(ValueError, match="share 0"):
-        Team(3).run(work, 3)
-    assert finished == [2]
+    with pytest.raises(KeyError, match="helper"):
+        members.run(work, 2)
+    members.run(lambda worker: None, 2)  # which knows nothing of it
+
+
+def test_after_an_error_no_helper_goes_on():
+    """It would add to the gradients of the next window."""
+    members, running, finished = Team(3), threading.Barrier(3), []
+
+    def work(worker):
+        running.wait(10.0)
+        if worker == 0:
+            raise KeyboardInterrupt
+        time.sleep(0.05)
+        finished.append(worker)
+
+    with pytest.raises(KeyboardInterrupt):
+        members.run(work, 3)
+    assert sorted(finished) == [1, 2]
+
+
+def test_threads_end_with_their_team_and_keep_no_model_alive():
+    model = MiniGPT(CONFIG, "float64", initial_parameters(0, CONFIG), Team(3))
+    batch = make_batch([[1, 5, 2]] * 40)
+    model.nll(batch)
+    threads = [helper.thread for helper in model._team._helpers]
+    gone = weakref.ref(model)
+    del model
+    for thread in threads:
+        thread.join(10.0)
+    assert gone() is None
+    assert not any(thread.is_alive() for thread in threads)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "reason"),
+    [([[1] * 7], "context is 6"), ([[1, 7]], "the model has 7"), ([[-1]], "the model has 7")],
+)
+def test_tokens_that_are_not_the_models_are_refused(tokens, reason):
+    model, ids = MiniGPT(CONFIG, "float64", initial_parameters(0, CONFIG)), np.array(tokens)
+    seen = np.ones(ids.shape, dtype=bool)
+    for call in (lambda: model.forward(ids, seen), lambda: model.nll(Batch(ids, ids, seen, seen))):
+        with pytest.raises(ValueError, match=reason):
+            call()
+
+
+def test_nobody_waits_for_a_turn_that_never_comes():
+    """A worker that fails in the middle of a batch leaves turns untaken."""
+    with pytest.raises(RuntimeError, match="gave up"):
+        wait_for_turn(np.array([1, 0]), 1, 1)
+
+
+def test_a_batch_without_targets_adds_nothing():
+    empty = replace(BATCH, loss_mask=np.zeros_like(BATCH.loss_mask))
+    model = MiniGPT(CONFIG, "float64", initial_parameters(0, CONFIG))
+    assert model.accumulate(empty, NO_DROPOUT, 1, 0.5) == 0.5
+    model.finish_gradients()
+    assert not model.flat_gradients.any()
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_helpers_that_come_late_or_early_change_nothing(threads):
+    batches = [make_batch([[1, *range(2, 3 + (i * k) % 5), 2] for i in range(1, 40)]) for k in (1, 2, 3)]
+    model, alone = (MiniGPT(CONFIG, "float32", initial_parameters(0, CONFIG), Team(n)) for n in (threads, 1))
+    for batch in batches * 20:
+        losses = []
+        for each in (model, alone):
+            each.zero_gradients()
+            losses.append(each.accumulate(batch, NO_DROPOUT, batch.tokens))
+            each.finish_gradients()
+        assert losses[0] == losses[1]
+        assert np.array_equal(model.flat_gradients, alone.flat_gradients)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_every_cut_of_a_window_gives_the_same_bits(threads):
+    """Pieces begin at fixed sequences of the window, wherever a micro-batch begins: some have none of it."""
+    config = CONFIG.model_copy(update={"context": 24})  # so long that a piece has two sequences
+    batch = make_batch([[1, *[3 + i % 4] * (12 + i % 11), 2] for i in range(35)])
+    model = MiniGPT(config, "float32", initial_parameters(0, config), Team(threads))
+    found = set()
+    for count in range(1, 36):
+        model.zero_gradients()
+        dropout, nll = Dropout(0.3, np.array([1, 2], np.uint32), 4), 0.0
+        for part in batch.parts(count):
+            nll = model.accumulate(part, dropout, batch.tokens, nll)
+            dropout = replace(dropout, first_row=dropout.first_row + len(part.input))
+        model.finish_gradients()
+        found.add((nll, model.flat_gradients.tobytes()))
+    assert len(found) == 1
 
 
 def test_a_path_may_be_saved_to_again(tmp_path):

@@ -1,127 +1,159 @@
 """Causal softmax attention with a key mask (Vaswani et al. 2017): softmax(q k^T / sqrt(K)) v, head by head.
 
-Position i sees the keys j <= i that are not padding; a position that sees none gets zeros. Scores are kept with the
-keys as rows: what a softmax adds up then lies in different rows, j ascending, and LLVM works on many queries at once
-without changing the order of any sum. Positions are padded with zeros to whole tiles of `gemm`; a zero appended to a
-chain changes no bit of it.
+Position i sees the keys j <= i that are not padding; a position that sees none gets zeros. Queries are taken a tile at
+a time, and a tile meets only the keys up to its last query. Scores are kept with the keys as rows, the queries of all
+heads side by side: what a softmax adds up then lies in different rows, j ascending, and LLVM works on many queries at
+once without changing the order of any sum. Positions are padded with zeros to whole tiles: a zero appended to a chain
+of `gemm` changes no number.
 """
 
 import numpy as np
 
 from impl.kernels.compile import kernel
 from impl.kernels.elementary import exp
+from impl.kernels.elementwise import copy
 from impl.kernels.gemm import gemm
+from impl.kernels.memory import matrix
+from impl.kernels.transpose import transpose
 
 TILE = 16
 
 
-def padded(length):
-    """The length of scores: whole tiles."""
-    return -(-length // TILE) * TILE
+@kernel
+def tiles(length):
+    """How many tiles of queries a sequence has."""
+    return -(-length // TILE)
 
 
 @kernel
-def attention(q, k, v, key_mask, heads, scale, out, weights):
-    """q, k, v, out [B*T, H*K]; key_mask bool [B, T]; weights [B, H, P, P], P = padded(T), receives the softmax.
+def attention(q, k, v, key_mask, scale, out, weights):
+    """q, k, v, out [B*T, H*K]; key_mask bool [B, T]; weights [B, tiles(T), P, H*TILE] receives the softmax.
 
-    weights[b, h, j, i] is what query i takes of key j.
+    P is T padded to whole tiles; weights[b, t, j, h * TILE + i] is what query t * TILE + i of head h takes of key j,
+    and is left as it was where j lies behind the tile.
     """
     batch, length = key_mask.shape
-    size, side = q.shape[1] // heads, weights.shape[2]
-    query, keys = np.zeros((size, side), q.dtype), np.zeros((side, size), q.dtype)
-    values, mixed = np.zeros((side, size), q.dtype), np.zeros((side, size), q.dtype)
-    largest, norm = np.empty(side, q.dtype), np.empty(side, q.dtype)
+    heads, side, width = weights.shape[3] // TILE, weights.shape[2], q.shape[1]
+    size = width // heads
+    queries, statistics = matrix(width, TILE, q), matrix(2, heads * TILE, q)
+    spare = side if length < side else 0
+    query_room, key_room = matrix(spare, width, q), matrix(spare, width, q)
+    value_room, mixed_room = matrix(spare, width, q), matrix(spare, width, q)
     for b in range(batch):
-        for h in range(heads):
-            first, left = b * length, h * size
-            for i in range(length):
-                for d in range(size):
-                    query[d, i] = q[first + i, left + d]
-                    keys[i, d] = k[first + i, left + d]
-                    values[i, d] = v[first + i, left + d]
-            gemm(keys, query, weights[b, h], False)
-            _softmax(weights[b, h], scale, key_mask[b], largest, norm)
-            gemm(weights[b, h].T, values, mixed, False)
-            for i in range(length):
-                for d in range(size):
-                    out[first + i, left + d] = mixed[i, d]
+        rows = slice(b * length, (b + 1) * length)
+        query, key = _whole_tiles(q[rows], query_room), _whole_tiles(k[rows], key_room)
+        value = _whole_tiles(v[rows], value_room)
+        mixed = out[rows] if length == side else mixed_room
+        for t in range(side // TILE):
+            some, seen = slice(t * TILE, (t + 1) * TILE), (t + 1) * TILE
+            scores = weights[b, t, :seen]
+            transpose(query[some], queries)
+            for h in range(heads):
+                head, columns = slice(h * size, (h + 1) * size), slice(h * TILE, (h + 1) * TILE)
+                gemm(key[:seen, head], queries[head], scores[:, columns], False)
+            _softmax(scores, scale, key_mask[b], statistics[0], statistics[1])
+            for h in range(heads):
+                head, columns = slice(h * size, (h + 1) * size), slice(h * TILE, (h + 1) * TILE)
+                gemm(scores[:, columns].T, value[:seen, head], mixed[some, head], False)
+        if length < side:
+            copy(mixed[:length], out[rows])
+
+
+@kernel
+def _whole_tiles(x, room):
+    """x [T, D] if its rows are whole tiles; else a copy in `room` [P, D], zero below."""
+    if x.shape[0] % TILE == 0:
+        return x
+    copy(x, room[: x.shape[0]])
+    room[x.shape[0] :] = 0.0
+    return room
 
 
 @kernel
 def _softmax(scores, scale, visible, largest, norm):
-    """In place, column by column: softmax of scale * scores over the keys that are visible to query i, 0 elsewhere."""
-    side, length = scores.shape[0], visible.size
+    """In place: softmax over the keys j of scale * scores [S, H*TILE], whose last query is S - 1; 0 for the unseen."""
+    length, width = visible.size, scores.shape[1]
     nothing = scores.dtype.type(-np.inf)
     zero, one = scores.dtype.type(0.0), scores.dtype.type(1.0)
-    for i in range(side):
-        largest[i] = nothing
-        norm[i] = zero
-    for j in range(side):
+    behind = scores.shape[0] - TILE
+    largest[:] = nothing
+    norm[:] = zero
+    for j in range(scores.shape[0]):
         seen = j < length and visible[min(j, length - 1)]
-        for i in range(side):
-            score = scale * scores[j, i] if seen and j <= i else nothing
+        for i in range(width):
+            score = scale * scores[j, i] if seen and j - behind <= i % TILE else nothing
             scores[j, i] = score
             largest[i] = max(largest[i], score)
-    for i in range(side):
+    for i in range(width):
         largest[i] = largest[i] if largest[i] > nothing else zero
-    for j in range(side):
-        for i in range(side):
+    for j in range(scores.shape[0]):
+        for i in range(width):
             seen = scores[j, i] != nothing  # true of a NaN
             weight = exp(scores[j, i] - largest[i] if seen else zero)  # exp(-inf) would be right, and slow
             weight = weight if seen else zero
             scores[j, i] = weight
             norm[i] += weight
-    for i in range(side):
+    for i in range(width):
         norm[i] = one if norm[i] == zero else norm[i]  # no visible key: zeros
-    for j in range(side):
-        for i in range(side):
+    for j in range(scores.shape[0]):
+        for i in range(width):
             scores[j, i] = scores[j, i] / norm[i]
 
 
 @kernel
 def attention_backward(dout, q, k, v, weights, scale, dq, dk, dv):
-    """Gradients of `attention`; all [B*T, H*K], weights [B, H, P, P] as it left them. dq, dk, dv are overwritten.
+    """Gradients of `attention`; all [B*T, H*K], weights as it left them. dq, dk, dv are overwritten.
 
     ds = w * (dw - sum_j w dw) with dw = dout v^T; dq = scale ds k; dk = scale ds^T q; dv = w^T dout.
     """
-    batch, heads, side, _ = weights.shape
-    size, length = q.shape[1] // heads, q.shape[0] // batch
-    upstream = np.zeros((size, side), q.dtype)
-    rows = np.zeros((4, side, size), q.dtype)
-    query, key, value, outer = rows[0], rows[1], rows[2], rows[3]
-    results = np.zeros((3, side, size), q.dtype)
-    dscores, mean = np.empty((side, side), q.dtype), np.empty(side, q.dtype)
+    batch, _, side, lines = weights.shape
+    width, length = q.shape[1], q.shape[0] // batch
+    heads = lines // TILE
+    size = width // heads
+    upstream, gradient, mean = matrix(width, TILE, q), matrix(side, lines, q), matrix(1, lines, q)
+    spare = side if length < side else 0
+    query_room, key_room = matrix(spare, width, q), matrix(spare, width, q)
+    value_room, outer_room = matrix(spare, width, q), matrix(spare, width, q)
+    dquery_room, dkey_room, dvalue_room = (
+        matrix(spare, width, q),
+        matrix(spare, width, q),
+        matrix(spare, width, q),
+    )
     for b in range(batch):
-        for h in range(heads):
-            first, left = b * length, h * size
-            for i in range(length):
-                for d in range(size):
-                    query[i, d] = q[first + i, left + d]
-                    key[i, d] = k[first + i, left + d]
-                    value[i, d] = v[first + i, left + d]
-                    outer[i, d] = dout[first + i, left + d]
-                    upstream[d, i] = dout[first + i, left + d]
-            gemm(value, upstream, dscores, False)
-            _softmax_backward(weights[b, h], scale, dscores, mean)
-            gemm(dscores.T, key, results[0], False)
-            gemm(dscores, query, results[1], False)
-            gemm(weights[b, h], outer, results[2], False)
-            for i in range(length):
-                for d in range(size):
-                    dq[first + i, left + d] = results[0, i, d]
-                    dk[first + i, left + d] = results[1, i, d]
-                    dv[first + i, left + d] = results[2, i, d]
+        rows = slice(b * length, (b + 1) * length)
+        query, key = _whole_tiles(q[rows], query_room), _whole_tiles(k[rows], key_room)
+        value, outer = _whole_tiles(v[rows], value_room), _whole_tiles(dout[rows], outer_room)
+        whole = length == side
+        dquery, dkey = dq[rows] if whole else dquery_room, dk[rows] if whole else dkey_room
+        dvalue = dv[rows] if whole else dvalue_room
+        dkey[:] = 0.0
+        dvalue[:] = 0.0
+        for t in range(side // TILE):
+            some, seen = slice(t * TILE, (t + 1) * TILE), (t + 1) * TILE
+            taken, dscores = weights[b, t, :seen], gradient[:seen]
+            transpose(outer[some], upstream)
+            for h in range(heads):
+                head, columns = slice(h * size, (h + 1) * size), slice(h * TILE, (h + 1) * TILE)
+                gemm(value[:seen, head], upstream[head], dscores[:, columns], False)
+            _softmax_backward(taken, scale, dscores, mean[0])
+            for h in range(heads):
+                head, columns = slice(h * size, (h + 1) * size), slice(h * TILE, (h + 1) * TILE)
+                gemm(dscores[:, columns].T, key[:seen, head], dquery[some, head], False)
+                gemm(dscores[:, columns], query[some, head], dkey[:seen, head], True)
+                gemm(taken[:, columns], outer[some, head], dvalue[:seen, head], True)
+        if not whole:
+            copy(dquery[:length], dq[rows])
+            copy(dkey[:length], dk[rows])
+            copy(dvalue[:length], dv[rows])
 
 
 @kernel
 def _softmax_backward(weights, scale, gradient, mean):
-    """In place, column by column: the gradient of the weights becomes that of the unscaled scores."""
-    side = weights.shape[0]
-    for i in range(side):
-        mean[i] = 0.0
-    for j in range(side):
-        for i in range(side):
+    """In place, column by column: the gradient of the weights [S, H*TILE] becomes that of the unscaled scores."""
+    mean[:] = 0.0
+    for j in range(weights.shape[0]):
+        for i in range(weights.shape[1]):
             mean[i] += weights[j, i] * gradient[j, i]
-    for j in range(side):
-        for i in range(side):
+    for j in range(weights.shape[0]):
+        for i in range(weights.shape[1]):
             gradient[j, i] = scale * (weights[j, i] * (gradient[j, i] - mean[i]))

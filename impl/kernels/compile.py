@@ -70,13 +70,27 @@ def _prepared(root: Path, cache: Path) -> Path:
 sys.modules["scipy.linalg.cython_blas"] = None  # type: ignore[assignment]
 numba.config.CACHE_DIR = str(private_cache())
 # LLVM keeps to half of a 512-bit register unless it is told otherwise. The bits are the same, the time is not.
-if not (os.environ.get("NUMBA_CPU_NAME") or os.environ.get("NUMBA_CPU_FEATURES") is not None):
-    numba.config.CPU_FEATURES = llvmlite.binding.get_host_cpu_features().flatten() + ",-prefer-256-bit"
+_host = llvmlite.binding.get_host_cpu_features()
+_told = os.environ.get("NUMBA_CPU_NAME") or os.environ.get("NUMBA_CPU_FEATURES") is not None
+if _host.get("avx512f") and not _told:
+    numba.config.CPU_FEATURES = _host.flatten() + ",-prefer-256-bit"
+
+
+_OPTIONS: dict[str, Any] = {"cache": True, "error_model": "numpy", "nogil": True}
 
 
 def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile `function` into its callers: a loop over it vectorises only if no call is left."""
     compiled: Callable[..., Any] = numba.njit(error_model="numpy", nogil=True, forceinline=True)(function)
+    return compiled
+
+
+def part(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Merge `function` into its callers before they are compiled.
+
+    For what only calls kernels: numba compiles all that a function calls anew with it, and so at every level.
+    """
+    compiled: Callable[..., Any] = numba.njit(**_OPTIONS, inline="always")(function)
     return compiled
 
 
@@ -87,6 +101,12 @@ def intrinsic_or(twin: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any
         return twin if numba.config.DISABLE_JIT else intrinsic(template)
 
     return choose
+
+
+def interpreted(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A kernel as Python. For those that return a NamedTuple: numba would hand it over by way of pickle."""
+    plain: Callable[..., Any] = getattr(function, "py_func", function)
+    return plain
 
 
 def by_precision(single: Callable[..., Any], double: Callable[..., Any]) -> Callable[..., Any]:
@@ -104,5 +124,15 @@ def by_precision(single: Callable[..., Any], double: Callable[..., Any]) -> Call
 
 def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile `function` for each dtype it is called with: float32 and float64 from one source."""
-    compiled: Callable[..., Any] = numba.njit(cache=True, error_model="numpy", nogil=True)(function)
+    compiled: Callable[..., Any] = numba.njit(**_OPTIONS)(function)
+    return compiled
+
+
+def strided(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A kernel of matrices a, b, c and a bool that is compiled once a dtype, for matrices of all layouts."""
+    signatures = []
+    for dtype in (numba.float32, numba.float64):
+        read, written = (numba.types.Array(dtype, 2, "A", readonly=readonly) for readonly in (True, False))
+        signatures.append(numba.void(read, read, written, numba.boolean))
+    compiled: Callable[..., Any] = numba.njit(signatures, **_OPTIONS)(function)
     return compiled

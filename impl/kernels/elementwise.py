@@ -1,4 +1,4 @@
-"""Whole-array steps that are one line of mathematics: embed, copy rows, add, multiply, transpose."""
+"""Whole-array steps that are one line of mathematics: embed, copy rows, add, multiply."""
 
 from impl.kernels.compile import kernel
 
@@ -36,16 +36,32 @@ def fill_rows(row, out):
 
 
 @kernel
-def multiply(x, y, out):
-    """out = x * y over [N, D]."""
+def copy(x, out):
+    """out = x over [N, D]."""
     for n in range(x.shape[0]):
         for d in range(x.shape[1]):
-            out[n, d] = x[n, d] * y[n, d]
+            out[n, d] = x[n, d]
+
+
+@kernel
+def multiply_by(x, y):
+    """x *= y over [N, D]; in place by name, as LLVM vectorises no loop whose result may be one of its operands."""
+    for n in range(x.shape[0]):
+        for d in range(x.shape[1]):
+            x[n, d] *= y[n, d]
+
+
+@kernel
+def add_to(total, x):
+    """total += x over [N, D]."""
+    for n in range(x.shape[0]):
+        for d in range(x.shape[1]):
+            total[n, d] += x[n, d]
 
 
 @kernel
 def add(x, y, out):
-    """out = x + y over [N, D]."""
+    """out = x + y over [N, D]; out is neither of them."""
     for n in range(x.shape[0]):
         for d in range(x.shape[1]):
             out[n, d] = x[n, d] + y[n, d]
@@ -57,17 +73,6 @@ def sum_onto(total, x):
     for i in range(x.size):
         total += x[i]
     return total
-
-
-@kernel
-def transpose(x, out):
-    """out [D, N] = x [N, D] transposed, in blocks that stay in the cache."""
-    rows, columns = x.shape
-    for i0 in range(0, rows, 16):
-        for j0 in range(0, columns, 16):
-            for j in range(j0, min(j0 + 16, columns)):
-                for i in range(i0, min(i0 + 16, rows)):
-                    out[j, i] = x[i, j]
 
 
 @kernel

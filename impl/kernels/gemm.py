@@ -9,30 +9,21 @@ continued by the next micro-batch. The trick for speed: a tile of C stays in vec
 from llvmlite import ir
 from numba.core import cgutils, types
 
-from impl.kernels.compile import intrinsic_or, kernel
+from impl.kernels.compile import intrinsic_or, kernel, strided
 from impl.kernels.fma import fma
+from impl.kernels.memory import matrix
+from impl.kernels.transpose import lanes
 
 ROWS = 8
 _VECTOR_BITS = 512
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 
 
-@intrinsic_or(lambda c: _VECTOR_BITS // 8 // c.itemsize)
-def _lanes(typingctx, c):
-    """Elements of c in a vector: 16 for float32, 8 for float64."""
-    lanes = _VECTOR_BITS // c.dtype.bitwidth
-
-    def codegen(context, builder, signature, args):
-        return _I64(lanes)
-
-    return types.intp(c), codegen
-
-
-def _tile(vectors):
-    """The kernel for a tile of C: 8 rows by so many vectors, each element's chain in a register to its end."""
+def _tile(height, vectors):
+    """The kernel for a tile of C: so many rows by so many vectors, each element's chain in a register to its end."""
 
     def twin(a, b, c, i, j, add):
-        for row in range(i, i + ROWS):
+        for row in range(i, i + height):
             for column in range(j, j + vectors * _VECTOR_BITS // 8 // c.itemsize):
                 chain = c[row, column] if add else c.dtype.type(0.0)
                 for k in range(a.shape[1]):
@@ -48,7 +39,7 @@ def _tile(vectors):
             arrays = [
                 context.make_array(t)(context, builder, value=x) for t, x in zip(kinds, args[:3], strict=True)
             ]
-            _emit_tile(builder, arrays, args[3], args[4], args[5], lanes, vectors)
+            _emit_tile(builder, arrays, args[3:], lanes, height, vectors)
             return context.get_dummy_value()
 
         return types.void(a, b, c, i, j, add), codegen
@@ -56,9 +47,10 @@ def _tile(vectors):
     return tile
 
 
-def _emit_tile(builder, arrays, row, column, add, lanes, vectors):
-    """c[row : row + 8, column : column + vectors * lanes] (+)= a @ b there; columns of b and c are contiguous."""
+def _emit_tile(builder, arrays, where, lanes, height, vectors):
+    """c[row : row + height, column : column + vectors * lanes] (+)= a @ b there; rows of b and c are contiguous."""
     a, b, c = arrays
+    row, column, add = where
     depth = cgutils.unpack_tuple(builder, a.shape, 2)[1]
     element = a.data.type.pointee
     vector = ir.VectorType(element, lanes)
@@ -81,9 +73,9 @@ def _emit_tile(builder, arrays, row, column, add, lanes, vectors):
         zeros = ir.Constant(ir.VectorType(_I32, lanes), [0] * lanes)
         return builder.shuffle_vector(builder.insert_element(undefined, scalar, _I32(0)), undefined, zeros)
 
-    rows = [builder.add(row, _I64(r)) for r in range(ROWS)]
+    rows = [builder.add(row, _I64(r)) for r in range(height)]
     columns = [builder.add(column, _I64(v * lanes)) for v in range(vectors)]
-    tile = [(r, v) for r in range(ROWS) for v in range(vectors)]
+    tile = [(r, v) for r in range(height) for v in range(vectors)]
     c_at = {(r, v): address(c, rows[r], columns[v]) for r, v in tile}
     a_at, b_at = [address(a, r, _I64(0)) for r in rows], [address(b, _I64(0), v) for v in columns]
     a_step, b_step = (
@@ -116,24 +108,12 @@ def _emit_tile(builder, arrays, row, column, add, lanes, vectors):
         builder.store(ends[t], builder.inttoptr(c_at[t], vector.as_pointer()), align=alignment)
 
 
-_narrow_tile, _wide_tile = _tile(1), _tile(2)
-
-
-@kernel
-def gemm(a, b, c, add):
-    """C = A @ B, or C += A @ B if `add`; A [M, K] of any strides, B [K, N] and C [M, N] with contiguous rows."""
-    rows, columns = c.shape
-    lanes = _lanes(c)
-    tiled_rows, tiled_columns = rows - rows % ROWS, columns - columns % lanes
-    wide_columns = columns - columns % (2 * lanes)
-    for j in range(0, wide_columns, 2 * lanes):
-        for i in range(0, tiled_rows, ROWS):
-            _wide_tile(a, b, c, i, j, add)
-    if wide_columns < tiled_columns:
-        for i in range(0, tiled_rows, ROWS):
-            _narrow_tile(a, b, c, i, wide_columns, add)
-    _edge(a, b, c, 0, tiled_rows, tiled_columns, columns, add)
-    _edge(a, b, c, tiled_rows, rows, 0, columns, add)
+LARGE = 2**20
+"""Bytes of a matrix from which on copies pay."""
+DEPTH, PANELS = 256, 8
+"""A block's steps of k and its panels of B: one of these and a tile of A stay in the first cache, all in the second."""
+_wide_tile, _high_tile, _small_tile = _tile(ROWS, 2), _tile(2 * ROWS, 1), _tile(ROWS, 1)
+"""Sixteen chains keep both units for fused multiply-adds busy; eight are for what is left over."""
 
 
 @kernel
@@ -145,3 +125,95 @@ def _edge(a, b, c, first_row, last_row, first_column, last_column, add):
         for k in range(a.shape[1]):
             for j in range(first_column, last_column):
                 c[i, j] = fma(a[i, k], b[k, j], c[i, j])
+
+
+def _line_in_python(x, i, j, out, row):
+    out[row] = x[i, j : j + out.shape[1]]
+
+
+def _line(width):
+    """out[row] = x[i, j : j + n], contiguous in both; n is so many vectors of 64 bytes, or ROWS if `width` is 0."""
+
+    @intrinsic_or(_line_in_python)
+    def line(typingctx, x, i, j, out, row):
+        lanes = _VECTOR_BITS // out.dtype.bitwidth
+
+        def codegen(context, builder, signature, args):
+            source, target = (
+                context.make_array(signature.args[n])(context, builder, value=args[n]) for n in (0, 3)
+            )
+            numbers = width * lanes or ROWS
+            vector = ir.VectorType(source.data.type.pointee, numbers)
+
+            def address(array, at, column):
+                strides = cgutils.unpack_tuple(builder, array.strides, 2)
+                offset = builder.add(builder.mul(at, strides[0]), builder.mul(column, strides[1]))
+                where = builder.add(builder.ptrtoint(array.data, _I64), offset)
+                return builder.inttoptr(where, vector.as_pointer())
+
+            value = builder.load(address(source, args[1], args[2]), align=4)
+            builder.store(value, address(target, args[4], _I64(0)), align=4)
+            return context.get_dummy_value()
+
+        return types.void(x, i, j, out, row), codegen
+
+    return line
+
+
+_line_of_a, _line_of_b = _line(0), _line(2)
+
+
+@kernel
+def _blocked(a, b, c, rows, columns, add):
+    """All wide tiles of matrices that do not fit into the cache, from copies without gaps of what is used often.
+
+    A chain is continued from one block of k to the next, and so keeps its order.
+    """
+    depth, width, copied = min(DEPTH, a.shape[1]), 2 * lanes(c), a.strides[1] != a.itemsize
+    of_a, of_b = matrix(rows // ROWS * depth if copied else 0, ROWS, c), matrix(PANELS * depth, width, c)
+    for first in range(0, a.shape[1], depth):
+        steps, more = min(depth, a.shape[1] - first), add or first > 0
+        for tile in range(rows // ROWS if copied else 0):
+            for k in range(steps):
+                _line_of_a(a.T, first + k, tile * ROWS, of_a, tile * depth + k)
+        for left in range(0, columns, PANELS * width):
+            panels = min(PANELS, (columns - left) // width)
+            for k in range(steps):
+                for panel in range(panels):
+                    _line_of_b(b, first + k, left + panel * width, of_b, panel * depth + k)
+            for panel in range(panels):
+                panel_of_b, j = of_b[panel * depth : panel * depth + steps], left + panel * width
+                for tile in range(rows // ROWS):
+                    i = tile * ROWS
+                    if copied:
+                        copy_of_a = of_a[tile * depth : tile * depth + steps].T
+                        _wide_tile(copy_of_a, panel_of_b, c[i:, j:], 0, 0, more)
+                    else:
+                        part_of_a = a[i : i + ROWS, first : first + steps]
+                        _wide_tile(part_of_a, panel_of_b, c[i:, j:], 0, 0, more)
+
+
+@strided
+def gemm(a, b, c, add):
+    """C = A @ B, or C += A @ B if `add`; A [M, K] of any strides, B [K, N] and C [M, N] with contiguous rows."""
+    rows, columns = c.shape
+    width = lanes(c)
+    tiled_rows, tiled_columns = rows - rows % ROWS, columns - columns % width
+    wide_columns = columns - columns % (2 * width)
+    large = max(a.size, b.size, c.size) * c.itemsize >= LARGE and a.shape[1] > 0
+    if large and c.itemsize in a.strides:
+        _blocked(a, b, c, tiled_rows, wide_columns, add)
+    else:
+        for j in range(0, wide_columns, 2 * width):
+            for i in range(0, tiled_rows, ROWS):
+                _wide_tile(a, b, c, i, j, add)
+    if wide_columns < tiled_columns:
+        high_rows = rows - rows % (2 * ROWS)
+        for i in range(0, high_rows, 2 * ROWS):
+            _high_tile(a, b, c, i, wide_columns, add)
+        for i in range(high_rows, tiled_rows, ROWS):
+            _small_tile(a, b, c, i, wide_columns, add)
+    if tiled_columns < columns:
+        _edge(a, b, c, 0, tiled_rows, tiled_columns, columns, add)
+    if tiled_rows < rows:
+        _edge(a, b, c, tiled_rows, rows, 0, columns, add)

@@ -9,7 +9,7 @@ import operator
 
 import numpy as np
 from llvmlite import ir
-from numba.core import cgutils
+from numba.core import cgutils, types
 
 from impl.kernels.compile import intrinsic_or, kernel
 from impl.kernels.fma import fma
@@ -18,10 +18,11 @@ _VECTOR_BITS = 512
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 
 
-def _in_python(step, combine, start):
+def _in_python(step, combine, start, widen=False):
     """The reduction as the interpreter does it."""
 
     def reduced(*arrays):
+        arrays = tuple(x.astype(np.float64) for x in arrays) if widen else arrays
         number, size = arrays[0].dtype.type, arrays[0].size
         lanes = _VECTOR_BITS // 8 // arrays[0].itemsize
         total = [number(start)] * lanes
@@ -36,33 +37,47 @@ def _in_python(step, combine, start):
     return reduced
 
 
-def _reduction(step, combine, start, arrays, twin):
-    """An intrinsic of `arrays` contiguous arrays of one dtype: `step` for each row of lanes, `combine` for the tree."""
+def _reduction(step, combine, start, arrays, widen=False):
+    """An intrinsic of `arrays` contiguous arrays of one dtype: `step` for each row of lanes, `combine` for the tree.
+
+    With `widen` in float64, whatever the dtype.
+    """
+    twin = _in_python(_TWINS[step], _TWINS[combine], start, widen)
 
     def codegen(context, builder, signature, args):
         made = [
             context.make_array(kind)(context, builder, value=x)
             for kind, x in zip(signature.args, args, strict=True)
         ]
-        element = made[0].data.type.pointee
-        lanes = _VECTOR_BITS // signature.args[0].dtype.bitwidth
+        given = made[0].data.type.pointee
+        element = ir.DoubleType() if widen else given
+        lanes = _VECTOR_BITS // (64 if widen else signature.args[0].dtype.bitwidth)
         vector = ir.VectorType(element, lanes)
+
+        def load(x, place, count):
+            """`count` of the array x from `place`, as the reduction wants them."""
+            where = builder.gep(x.data, [place])
+            if count == 1:
+                value = builder.load(where)
+            else:
+                value = builder.load(
+                    builder.bitcast(where, ir.VectorType(given, count).as_pointer()), align=4
+                )
+            return value if given == element else builder.fpext(value, vector if count > 1 else element)
+
         (size,) = cgutils.unpack_tuple(builder, made[0].shape, 1)
         rows = builder.sdiv(size, _I64(lanes))
         total = cgutils.alloca_once_value(builder, ir.Constant(vector, [ir.Constant(element, start)] * lanes))
         with cgutils.for_range(builder, rows) as row:
             offset = builder.mul(row.index, _I64(lanes))
-            loaded = [
-                builder.load(builder.bitcast(builder.gep(x.data, [offset]), vector.as_pointer()), align=4)
-                for x in made
-            ]
+            loaded = [load(x, offset, lanes) for x in made]
             builder.store(step(builder, vector, builder.load(total), *loaded), total)
         value = builder.load(total)
         first = builder.extract_element(value, _I32(0))
         kept = cgutils.alloca_once_value(builder, first)
         with cgutils.for_range(builder, builder.sub(size, builder.mul(rows, _I64(lanes)))) as rest:
             place = builder.add(builder.mul(rows, _I64(lanes)), rest.index)
-            loaded = [builder.load(builder.gep(x.data, [place])) for x in made]
+            loaded = [load(x, place, 1) for x in made]
             builder.store(step(builder, element, builder.load(kept), *loaded), kept)
         value = builder.insert_element(value, builder.load(kept), _I32(0))
         while lanes > 1:
@@ -80,7 +95,7 @@ def _reduction(step, combine, start, arrays, twin):
 
         @intrinsic_or(twin)
         def reduced(typingctx, x):
-            return x.dtype(x), codegen
+            return (types.float64 if widen else x.dtype)(x), codegen
 
     else:
 
@@ -104,6 +119,10 @@ def _fused(builder, kind, total, x, y):
     return builder.call(function, [x, y, total])
 
 
+def _square(builder, kind, total, x):
+    return _fused(builder, kind, total, x, x)
+
+
 def _larger(builder, kind, a, b):
     """b if it is larger, or a; a NaN is passed over."""
     return builder.select(builder.fcmp_ordered(">", b, a), b, a)
@@ -113,11 +132,13 @@ def _greater(a, b):
     return b if b > a else a
 
 
-row_sum = _reduction(_plus, _plus, 0.0, 1, _in_python(operator.add, operator.add, 0.0))
-row_dot = _reduction(
-    _fused, _plus, 0.0, 2, _in_python(lambda total, x, y: fma(x, y, total), operator.add, 0.0)
-)
-row_max = _reduction(_larger, _larger, -np.inf, 1, _in_python(_greater, _greater, -np.inf))
+_TWINS = {_plus: operator.add, _fused: lambda total, x, y: fma(x, y, total), _larger: _greater}
+_TWINS |= {_square: lambda total, x: fma(x, x, total)}
+
+row_sum = _reduction(_plus, _plus, 0.0, 1)
+row_dot = _reduction(_fused, _plus, 0.0, 2)
+row_max = _reduction(_larger, _larger, -np.inf, 1)
+_row_squares = _reduction(_square, _plus, 0.0, 1, widen=True)
 
 
 @kernel
@@ -125,6 +146,5 @@ def sum_squares(x):
     """Sum of x[i]^2 over a flat array of any float type, in float64 (squares of float32 are exact there)."""
     total = 0.0
     for start in range(0, x.size, 4096):
-        block = x[start : start + 4096].astype("float64")
-        total += row_dot(block, block)
+        total += _row_squares(x[start : start + 4096])
     return total

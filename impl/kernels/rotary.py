@@ -15,24 +15,22 @@ def angles(rates, cosine, sine):
 
 
 @kernel
-def rotate(x, cosine, sine, partner, length):
-    """In place: x[n, d] cos + x[n, partner(d)] sin; x [N, D], cosine, sine [context, D], partner int64 [D]."""
-    row = np.empty(x.shape[1], x.dtype)
+def rotate(x, cosine, sine, half, length):
+    """In place: x[n, d] cos + x[n, d +- half] sin; x [N, D], cosine, sine [context, D], half = K/2.
+
+    A feature turns with the one `half` further if it is in the first half of its head. Both are read and one is
+    taken: that vectorises, a table of partners would not.
+    """
+    width = x.shape[1]
+    room = np.zeros(width + 2 * half, x.dtype)
+    before, row, after = room[:width], room[half : half + width], room[2 * half :]
+    lower = np.empty(width, np.bool_)
+    for d in range(width):
+        lower[d] = d % (2 * half) < half
     for n in range(x.shape[0]):
         position = n % length
-        for d in range(x.shape[1]):
+        for d in range(width):
             row[d] = x[n, d]
-        for d in range(x.shape[1]):
-            x[n, d] = row[d] * cosine[position, d] + row[partner[d]] * sine[position, d]
-
-
-@kernel
-def rotate_back(x, cosine, sine, partner, length):
-    """The inverse of `rotate`: by the negative angles."""
-    row = np.empty(x.shape[1], x.dtype)
-    for n in range(x.shape[0]):
-        position = n % length
-        for d in range(x.shape[1]):
-            row[d] = x[n, d]
-        for d in range(x.shape[1]):
-            x[n, d] = row[d] * cosine[position, d] - row[partner[d]] * sine[position, d]
+        for d in range(width):
+            partner = after[d] if lower[d] else before[d]
+            x[n, d] = row[d] * cosine[position, d] + partner * sine[position, d]

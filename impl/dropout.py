@@ -1,0 +1,42 @@
+"""One step's dropout, as the passes and `properties/` want it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt32
+
+from impl.kernels.dropout import dropout_keep
+from impl.kernels.passes import Dropping
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """Rate, Philox key, step number (counted from 0), and where in the window a batch begins."""
+
+    rate: float
+    key: UInt32[np.ndarray, "2"]
+    step: int
+    first_row: int = 0
+
+    @property
+    def threshold(self) -> Any:
+        """An entry is dropped if its 32 random bits are below this."""
+        return np.uint32(self.rate * 2.0**32)
+
+    def scale(self, dtype: Any) -> Any:
+        """What an entry that is kept is multiplied with."""
+        return np.dtype(dtype).type(1.0 / (1.0 - self.rate))
+
+    def keep(self, site: int, length: int, context: int, out: Array) -> None:
+        """Fill `out`, bool [B * T, D], with what this site keeps."""
+        dropout_keep(self.key, self.step, site, self.threshold, length, context, self.first_row, out)
+
+    def dropping(self, context: int, dtype: Any) -> Dropping:
+        """The same for kernels."""
+        return Dropping(self.rate > 0.0, self.key, self.step, self.threshold, self.scale(dtype), context)
+
+
+NO_DROPOUT = Dropout(0.0, np.zeros(2, np.uint32), 0)

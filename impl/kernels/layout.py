@@ -1,0 +1,217 @@
+"""Where things lie in flat arrays: the parameters of MiniGPT (or their gradients), and a worker's activations.
+
+A view shares the memory of the flat array.
+"""
+
+from typing import Any, NamedTuple
+
+from impl.kernels.attention import TILE, tiles
+from impl.kernels.compile import kernel
+
+Array = Any
+
+
+class Shape(NamedTuple):
+    """Sizes of a model."""
+
+    layers: int
+    heads: int
+    width: int
+    hidden: int
+    vocabulary: int
+
+
+class Block(NamedTuple):
+    """Parameters of a block: W_* and b_* as in impl/parameters.py, whose order this is."""
+
+    W_q: Array
+    W_k: Array
+    W_v: Array
+    W_o: Array
+    W_1: Array
+    b_1: Array
+    W_2: Array
+    b_2: Array
+    gamma_1: Array
+    beta_1: Array
+    gamma_2: Array
+    beta_2: Array
+
+
+class Ends(NamedTuple):
+    """What is before the first block and after the last: embedding and final LayerNorm."""
+
+    E: Array
+    gamma: Array
+    beta: Array
+
+
+class Transposed(NamedTuple):
+    """The matrices of a block, transposed: a product wants the rows of its right side contiguous."""
+
+    W_q: Array
+    W_k: Array
+    W_v: Array
+    W_o: Array
+    W_1: Array
+    W_2: Array
+
+
+class Kept(NamedTuple):
+    """What a block's forward pass leaves to its backward pass; [rows, .] but for the attention weights."""
+
+    normed_1: Array
+    normalised_1: Array
+    q: Array
+    k: Array
+    v: Array
+    mixed: Array
+    between: Array
+    """The residual stream after attention."""
+    normed_2: Array
+    normalised_2: Array
+    out: Array
+    """The residual stream after the block."""
+    active: Array
+    slope: Array
+    inverse_deviations: Array
+    """[2, rows], of both LayerNorms."""
+    weights: Array
+    """[sequences, tiles, P, heads * TILE]."""
+
+
+class Passing(NamedTuple):
+    """What is not of one block: the two ends of the model, and room that every block uses anew."""
+
+    embedded: Array
+    normed: Array
+    normalised: Array
+    dx: Array
+    branch: Array
+    dnormed: Array
+    dmixed: Array
+    dq: Array
+    dk: Array
+    dv: Array
+    hidden: Array
+    logits: Array
+    dlogits: Array
+    inverse_deviation: Array
+
+
+@kernel
+def block_size(shape):
+    """Numbers in a block's parameters."""
+    return 4 * shape.width**2 + 2 * shape.width * shape.hidden + shape.hidden + 5 * shape.width
+
+
+@kernel
+def ends(flat, shape):
+    """Ends of the flat parameters or gradients of a model."""
+    d, size = shape.width, shape.vocabulary * shape.width
+    last = flat[flat.size - 2 * d :]
+    return Ends(flat[:size].reshape(shape.vocabulary, d), last[:d], last[d:])
+
+
+@kernel
+def block(flat, i, shape):
+    """Block i of the flat parameters or gradients of a model."""
+    d, f = shape.width, shape.hidden
+    first = shape.vocabulary * d + i * block_size(shape)
+    square = flat[first : first + 4 * d * d].reshape(4 * d, d)
+    first += 4 * d * d
+    up, b_1 = flat[first : first + d * f].reshape(d, f), flat[first + d * f : first + d * f + f]
+    first += d * f + f
+    down, b_2 = flat[first : first + d * f].reshape(f, d), flat[first + d * f : first + d * f + d]
+    norms = flat[first + d * f + d : first + d * f + 5 * d].reshape(4, d)
+    W_q, W_k, W_v, W_o = square[:d], square[d : 2 * d], square[2 * d : 3 * d], square[3 * d :]
+    return Block(W_q, W_k, W_v, W_o, up, b_1, down, b_2, norms[0], norms[1], norms[2], norms[3])
+
+
+@kernel
+def transposed(flat, i, shape):
+    """Block i of flat transposes, which lie where the matrices themselves lie in the parameters."""
+    d, f = shape.width, shape.hidden
+    same = block(flat, i, shape)
+    up, down = same.W_1.reshape(f, d), same.W_2.reshape(d, f)
+    return Transposed(same.W_q, same.W_k, same.W_v, same.W_o, up, down)
+
+
+@kernel
+def transposed_embedding(flat, shape):
+    """E transposed, [D, V], of flat transposes."""
+    return ends(flat, shape).E.reshape(shape.width, shape.vocabulary)
+
+
+@kernel
+def kept_size(sequences, length, shape):
+    """Numbers in the `Kept` of a block."""
+    rows, weights = sequences * length, sequences * shape.heads * (tiles(length) * TILE) ** 2
+    return rows * (10 * shape.width + 2 * shape.hidden) + weights + tiles(2 * rows) * TILE
+
+
+@kernel
+def kept(room, i, sequences, length, shape):
+    """`Kept` of block i in a worker's room."""
+    d, f, rows = shape.width, shape.hidden, sequences * length
+    size, count = kept_size(sequences, length, shape), tiles(length)
+    mine = room[i * size : (i + 1) * size]
+    narrow = mine[: 10 * rows * d].reshape(10, rows, d)
+    wide = mine[10 * rows * d : rows * (10 * d + 2 * f)].reshape(2, rows, f)
+    rest = mine[rows * (10 * d + 2 * f) : size - tiles(2 * rows) * TILE]
+    deviations = mine[size - tiles(2 * rows) * TILE :][: 2 * rows].reshape(2, rows)
+    return Kept(
+        narrow[0],
+        narrow[1],
+        narrow[2],
+        narrow[3],
+        narrow[4],
+        narrow[5],
+        narrow[6],
+        narrow[7],
+        narrow[8],
+        narrow[9],
+        wide[0],
+        wide[1],
+        deviations,
+        rest.reshape(sequences, count, count * TILE, shape.heads * TILE),
+    )
+
+
+@kernel
+def passing_size(sequences, length, shape):
+    """Numbers in `Passing`."""
+    return sequences * length * (10 * shape.width + shape.hidden + 2 * shape.vocabulary + 1)
+
+
+@kernel
+def passing(room, sequences, length, shape):
+    """`Passing` in a worker's room, behind the blocks."""
+    d, f, v, rows = shape.width, shape.hidden, shape.vocabulary, sequences * length
+    first = shape.layers * kept_size(sequences, length, shape)
+    mine = room[first : first + passing_size(sequences, length, shape)]
+    narrow = mine[: 10 * rows * d].reshape(10, rows, d)
+    hidden = mine[10 * rows * d : rows * (10 * d + f)].reshape(rows, f)
+    heads = mine[rows * (10 * d + f) : rows * (10 * d + f + 2 * v)].reshape(2, rows, v)
+    return Passing(
+        narrow[0],
+        narrow[1],
+        narrow[2],
+        narrow[3],
+        narrow[4],
+        narrow[5],
+        narrow[6],
+        narrow[7],
+        narrow[8],
+        narrow[9],
+        hidden,
+        heads[0],
+        heads[1],
+        mine[rows * (10 * d + f + 2 * v) :],
+    )
+
+
+@kernel
+def room_size(sequences, length, shape):
+    """Numbers in a worker's room."""
+    return shape.layers * kept_size(sequences, length, shape) + passing_size(sequences, length, shape)

@@ -1,0 +1,183 @@
+"""A worker: takes pieces of a batch until there are none left, and brings each from its tokens to its gradients.
+
+A gradient is the sum of two chains of `fma`, so that two workers need not wait for each other: sequence n of a window
+belongs to the chain n // STRETCH % CHAINS, and each chain adds its rows in order. That is all that the bits depend on.
+"""
+
+from typing import Any, NamedTuple
+
+from impl.kernels.compile import kernel, part
+from impl.kernels.elementwise import copy
+from impl.kernels.gemm import ROWS
+from impl.kernels.layout import passing
+from impl.kernels.loss import cross_entropy
+from impl.kernels.passes import Piece, backward, forward
+from impl.kernels.turns import BRANCHES, DONE, HEAD, NEXT_PIECE, take, wait_for_turn
+
+Array = Any
+
+CHAINS = 2
+STRETCH = 8
+"""Sequences that follow each other in a chain; a power of two."""
+PIECE_ROWS, PIECE_ROWS_WIDE = 64, 256
+"""Of a piece, if a sequence is no longer. Few enough for all that becomes of them to stay in a core's cache; but if the
+matrices do not fit into it either, as many as make reading them worth while."""
+WIDE = 256
+"""The d_model from which on they do not."""
+
+
+class Tokens(NamedTuple):
+    """A batch, as impl/data.py has it, all [B, T]; and the number of its first sequence in the window."""
+
+    input: Array
+    target: Array
+    loss_mask: Array
+    key_mask: Array
+    first: int
+
+
+class Room(NamedTuple):
+    """A worker's memory, used for one piece after the other; every array is flat, for as many rows as a piece has."""
+
+    numbers: Array
+    """`Kept` of every block, then `Passing`."""
+    keep: Array
+    """bool, what each dropout site kept."""
+    input: Array
+    target: Array
+    loss_mask: Array
+    key_mask: Array
+    losses: Array
+    """float64"""
+
+
+class Sums(NamedTuple):
+    """What all pieces add to, in turn."""
+
+    losses: Array
+    """float64 [B, T], of every target; 0 of those that do not count."""
+    gradients: Array
+    """[CHAINS, parameters]"""
+    head_gradients: Array
+    """[CHAINS, V, D], of E as the head."""
+    turns: Array
+    """int64 [CHAINS, turns_size(shape)], all 0 at the start."""
+
+
+@kernel
+def turns_size(shape):
+    """Counters of a chain, in whole cache lines."""
+    return -(-(BRANCHES + 2 * shape.layers) // 8) * 8
+
+
+@kernel
+def work(worker, tokens, model, dropping, room, sums, weight, backwards):
+    """Share in a batch's losses and, if `backwards`, in the gradients of `weight` times their sum.
+
+    Returns when the whole batch is done, by whomever. Each worker begins with another chain, then helps with the rest.
+    """
+    batch, length = tokens.input.shape
+    size = sequences_of(length, model.shape.width)
+    for i in range(CHAINS):
+        chain = (worker + i) % CHAINS
+        while True:
+            number = take(sums.turns[chain], NEXT_PIECE)
+            begins = first_of(number, chain, size, tokens.first) - tokens.first
+            if begins >= batch:
+                break
+            start = max(begins, 0)
+            stop = max(min(begins + size, batch), start)  # none, if the batch begins behind this piece
+            _piece(number, start, stop, tokens, model, dropping, room, sums, chain, weight, backwards)
+            take(sums.turns[chain], DONE)
+    for chain in range(CHAINS):
+        pieces = 0
+        while first_of(pieces, chain, size, tokens.first) < tokens.first + batch:
+            pieces += 1
+        wait_for_turn(sums.turns[chain], DONE, pieces)
+
+
+@kernel
+def sequences_of(length, width):
+    """How many sequences of this length a piece has: a power of two, at most a stretch."""
+    sequences, rows = STRETCH, PIECE_ROWS if width < WIDE else PIECE_ROWS_WIDE
+    while sequences > 1 and sequences * length > rows:
+        sequences //= 2
+    return sequences
+
+
+@kernel
+def first_of(number, chain, size, first):
+    """The first sequence of a chain's piece, all numbers from 0, where a batch begins with sequence `first`."""
+    stretch = first // STRETCH
+    stretch += (chain - stretch) % CHAINS
+    in_stretch = STRETCH // size
+    return (stretch + number // in_stretch * CHAINS) * STRETCH + number % in_stretch * size
+
+
+@part
+def _piece(number, start, stop, tokens, model, dropping, room, sums, chain, weight, backwards):
+    """Sequences start to stop, cut behind their last target that counts.
+
+    What follows it changes no loss, as attention is causal, and its gradient is 0.
+    """
+    losses, turns = sums.losses[start:stop], sums.turns[chain]
+    losses[:] = 0.0
+    length = whole_rows(counted_length(tokens.loss_mask[start:stop]), stop - start, dropping.context)
+    if length > 0:
+        piece = Piece(
+            number,
+            tokens.first + start,
+            _cut(tokens.input, start, stop, length, room.input).reshape((stop - start) * length),
+            _cut(tokens.key_mask, start, stop, length, room.key_mask),
+            room.numbers,
+            room.keep,
+        )
+        target = _cut(tokens.target, start, stop, length, room.target)
+        counted = _cut(tokens.loss_mask, start, stop, length, room.loss_mask)
+        forward(piece, model, dropping)
+        _losses(piece, model, target, counted, weight, room.losses, losses)
+        if backwards:
+            backward(piece, model, dropping, sums.gradients[chain], sums.head_gradients[chain], turns)
+    elif backwards:
+        for slot in range(HEAD, BRANCHES + 2 * model.shape.layers):
+            wait_for_turn(turns, slot, number)
+            take(turns, slot)
+
+
+@kernel
+def counted_length(loss_mask):
+    """1 + the last position that counts in any row of loss_mask [B, T]; 0 if none does."""
+    for t in range(loss_mask.shape[1] - 1, -1, -1):
+        for b in range(loss_mask.shape[0]):
+            if loss_mask[b, t]:
+                return t + 1
+    return 0
+
+
+@kernel
+def whole_rows(length, sequences, most):
+    """The least length, from this one to `most`, at which the rows of all sequences fill whole tiles of `gemm`."""
+    for longer in range(length, most + 1):
+        if longer * sequences % ROWS == 0:
+            return longer
+    return length
+
+
+@kernel
+def _cut(x, start, stop, length, room):
+    """x[start:stop, :length] in `room`, without gaps; zeros where x is shorter."""
+    out, there = room[: (stop - start) * length].reshape(stop - start, length), min(length, x.shape[1])
+    copy(x[start:stop, :there], out[:, :there])
+    out[:, there:] = 0
+    return out
+
+
+@part
+def _losses(piece, model, target, counted, weight, room, losses):
+    """From logits to losses [sequences, T] and dlogits."""
+    sequences, length = target.shape
+    last, rows = passing(piece.room, sequences, length, model.shape), sequences * length
+    nll = room[:rows]
+    cross_entropy(last.logits, target.reshape(rows), counted.reshape(rows), weight, nll, last.dlogits)
+    there = min(length, losses.shape[1])
+    copy(nll.reshape(sequences, length)[:, :there], losses[:, :there])
