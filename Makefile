@@ -11,7 +11,7 @@ INSTALLED := $(VENV)/.requirements.lock.installed
 PEERS := $(VENV)/.requirements-peers.txt.installed
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: gates test properties strength docs benchmarks lint format install peers lock clean
+.PHONY: gates test properties strength docs benchmarks performance lint format install peers lock clean
 
 gates: $(INSTALLED)
 	$(PYTEST) gates/ $(ARGS)
@@ -33,6 +33,10 @@ docs: $(INSTALLED)
 
 benchmarks: $(INSTALLED)
 	$(PYTEST) benchmarks/ $(ARGS)
+
+# docs/performance.md: training steps, kernels and scaling beside PyTorch and JAX; some ten minutes.
+performance: $(PEERS)
+	$(BIN)/python -m benchmarks.page
 
 lint: $(PEERS)
 	$(BIN)/ruff check .

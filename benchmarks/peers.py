@@ -25,14 +25,21 @@ def decayed(name: str) -> bool:
     return name == "E" or name.rsplit(".", 1)[-1].startswith("W_")
 
 
-def ours(params: dict[str, Array], batch: Batch) -> Step:
+def ours(params: dict[str, Array], batch: Batch, config: dict[str, Any] = CONFIG) -> Step:
     """impl's loop body, through the functional protocol."""
     settings = {"dropout": 0.0, "rate": RATE, "betas": BETAS, "eps": EPS, "decay": DECAY, "clip": CLIP}
-    step = protocol.Subject("impl").raw("train_step")(params, CONFIG, **settings)
+    step = protocol.Subject("impl").raw("train_step")(params, config, **settings)
     return lambda: float(step(*batch))
 
 
-def pytorch(params: dict[str, Array], batch: Batch, *, fused: bool = False, compiled: bool = False) -> Step:
+def pytorch(
+    params: dict[str, Array],
+    batch: Batch,
+    config: dict[str, Any] = CONFIG,
+    *,
+    fused: bool = False,
+    compiled: bool = False,
+) -> Step:
     """torch.optim.AdamW and clip_grad_norm_ around fixtures.subjects.pytorch's MiniGPT."""
     import torch
 
@@ -47,7 +54,7 @@ def pytorch(params: dict[str, Array], batch: Batch, *, fused: bool = False, comp
     inputs, targets, loss_mask, key_mask = map(torch.tensor, batch)
 
     def loss_of(weights: dict[str, Any]) -> Any:
-        return token_loss(mini_gpt(weights, inputs, key_mask, CONFIG), targets, loss_mask)
+        return token_loss(mini_gpt(weights, inputs, key_mask, config), targets, loss_mask)
 
     forward = torch.compile(loss_of) if compiled else loss_of
 

@@ -1,0 +1,101 @@
+"""What this machine can do at best, measured on the spot: arithmetic without memory, and copies without arithmetic."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Any
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+CHAINS = 16
+"""Enough independent fused multiply-adds to keep two units with a latency of four cycles busy."""
+VECTOR_BITS = 512
+REPEATS = 7
+
+
+@intrinsic
+def _chains(typingctx: Any, times: Any, number: Any) -> Any:
+    """`times` rounds of CHAINS vector fused multiply-adds in registers."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        element = ir.FloatType() if number == types.float32 else ir.DoubleType()
+        lanes = VECTOR_BITS // number.bitwidth
+        vector = ir.VectorType(element, lanes)
+        name = f"llvm.fma.v{lanes}f{number.bitwidth}"
+        fma = cgutils.get_or_insert_function(builder.module, ir.FunctionType(vector, [vector] * 3), name)
+        splat = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
+        undefined = ir.Constant(vector, ir.Undefined)
+        first = builder.insert_element(undefined, args[1], ir.IntType(32)(0))
+        factor = builder.shuffle_vector(first, undefined, splat)
+        before, loop, done = builder.block, builder.append_basic_block("fma"), builder.append_basic_block()
+        builder.branch(loop)
+        builder.position_at_end(loop)
+        count = builder.phi(ir.IntType(64))
+        chains = [builder.phi(vector) for _ in range(CHAINS)]
+        longer = [builder.call(fma, [chain, factor, factor]) for chain in chains]
+        following = builder.add(count, ir.IntType(64)(1))
+        for phi, start, value in [
+            (count, ir.IntType(64)(0), following),
+            *((phi, factor, value) for phi, value in zip(chains, longer, strict=True)),
+        ]:
+            phi.add_incoming(start, before)
+            phi.add_incoming(value, loop)
+        builder.cbranch(builder.icmp_signed("<", following, args[0]), loop, done)
+        builder.position_at_end(done)
+        total = longer[0]
+        for value in longer[1:]:
+            total = builder.fadd(total, value)
+        return builder.extract_element(total, ir.IntType(32)(0))
+
+    return number(types.int64, number), codegen
+
+
+@numba.njit(nogil=True)
+def _arithmetic(times: int, number: Any) -> Any:
+    return _chains(times, number)
+
+
+def best(call: Callable[[], Any], repeats: int = REPEATS) -> float:
+    """Seconds of the fastest of some calls."""
+    fastest = float("inf")
+    for _ in range(repeats):
+        began = time.perf_counter()
+        call()
+        fastest = min(fastest, time.perf_counter() - began)
+    return fastest
+
+
+def peak(dtype: str, threads: int = 1) -> float:
+    """FLOP/s of fused multiply-adds (two each) in registers, on so many threads at once."""
+    number, times = (
+        np.dtype(dtype).type(0.5),
+        40_000 if threads == 1 else 1_000_000,
+    )  # a start takes time, too
+    _arithmetic(1, number)
+    operations = 2 * CHAINS * (VECTOR_BITS // (8 * np.dtype(dtype).itemsize)) * times * threads
+    if threads == 1:
+        return operations / best(lambda: _arithmetic(times, number))
+    with ThreadPoolExecutor(threads) as pool:
+        return operations / best(lambda: list(pool.map(_arithmetic, [times] * threads, [number] * threads)))
+
+
+@cache
+def _buffers(size: int) -> tuple[np.ndarray, np.ndarray]:
+    return np.ones(size, np.uint8), np.ones(size, np.uint8)
+
+
+def copy_seconds(traffic: int) -> float:
+    """Of a copy that reads and writes `traffic` bytes in all, in whatever level of memory so many live."""
+    source, target = _buffers(max(traffic // 2, 64))
+    times = max(1, 2**22 // traffic)
+
+    def copy() -> None:
+        for _ in range(times):
+            np.copyto(target, source)
+
+    return best(copy) / times
