@@ -18,9 +18,8 @@ class Team:
     def __init__(self, size: int) -> None:
         self.size = size
         self._helpers = [_Helper(worker) for worker in range(1, size)]
-        weakref.finalize(
-            self, _end, self._helpers
-        )  # at the latest when the interpreter ends: none may outlive it
+        # At the latest when the interpreter ends: none may outlive it.
+        weakref.finalize(self, _end, self._helpers)
 
     def run(self, work: Callable[[int], None], most: int) -> None:
         """work(worker) by at most `most` threads at once; returns when the caller's own is done.
