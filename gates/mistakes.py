@@ -186,13 +186,6 @@ class CountAhead(Law):
 
 
 MISTAKES: tuple[Law, ...] = (
-    NoDropout(),
-    FirstMasks(),
-    LaterMasks(),
-    Padding(),
-    NextBatch(),
-    SameBatch(),
-    FirstOrder(),
     GradientKept(),
     SummedLoss(),
     NoClipping(),
@@ -208,6 +201,14 @@ MISTAKES: tuple[Law, ...] = (
     NoCorrection(),
     FirstCount(),
     CountAhead(),
+    # These have gradients of their own, which take longer than all the rest.
+    NoDropout(),
+    FirstMasks(),
+    LaterMasks(),
+    Padding(),
+    NextBatch(),
+    SameBatch(),
+    FirstOrder(),
 )
 
 

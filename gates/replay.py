@@ -174,7 +174,7 @@ def replay(course: Course, update: int, before: State, law: Law | None = None) -
     """Update number `update` from the state that the one before it has left, as `Bounded` arrays."""
     law = law or Law()
     batch, drop = law.batch(course, update), law.drop(course.settings, update)
-    simulated = bounds.simulate(nll_and_gradients, before.weights, *batch, drop, draws=DRAWS)
+    simulated = bounds.simulate(_nll_and_gradients, before.weights, *batch, drop, draws=DRAWS)
     found = _after(law, course, update, before, batch, pooled(simulated, before.dtype), _exact)
     exactly = {"epoch": course.batches[update - 1][0], "tokens": int(batch[2].sum())}
     log = {name: Bounded(np.asarray(float(x)), np.zeros(())) for name, x in exactly.items()}
@@ -191,7 +191,14 @@ def behave(course: Course, update: int, before: State, law: Law, differentiated:
 def differentiate(course: Course, update: int, before: State, law: Law) -> tuple[Any, Gradient]:
     """-log p and the gradient of the update's batch."""
     batch, drop = law.batch(course, update), law.drop(course.settings, update)
-    return nll_and_gradients(before.weights, *batch, drop)
+    return _nll_and_gradients(before.weights, *batch, drop)
+
+
+def _nll_and_gradients(
+    params: Any, tokens: Any, target: Any, real: Any, key_mask: Any, drop: model.Dropout
+) -> tuple[Any, Gradient]:
+    """The oracle, of the locked model."""
+    return gradients.nll_and_gradients(params, tokens, target, real, key_mask, scoring.CONFIG, drop)
 
 
 def _after(
@@ -217,15 +224,6 @@ def _after(
         left[name] = law.step(watch(before.weights[name], unit), g, m, v, t=update, lr=rate, wd=wd, o=o)
     log = {"loss": loss.masked_mean(nll, batch[2]), "grad_norm": norm, "lr": rate}
     return After(log, *({name: three[i] for name, three in left.items()} for i in range(3)))
-
-
-def nll_and_gradients(
-    params: Any, tokens: Any, target: Any, real: Any, key_mask: Any, drop: model.Dropout
-) -> tuple[Any, Any]:
-    """The oracle: -log p of every position, and the gradient of its mean over the real ones."""
-    nll = loss.token_nll(model.forward(params, tokens, key_mask, scoring.CONFIG, drop), target)
-    _, gradient = gradients.loss_and_gradients(params, tokens, target, real, key_mask, scoring.CONFIG, drop)
-    return nll, gradient
 
 
 def masks(settings: Settings, step: int) -> model.Dropout:

@@ -12,6 +12,7 @@ import sys
 import sysconfig
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.machinery import PathFinder
 from pathlib import Path
 
@@ -117,9 +118,12 @@ def scan(file: Path) -> list[Site]:
 
 def _parse(file: Path) -> ast.Module:
     try:
-        return ast.parse(file.read_bytes(), str(file))
+        return _parsed(file.read_bytes())
     except (SyntaxError, ValueError) as error:
         raise GateError(f"{file}: cannot be parsed ({error})") from None
+
+
+_parsed = cache(ast.parse)  # a file is parsed for what it imports and for what it does, and by every control
 
 
 @dataclass
@@ -422,11 +426,9 @@ def _package_of(file: Path) -> list[str]:
 
 
 def _is_library(file: Path) -> bool:
-    places = {
-        Path(sysconfig.get_paths()[name]).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib")
-    }
-    resolved = file.resolve()
-    return any(place in resolved.parents for place in places)
+    paths = sysconfig.get_paths()
+    places = {Path(paths[name]).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    return not places.isdisjoint(file.resolve().parents)
 
 
 def _short(file: Path, root: Path) -> str:

@@ -6,6 +6,7 @@
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import uuid
@@ -195,11 +196,17 @@ def _git(root: Path, *arguments: str) -> bytes | None:
     return done.stdout if done.returncode == 0 else None
 
 
+_NAME, _VERSION = re.compile(r"^Name:\s*(\S+)", re.M), re.compile(r"^Version:\s*(\S+)", re.M)
+
+
 def _installed_packages() -> dict[str, str]:
-    headers = (
-        package.metadata for package in metadata.distributions()
-    )  # parsed anew each time it is asked for
-    found = {header["Name"]: header["Version"] for header in headers if header["Name"]}
+    """Name -> version. `package.metadata` would parse descriptions and licences too, and take ten times as long."""
+    found = {}
+    for package in metadata.distributions():
+        header = package.read_text("METADATA") or package.read_text("PKG-INFO") or ""
+        name, version = _NAME.search(header), _VERSION.search(header)
+        if name and version:
+            found[name[1]] = version[1]
     return dict(sorted(found.items(), key=lambda item: item[0].lower()))
 
 

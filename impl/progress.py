@@ -4,23 +4,12 @@ import sys
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
-
 
 class Progress:
     """Shows each step's record; on a pipe or in a file only the evaluation steps."""
 
     def __init__(self, steps: int, done: int) -> None:
-        columns = (
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[text]}"),
-            TimeRemainingColumn(),
-        )
-        console = Console(file=sys.stdout)
-        self._bar = Bar(*columns, console=console) if console.is_terminal else None
+        self._bar = _bar() if sys.stdout.isatty() else None
         if self._bar:
             self._task = self._bar.add_task("train", total=steps, completed=done, text="")
 
@@ -40,3 +29,11 @@ class Progress:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._bar:
             self._bar.stop()
+
+
+def _bar() -> Any:
+    """Imported only where there is a terminal to draw on."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    text = TextColumn("{task.fields[text]}")
+    return Progress(BarColumn(), MofNCompleteColumn(), text, TimeRemainingColumn())

@@ -128,7 +128,7 @@ def ffn_branch_backward(
     }
 
 
-def loss_and_gradients(
+def nll_and_gradients(
     params: Parameters,
     tokens: Int[np.ndarray, "B T"],
     targets: Int[np.ndarray, "B T"],
@@ -136,8 +136,8 @@ def loss_and_gradients(
     key_mask: Bool[np.ndarray, "B T"],
     config: Config,
     dropout: Dropout = no_dropout,
-) -> tuple[Float[np.ndarray, ""], Gradients]:
-    """Loss of the model on a batch and its gradient to every parameter, by name, in the order of the parameters."""
+) -> tuple[Float[np.ndarray, "B T"], Gradients]:
+    """-log p of every position, and the gradient of the loss to every parameter, by name, in their order."""
     n_layers = int(config["n_layers"])
     x = dropout(params["E"][tokens], 0)
     entering: list[tuple[np.ndarray, np.ndarray]] = []  # what enters the two branches of each block
@@ -148,7 +148,8 @@ def loss_and_gradients(
         x = middle + dropout(ffn_branch(middle, params, block, config), 2 + 2 * layer)
     gamma, beta = params["ln_final.gamma"], params["ln_final.beta"]
     final = layer_norm(x, gamma, beta, config["ln_eps"])
-    loss, dlogits = cross_entropy(final @ params["E"].swapaxes(0, 1), targets, loss_mask)
+    logits = final @ params["E"].swapaxes(0, 1)
+    _, dlogits = cross_entropy(logits, targets, loss_mask)
 
     grads: Gradients = {}
     dfinal, d_head = linear_backward(final, params["E"].swapaxes(0, 1), dlogits)
@@ -168,4 +169,18 @@ def loss_and_gradients(
     one_hot = np.eye(int(config["vocab_size"]))[tokens].reshape((tokens.size, -1))
     d_table = one_hot.swapaxes(0, 1) @ dropout(dx, 0).reshape((tokens.size, -1))
     grads["E"] = d_table + d_head.swapaxes(0, 1)
-    return loss, {name: grads[name] for name in params}
+    return token_nll(logits, targets), {name: grads[name] for name in params}
+
+
+def loss_and_gradients(
+    params: Parameters,
+    tokens: Int[np.ndarray, "B T"],
+    targets: Int[np.ndarray, "B T"],
+    loss_mask: Bool[np.ndarray, "B T"],
+    key_mask: Bool[np.ndarray, "B T"],
+    config: Config,
+    dropout: Dropout = no_dropout,
+) -> tuple[Float[np.ndarray, ""], Gradients]:
+    """Loss of the model on a batch, in nats per predicted token, and its gradient."""
+    nll, grads = nll_and_gradients(params, tokens, targets, loss_mask, key_mask, config, dropout)
+    return masked_mean(nll, loss_mask), grads

@@ -149,12 +149,9 @@ Model = AddAlpha | KneserNey
 
 def negative_log_likelihood(model: Model, sequences: Sequences) -> tuple[float, int]:
     """(sum of -log p over all predicted tokens, in nats; their number).  The sum is rounded once."""
-    losses = [
-        -math.log(model.probability(token, context))
-        for sequence in sequences
-        for context, token in predictions(sequence, model.n)
-    ]
-    return math.fsum(losses), len(losses)
+    predicted = [p for sequence in sequences for p in predictions(sequence, model.n)]
+    losses = {(c, token): -math.log(model.probability(token, c)) for c, token in set(predicted)}
+    return math.fsum(losses[p] for p in predicted), len(predicted)
 
 
 def tuning_split(sequences: Sequences) -> tuple[list[Sequence[int]], list[Sequence[int]]]:
