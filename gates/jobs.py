@@ -27,7 +27,7 @@ from gates.difference import MACHINES
 from gates.finding import GateError
 from gates.pool import Job
 from gates.replay import Course, Settings
-from gates.run import UNTRACKED, Finished, RunDirectory, Subject
+from gates.run import UNDRAWN, UNTRACKED, Finished, RunDirectory, Subject
 from gates.scoring import Ruler
 from gates.update import Followed
 
@@ -531,7 +531,7 @@ def tracked_control(site: Site, name: str) -> tuple[RunDirectory, str]:
     home.mkdir(parents=True)
     uri = f"sqlite:///{home}/mlflow.db"
     env = {"MLFLOW_TRACKING_URI": uri, "_MLFLOW_SERVER_ARTIFACT_ROOT": str(home / "artefacts")}
-    return Subject(module_of(name), home, env=env).train(*SHORT), uri
+    return Subject(module_of(name), home, env={**UNDRAWN, **env}).train(*SHORT), uri
 
 
 def nothing(site: Site, name: str) -> None:

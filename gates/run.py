@@ -29,7 +29,8 @@ POLL = 0.001
 ONE_THREAD = dict.fromkeys(
     ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"
 )
-UNTRACKED = {"HONESTLOOP_TRACKING": "off", "HONESTLOOP_PLOTS": "off"}
+UNDRAWN = {"HONESTLOOP_PLOTS": "off"}
+UNTRACKED = {"HONESTLOOP_TRACKING": "off", **UNDRAWN}
 # What the caller of the gates may have set for runs of their own; what a subject tracks and draws is not up to them.
 NOT_INHERITED = (*UNTRACKED, "MLFLOW_TRACKING_URI")
 
