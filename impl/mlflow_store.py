@@ -6,6 +6,10 @@ step, so neither a SIGKILL nor a second helper leaves a gap or a double. Command
 are answered by a line of JSON.
 """
 
+import gc
+
+gc.disable()  # as in impl/__main__.py
+
 import contextlib
 import fcntl
 import json
@@ -22,6 +26,8 @@ from mlflow.entities import Metric, Param, Run
 from mlflow.exceptions import MlflowException
 
 from impl.tracking import DEFAULT_URI, without_password
+gc.freeze()
+gc.enable()
 
 EXPERIMENT = "honestloop"
 METRICS = ("loss", "lr", "grad_norm", "val_loss", "val_ppl")
