@@ -26,6 +26,7 @@ from mlflow.entities import Metric, Param, Run
 from mlflow.exceptions import MlflowException
 
 from impl.tracking import DEFAULT_URI, without_password
+
 gc.freeze()
 gc.enable()
 
