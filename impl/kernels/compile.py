@@ -1,20 +1,12 @@
-"""How every kernel is compiled, and where the compiled code is kept.
+"""How every kernel is compiled.
 
 No fastmath: LLVM may then neither fuse nor reorder floating-point operations, so the bits do not depend on the
-vector width. `error_model="numpy"` lets division vectorise. Numba's cache does not notice an edit of a callee in
-another file, hence a private directory named after a hash of the kernels' source.
+vector width. `error_model="numpy"` lets division vectorise.
 """
 
-import atexit
-import contextlib
-import hashlib
 import os
-import shutil
 import sys
-import tempfile
-import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import llvmlite.binding
@@ -22,49 +14,7 @@ import numba
 import numpy as np
 from numba.extending import intrinsic, overload
 
-_KERNELS = Path(__file__).resolve().parent
-_DAYS_KEPT = 7
-
-
-def source_hash() -> str:
-    """SHA-256 over the names and contents of this folder's files, 64 hex digits; kernels call nothing outside it."""
-    digest = hashlib.sha256()
-    for path in sorted(_KERNELS.glob("*.py")):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()
-
-
-def private_cache() -> Path:
-    """This source state's cache directory, made if needed; those that nobody used for a week are removed.
-
-    Compiled code is loaded from there, so it must be this user's and nobody else's to write. Without a home that can
-    be written to, the system's temporary directory serves; failing that, a new directory for this process alone.
-    """
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    for root in (home / "honestloop" / "numba", Path(tempfile.gettempdir()) / f"honestloop-{os.getuid()}"):
-        try:
-            return _prepared(root, root / source_hash()[:16])
-        except OSError:
-            continue
-    alone = tempfile.mkdtemp(prefix="honestloop-")
-    atexit.register(shutil.rmtree, alone, ignore_errors=True)
-    return Path(alone)
-
-
-def _prepared(root: Path, cache: Path) -> Path:
-    """The cache, made and tidied. OSError if it cannot be written to, or if others can."""
-    for folder in (root, cache):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        status = folder.stat()
-        if status.st_uid != os.getuid() or status.st_mode & 0o022:
-            raise PermissionError(f"{folder} is not this user's alone")
-    os.utime(cache)
-    for other in root.iterdir():
-        with contextlib.suppress(FileNotFoundError):  # another process tidies, too
-            if other.stat().st_mtime < time.time() - _DAYS_KEPT * 86400:
-                shutil.rmtree(other, ignore_errors=True)
-    return cache
-
+from impl.kernels.cache import SharedCache, private_cache
 
 # No kernel may call BLAS: its bits depend on the CPU. Numba then need not look for SciPy's either, half a second.
 sys.modules["scipy.linalg.cython_blas"] = None  # type: ignore[assignment]
@@ -76,12 +26,20 @@ if _host.get("avx512f") and not _told:
     numba.config.CPU_FEATURES = _host.flatten() + ",-prefer-256-bit"
 
 
-_OPTIONS: dict[str, Any] = {"cache": True, "error_model": "numpy", "nogil": True}
+def _compiled(function: Callable[..., Any], **options: Any) -> Any:
+    return numba.njit(error_model="numpy", nogil=True, **options)(function)
+
+
+def _kept(compiled: Any) -> Any:
+    """The same, compiled once for all processes."""
+    if not numba.config.DISABLE_JIT:
+        compiled._cache = SharedCache(compiled.py_func)
+    return compiled
 
 
 def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile `function` into its callers: a loop over it vectorises only if no call is left."""
-    compiled: Callable[..., Any] = numba.njit(error_model="numpy", nogil=True, forceinline=True)(function)
+    compiled: Callable[..., Any] = _compiled(function, forceinline=True)
     return compiled
 
 
@@ -90,7 +48,7 @@ def part(function: Callable[..., Any]) -> Callable[..., Any]:
 
     For what only calls kernels: numba compiles all that a function calls anew with it, and so at every level.
     """
-    compiled: Callable[..., Any] = numba.njit(**_OPTIONS, inline="always")(function)
+    compiled: Callable[..., Any] = _kept(_compiled(function, inline="always"))
     return compiled
 
 
@@ -124,15 +82,18 @@ def by_precision(single: Callable[..., Any], double: Callable[..., Any]) -> Call
 
 def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile `function` for each dtype it is called with: float32 and float64 from one source."""
-    compiled: Callable[..., Any] = numba.njit(**_OPTIONS)(function)
+    compiled: Callable[..., Any] = _kept(_compiled(function))
     return compiled
 
 
 def strided(function: Callable[..., Any]) -> Callable[..., Any]:
     """A kernel of matrices a, b, c and a bool that is compiled once a dtype, for matrices of all layouts."""
-    signatures = []
-    for dtype in (numba.float32, numba.float64):
-        read, written = (numba.types.Array(dtype, 2, "A", readonly=readonly) for readonly in (True, False))
-        signatures.append(numba.void(read, read, written, numba.boolean))
-    compiled: Callable[..., Any] = numba.njit(signatures, **_OPTIONS)(function)
+    compiled: Any = kernel(function)
+    if not numba.config.DISABLE_JIT:
+        for dtype in (numba.float32, numba.float64):
+            read, written = (
+                numba.types.Array(dtype, 2, "A", readonly=readonly) for readonly in (True, False)
+            )
+            compiled.compile(numba.void(read, read, written, numba.boolean))
+        compiled.disable_compile()
     return compiled

@@ -1,0 +1,103 @@
+"""Where compiled kernels are kept: a private directory, named after a hash of the kernels' source.
+
+Numba's cache does not notice an edit of a callee in another file; a new directory for every source state does. Two
+processes that miss the same kernel compile it once: one compiles, the other waits and loads what it has saved.
+"""
+
+import atexit
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import IO, Any
+
+from numba.core.caching import FunctionCache
+
+_KERNELS = Path(__file__).resolve().parent
+_DAYS_KEPT = 7
+_PATIENCE = 120.0  # seconds; the largest kernel takes a fifth of it
+
+
+def source_hash() -> str:
+    """SHA-256 over the names and contents of this folder's files, 64 hex digits; kernels call nothing outside it."""
+    digest = hashlib.sha256()
+    for path in sorted(_KERNELS.glob("*.py")):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def private_cache() -> Path:
+    """This source state's cache directory, made if needed; those that nobody used for a week are removed.
+
+    Compiled code is loaded from there, so it must be this user's and nobody else's to write. Without a home that can
+    be written to, the system's temporary directory serves; failing that, a new directory for this process alone.
+    """
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    for root in (home / "honestloop" / "numba", Path(tempfile.gettempdir()) / f"honestloop-{os.getuid()}"):
+        try:
+            return _prepared(root, root / source_hash()[:16])
+        except OSError:
+            continue
+    alone = tempfile.mkdtemp(prefix="honestloop-")
+    atexit.register(shutil.rmtree, alone, ignore_errors=True)
+    return Path(alone)
+
+
+def _prepared(root: Path, cache: Path) -> Path:
+    """The cache, made and tidied. OSError if it cannot be written to, or if others can."""
+    for folder in (root, cache):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = folder.stat()
+        if status.st_uid != os.getuid() or status.st_mode & 0o022:
+            raise PermissionError(f"{folder} is not this user's alone")
+    os.utime(cache)
+    for other in root.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # another process tidies, too
+            if other.stat().st_mtime < time.time() - _DAYS_KEPT * 86400:
+                shutil.rmtree(other, ignore_errors=True)
+    return cache
+
+
+class SharedCache(FunctionCache):  # type: ignore[misc]
+    """Numba's cache of one function, whose compilations take turns: `load_overload`, compile, `save_overload`."""
+
+    _turn: IO[bytes] | None = None
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """The compiled code, or None: it is then this process's turn to compile it."""
+        found = super().load_overload(sig, target_context)
+        if found is None:
+            self._turn = _locked(Path(self.cache_path) / f"{self._impl.filename_base}.lock")
+            found = super().load_overload(sig, target_context)
+            if found is not None:
+                self._end_turn()
+        return found
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        super().save_overload(sig, data)
+        self._end_turn()
+
+    def _end_turn(self) -> None:
+        if self._turn is not None:
+            self._turn.close()  # which unlocks it, as the end of a process does
+            self._turn = None
+
+
+def _locked(path: Path) -> IO[bytes] | None:
+    """The file, locked; or None if that cannot be had: a process that compiles for itself is slow, but right."""
+    try:
+        file = path.open("ab")
+        end = time.monotonic() + _PATIENCE
+        while time.monotonic() < end:
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return file
+            time.sleep(0.05)
+        file.close()
+    except OSError:
+        pass
+    return None

@@ -1,0 +1,45 @@
+"""Compiled kernels on the disk: what several processes need at once is compiled once."""
+
+import fcntl
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from impl.kernels import cache
+
+ROOT = Path(__file__).resolve().parents[1]
+COUNT = """
+from impl.kernels.reduce import sum_squares
+import numpy as np
+sum_squares(np.ones(4))
+print(sum(sum_squares.stats.cache_misses.values()))
+"""
+
+
+def test_two_processes_compile_a_kernel_once(tmp_path):
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "NUMBA_DISABLE_JIT": "0"}
+    command = [sys.executable, "-c", COUNT]
+    started = [
+        subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    compiled = [int(process.communicate(timeout=120)[0]) for process in started]
+    assert sorted(compiled) == [0, 1]
+
+
+def test_a_turn_ends_with_its_process_or_when_patience_does(tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "_PATIENCE", 0.2)
+    with (tmp_path / "work.lock").open("ab") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        assert cache._locked(tmp_path / "work.lock") is None
+    mine = cache._locked(tmp_path / "work.lock")
+    assert mine is not None
+    mine.close()
+
+
+@pytest.mark.parametrize("name", ["nowhere/work.lock", ""])
+def test_a_lock_that_cannot_be_had_keeps_nobody_from_compiling(tmp_path, name):
+    assert cache._locked(tmp_path / name) is None
