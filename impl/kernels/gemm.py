@@ -12,11 +12,9 @@ from numba.core import cgutils, types
 from impl.kernels.compile import intrinsic_or, kernel, strided
 from impl.kernels.fma import fma
 from impl.kernels.memory import matrix
-from impl.kernels.transpose import lanes
+from impl.kernels.vectors import BITS, I32, I64, address, lanes, load, store
 
 ROWS = 8
-_VECTOR_BITS = 512
-_I32, _I64 = ir.IntType(32), ir.IntType(64)
 
 
 def _tile(height, vectors):
@@ -24,7 +22,7 @@ def _tile(height, vectors):
 
     def twin(a, b, c, i, j, add):
         for row in range(i, i + height):
-            for column in range(j, j + vectors * _VECTOR_BITS // 8 // c.itemsize):
+            for column in range(j, j + vectors * BITS // 8 // c.itemsize):
                 chain = c[row, column] if add else c.dtype.type(0.0)
                 for k in range(a.shape[1]):
                     chain = fma(a[row, k], b[k, column], chain)
@@ -32,14 +30,14 @@ def _tile(height, vectors):
 
     @intrinsic_or(twin)
     def tile(typingctx, a, b, c, i, j, add):
-        lanes = _VECTOR_BITS // c.dtype.bitwidth
+        count = BITS // c.dtype.bitwidth
 
         def codegen(context, builder, signature, args):
             kinds = signature.args[:3]
             arrays = [
                 context.make_array(t)(context, builder, value=x) for t, x in zip(kinds, args[:3], strict=True)
             ]
-            _emit_tile(builder, arrays, args[3:], lanes, height, vectors)
+            _emit_tile(builder, arrays, args[3:], count, height, vectors)
             return context.get_dummy_value()
 
         return types.void(a, b, c, i, j, add), codegen
@@ -47,54 +45,45 @@ def _tile(height, vectors):
     return tile
 
 
-def _emit_tile(builder, arrays, where, lanes, height, vectors):
-    """c[row : row + height, column : column + vectors * lanes] (+)= a @ b there; rows of b and c are contiguous."""
+def _emit_tile(builder, arrays, where, count, height, vectors):
+    """c[row : row + height, column : column + vectors * count] (+)= a @ b there; rows of b and c are contiguous."""
     a, b, c = arrays
     row, column, add = where
     depth = cgutils.unpack_tuple(builder, a.shape, 2)[1]
     element = a.data.type.pointee
-    vector = ir.VectorType(element, lanes)
-    alignment = _VECTOR_BITS // lanes // 8
-    name = f"llvm.fma.v{lanes}f{_VECTOR_BITS // lanes}"
+    vector = ir.VectorType(element, count)
+    name = f"llvm.fma.v{count}f{BITS // count}"
     vector_fma = cgutils.get_or_insert_function(builder.module, ir.FunctionType(vector, [vector] * 3), name)
-
-    def address(array, x, y):
-        """Of array[x, y], from its strides in bytes."""
-        strides = cgutils.unpack_tuple(builder, array.strides, 2)
-        offset = builder.add(builder.mul(x, strides[0]), builder.mul(y, strides[1]))
-        return builder.add(builder.ptrtoint(array.data, _I64), offset)
-
-    def load(where):
-        return builder.load(builder.inttoptr(where, vector.as_pointer()), align=alignment)
 
     def broadcast(where):
         scalar = builder.load(builder.inttoptr(where, element.as_pointer()))
         undefined = ir.Constant(vector, ir.Undefined)
-        zeros = ir.Constant(ir.VectorType(_I32, lanes), [0] * lanes)
-        return builder.shuffle_vector(builder.insert_element(undefined, scalar, _I32(0)), undefined, zeros)
+        zeros = ir.Constant(ir.VectorType(I32, count), [0] * count)
+        return builder.shuffle_vector(builder.insert_element(undefined, scalar, I32(0)), undefined, zeros)
 
-    rows = [builder.add(row, _I64(r)) for r in range(height)]
-    columns = [builder.add(column, _I64(v * lanes)) for v in range(vectors)]
+    rows = [builder.add(row, I64(r)) for r in range(height)]
+    columns = [builder.add(column, I64(v * count)) for v in range(vectors)]
     tile = [(r, v) for r in range(height) for v in range(vectors)]
-    c_at = {(r, v): address(c, rows[r], columns[v]) for r, v in tile}
-    a_at, b_at = [address(a, r, _I64(0)) for r in rows], [address(b, _I64(0), v) for v in columns]
+    c_at = {(r, v): address(builder, c, rows[r], columns[v]) for r, v in tile}
+    a_at = [address(builder, a, r, I64(0)) for r in rows]
+    b_at = [address(builder, b, I64(0), v) for v in columns]
     a_step, b_step = (
         cgutils.unpack_tuple(builder, a.strides, 2)[1],
         cgutils.unpack_tuple(builder, b.strides, 2)[0],
     )
-    zero = ir.Constant(vector, [ir.Constant(element, 0.0)] * lanes)
-    start = {t: builder.select(add, load(c_at[t]), zero) for t in tile}
+    zero = ir.Constant(vector, [ir.Constant(element, 0.0)] * count)
+    start = {t: builder.select(add, load(builder, c_at[t], vector), zero) for t in tile}
 
     before, loop, done = builder.block, builder.append_basic_block("k"), builder.append_basic_block("done")
-    builder.cbranch(builder.icmp_signed(">", depth, _I64(0)), loop, done)
+    builder.cbranch(builder.icmp_signed(">", depth, I64(0)), loop, done)
     builder.position_at_end(loop)
-    k = builder.phi(_I64)
+    k = builder.phi(I64)
     chain = {t: builder.phi(vector) for t in tile}
-    b_row = [load(builder.add(where, builder.mul(k, b_step))) for where in b_at]
+    b_row = [load(builder, builder.add(where, builder.mul(k, b_step)), vector) for where in b_at]
     a_column = [broadcast(builder.add(where, builder.mul(k, a_step))) for where in a_at]
     longer = {(r, v): builder.call(vector_fma, [a_column[r], b_row[v], chain[r, v]]) for r, v in tile}
-    next_k = builder.add(k, _I64(1))
-    for phi, first, following in [(k, _I64(0), next_k)] + [(chain[t], start[t], longer[t]) for t in tile]:
+    next_k = builder.add(k, I64(1))
+    for phi, first, following in [(k, I64(0), next_k)] + [(chain[t], start[t], longer[t]) for t in tile]:
         phi.add_incoming(first, before)
         phi.add_incoming(following, loop)
     builder.cbranch(builder.icmp_signed("<", next_k, depth), loop, done)
@@ -105,7 +94,7 @@ def _emit_tile(builder, arrays, where, lanes, height, vectors):
         ends[t].add_incoming(start[t], before)
         ends[t].add_incoming(longer[t], loop)
     for t in tile:
-        builder.store(ends[t], builder.inttoptr(c_at[t], vector.as_pointer()), align=alignment)
+        store(builder, ends[t], c_at[t])
 
 
 LARGE = 2**20
@@ -136,23 +125,15 @@ def _line(width):
 
     @intrinsic_or(_line_in_python)
     def line(typingctx, x, i, j, out, row):
-        lanes = _VECTOR_BITS // out.dtype.bitwidth
+        count = width * BITS // out.dtype.bitwidth or ROWS
 
         def codegen(context, builder, signature, args):
             source, target = (
                 context.make_array(signature.args[n])(context, builder, value=args[n]) for n in (0, 3)
             )
-            numbers = width * lanes or ROWS
-            vector = ir.VectorType(source.data.type.pointee, numbers)
-
-            def address(array, at, column):
-                strides = cgutils.unpack_tuple(builder, array.strides, 2)
-                offset = builder.add(builder.mul(at, strides[0]), builder.mul(column, strides[1]))
-                where = builder.add(builder.ptrtoint(array.data, _I64), offset)
-                return builder.inttoptr(where, vector.as_pointer())
-
-            value = builder.load(address(source, args[1], args[2]), align=4)
-            builder.store(value, address(target, args[4], _I64(0)), align=4)
+            vector = ir.VectorType(source.data.type.pointee, count)
+            value = load(builder, address(builder, source, args[1], args[2]), vector)
+            store(builder, value, address(builder, target, args[4], I64(0)))
             return context.get_dummy_value()
 
         return types.void(x, i, j, out, row), codegen

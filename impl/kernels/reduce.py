@@ -13,9 +13,7 @@ from numba.core import cgutils, types
 
 from impl.kernels.compile import intrinsic_or, kernel
 from impl.kernels.fma import fma
-
-_VECTOR_BITS = 512
-_I32, _I64 = ir.IntType(32), ir.IntType(64)
+from impl.kernels.vectors import BITS, I32, I64
 
 
 def _in_python(step, combine, start, widen=False):
@@ -24,7 +22,7 @@ def _in_python(step, combine, start, widen=False):
     def reduced(*arrays):
         arrays = tuple(x.astype(np.float64) for x in arrays) if widen else arrays
         number, size = arrays[0].dtype.type, arrays[0].size
-        lanes = _VECTOR_BITS // 8 // arrays[0].itemsize
+        lanes = BITS // 8 // arrays[0].itemsize
         total = [number(start)] * lanes
         for i in range(size):
             lane = i % lanes if i < size - size % lanes else 0
@@ -51,7 +49,7 @@ def _reduction(step, combine, start, arrays, widen=False):
         ]
         given = made[0].data.type.pointee
         element = ir.DoubleType() if widen else given
-        lanes = _VECTOR_BITS // (64 if widen else signature.args[0].dtype.bitwidth)
+        lanes = BITS // (64 if widen else signature.args[0].dtype.bitwidth)
         vector = ir.VectorType(element, lanes)
 
         def load(x, place, count):
@@ -66,30 +64,30 @@ def _reduction(step, combine, start, arrays, widen=False):
             return value if given == element else builder.fpext(value, vector if count > 1 else element)
 
         (size,) = cgutils.unpack_tuple(builder, made[0].shape, 1)
-        rows = builder.sdiv(size, _I64(lanes))
+        rows = builder.sdiv(size, I64(lanes))
         total = cgutils.alloca_once_value(builder, ir.Constant(vector, [ir.Constant(element, start)] * lanes))
         with cgutils.for_range(builder, rows) as row:
-            offset = builder.mul(row.index, _I64(lanes))
+            offset = builder.mul(row.index, I64(lanes))
             loaded = [load(x, offset, lanes) for x in made]
             builder.store(step(builder, vector, builder.load(total), *loaded), total)
         value = builder.load(total)
-        first = builder.extract_element(value, _I32(0))
+        first = builder.extract_element(value, I32(0))
         kept = cgutils.alloca_once_value(builder, first)
-        with cgutils.for_range(builder, builder.sub(size, builder.mul(rows, _I64(lanes)))) as rest:
-            place = builder.add(builder.mul(rows, _I64(lanes)), rest.index)
+        with cgutils.for_range(builder, builder.sub(size, builder.mul(rows, I64(lanes)))) as rest:
+            place = builder.add(builder.mul(rows, I64(lanes)), rest.index)
             loaded = [load(x, place, 1) for x in made]
             builder.store(step(builder, element, builder.load(kept), *loaded), kept)
-        value = builder.insert_element(value, builder.load(kept), _I32(0))
+        value = builder.insert_element(value, builder.load(kept), I32(0))
         while lanes > 1:
             lanes //= 2
             low, high = (
                 builder.shuffle_vector(
-                    value, value, ir.Constant(ir.VectorType(_I32, lanes), [*range(a, a + lanes)])
+                    value, value, ir.Constant(ir.VectorType(I32, lanes), [*range(a, a + lanes)])
                 )
                 for a in (0, lanes)
             )
             value = combine(builder, low.type, low, high)
-        return builder.extract_element(value, _I32(0))
+        return builder.extract_element(value, I32(0))
 
     if arrays == 1:
 

@@ -5,27 +5,14 @@ perfect shuffle, Stone 1971).
 """
 
 from llvmlite import ir
-from numba.core import cgutils, types
+from numba.core import types
 
 from impl.kernels.compile import intrinsic_or, kernel
-
-_VECTOR_BITS = 512
-_I32, _I64 = ir.IntType(32), ir.IntType(64)
-
-
-@intrinsic_or(lambda x: _VECTOR_BITS // 8 // x.itemsize)
-def lanes(typingctx, x):
-    """Elements of x in a vector: 16 for float32, 8 for float64."""
-    count = _VECTOR_BITS // x.dtype.bitwidth
-
-    def codegen(context, builder, signature, args):
-        return _I64(count)
-
-    return types.intp(x), codegen
+from impl.kernels.vectors import BITS, I32, I64, address, lanes, load, store
 
 
 def _square_in_python(x, out, i, j):
-    side = _VECTOR_BITS // 8 // x.itemsize
+    side = BITS // 8 // x.itemsize
     for row in range(i, i + side):
         for column in range(j, j + side):
             out[column, row] = x[row, column]
@@ -34,7 +21,7 @@ def _square_in_python(x, out, i, j):
 @intrinsic_or(_square_in_python)
 def _square(typingctx, x, out, i, j):
     """out[j : j + n, i : i + n] = the transpose of x[i : i + n, j : j + n]; rows of both contiguous."""
-    count = _VECTOR_BITS // x.dtype.bitwidth
+    count = BITS // x.dtype.bitwidth
 
     def codegen(context, builder, signature, args):
         source, target = (
@@ -43,28 +30,19 @@ def _square(typingctx, x, out, i, j):
         )
         vector = ir.VectorType(source.data.type.pointee, count)
 
-        def address(array, row, column):
-            strides = cgutils.unpack_tuple(builder, array.strides, 2)
-            offset = builder.add(builder.mul(row, strides[0]), builder.mul(column, strides[1]))
-            return builder.inttoptr(
-                builder.add(builder.ptrtoint(array.data, _I64), offset), vector.as_pointer()
-            )
-
         def interleaved(a, b, start):
             order = [start + k // 2 + k % 2 * count for k in range(count)]
-            return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_I32, count), order))
+            return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(I32, count), order))
 
-        alignment = _VECTOR_BITS // count // 8
-        places = [_I64(k) for k in range(count)]
-        rows = [
-            builder.load(address(source, builder.add(args[2], k), args[3]), align=alignment) for k in places
-        ]
+        places = [I64(k) for k in range(count)]
+        from_rows = [address(builder, source, builder.add(args[2], k), args[3]) for k in places]
+        rows = [load(builder, where, vector) for where in from_rows]
         half = count // 2
         for _ in range(count.bit_length() - 1):
             pairs = zip(rows[:half], rows[half:], strict=True)
             rows = [interleaved(a, b, start) for a, b in pairs for start in (0, half)]
         for k, row in zip(places, rows, strict=True):
-            builder.store(row, address(target, builder.add(args[3], k), args[2]), align=alignment)
+            store(builder, row, address(builder, target, builder.add(args[3], k), args[2]))
         return context.get_dummy_value()
 
     return types.void(x, out, i, j), codegen
