@@ -44,6 +44,7 @@ def arguments(dtype):
     scalars = [number(0.5)] * 9
     return {
         gemm.gemm: (rows(), zeros(D, D), rows(), False),
+        gemm._blocked: (rows(), zeros(D, D), rows(), N, D, False),
         activation.gelu: (rows(), rows(), rows()),
         norm.layer_norm: (rows(), zeros(D), zeros(D), number(1e-5), rows(), rows(), zeros(N)),
         norm.layer_norm_backward: (rows(), rows(), zeros(N), zeros(D), rows()),
