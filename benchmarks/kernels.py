@@ -29,6 +29,7 @@ from impl.kernels import (
     rotary,
 )
 from impl.kernels.memory import zeros
+from impl.kernels.work import PIECE_ROWS
 
 OUT = Path(__file__).resolve().parents[1] / "runs" / "kernels.json"
 BATCH, LENGTH, WIDTH, HIDDEN, VOCABULARY, HEADS, PARAMETERS = 16, 32, 64, 256, 64, 4, 103_680
@@ -59,28 +60,30 @@ def drawn(dtype: str, *shape: int) -> Array:
 
 
 def products(dtype: str, torch: Any) -> list[Case]:
-    """The matrix products of a step: forward, to the input, to the weights."""
+    """The matrix products of a step: forward and to the input, to the weights; of a piece, as a step makes them, and
+    of all rows at once.
+    """
     cases = []
-    for what, rows, depth, columns in (
-        ("x W, 64 to 64", ROWS, WIDTH, WIDTH),
-        ("x W, 64 to 256", ROWS, WIDTH, HIDDEN),
-        ("x W, 256 to 64", ROWS, HIDDEN, WIDTH),
-        ("x' dy, 64 by 64", WIDTH, ROWS, WIDTH),
-        ("x' dy, 64 by 256", WIDTH, ROWS, HIDDEN),
-        ("x' dy, 256 by 64", HIDDEN, ROWS, WIDTH),
-    ):
-        a = drawn(dtype, depth, rows).T if "dy" in what else drawn(dtype, rows, depth)
-        b, c = drawn(dtype, depth, columns), drawn(dtype, rows, columns)
-        cases.append(
-            Case(
-                f"GEMM {what}",
-                lambda a=a, b=b, c=c: gemm.gemm(a, b, c, False),  # type: ignore[misc]
-                torch and torch_product(torch, a, b, c),
-                sum(x.nbytes for x in (a, b, c)),
-                2 * rows * depth * columns,
-            )
-        )
+    for rows, of in ((PIECE_ROWS, "a piece's "), (ROWS, "")):
+        for what, shape in (
+            ("x W, 64 to 64", (rows, WIDTH, WIDTH)),
+            ("x W, 64 to 256", (rows, WIDTH, HIDDEN)),
+            ("x W, 256 to 64", (rows, HIDDEN, WIDTH)),
+            ("x' dy, 64 by 64", (WIDTH, rows, WIDTH)),
+            ("x' dy, 64 by 256", (WIDTH, rows, HIDDEN)),
+            ("x' dy, 256 by 64", (HIDDEN, rows, WIDTH)),
+        ):
+            cases.append(product(f"GEMM {of}{what}", dtype, torch, *shape, turned="dy" in what))
     return cases
+
+
+def product(name: str, dtype: str, torch: Any, rows: int, depth: int, columns: int, *, turned: bool) -> Case:
+    """a @ b, a [rows, depth] the transpose of what lies in memory if `turned`."""
+    a = drawn(dtype, depth, rows).T if turned else drawn(dtype, rows, depth)
+    b, c = drawn(dtype, depth, columns), drawn(dtype, rows, columns)
+    traffic, flops = sum(x.nbytes for x in (a, b, c)), 2 * rows * depth * columns
+    peer = torch and torch_product(torch, a, b, c)
+    return Case(name, lambda: gemm.gemm(a, b, c, False), peer, traffic, flops)
 
 
 def torch_product(torch: Any, *arrays: Array) -> Call:

@@ -69,6 +69,8 @@ COMPARISONS = {
     np.sign,
 }
 """Choices that a correct subject makes exactly: their results are plain."""
+WEIGHED = {np.matmul, np.power}
+"""What these may lose depends on the magnitudes of their operands, not on that of the result alone."""
 
 
 def unit_roundoff(dtype: Any) -> float:
@@ -90,7 +92,7 @@ def exact_in_single(value: np.ndarray) -> np.ndarray:
 
 
 def loss_of(ufunc: Any, unit: float, magnitudes: list[np.ndarray], magnitude: np.ndarray) -> np.ndarray:
-    """What one operation may lose, from the magnitudes of its operands and of its result."""
+    """What one operation may lose, from the magnitude of its result, and of its operands if it is `WEIGHED`."""
     if ufunc is np.matmul:
         terms = magnitudes[0].shape[-1]
         return gamma(terms, unit) * (magnitudes[0] @ magnitudes[1]) + terms * UNDERFLOW.get(unit, 0.0)

@@ -23,7 +23,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from reference.arithmetic import Observed, evaluate, exact_in_single, gamma, loss_of
+from reference.arithmetic import WEIGHED, Observed, evaluate, exact_in_single, gamma, loss_of
 
 LAMBDA = 6.0
 SIMULATED = 2.0**-36
@@ -75,7 +75,7 @@ class Perturbed(Observed):
 
     def operation(self, ufunc: Any, operands: list[Self], unit: float) -> Self:
         value = evaluate(ufunc, operands)
-        magnitudes = [np.abs(x.value) for x in operands] if ufunc in (np.matmul, np.power) else []
+        magnitudes = [np.abs(x.value) for x in operands] if ufunc in WEIGHED else []
         return self.moved(value, loss_of(ufunc, unit, magnitudes, np.abs(value)), unit)
 
     def sum(self, axis: int | None = None, keepdims: bool = False) -> Self:

@@ -19,7 +19,7 @@ from typing import Any, Self
 import numpy as np
 
 from reference.activation import erf_ufunc
-from reference.arithmetic import Observed, evaluate, exact_in_single, gamma, loss_of
+from reference.arithmetic import WEIGHED, Observed, evaluate, exact_in_single, gamma, loss_of
 
 
 class Tracked(Observed):
@@ -33,6 +33,8 @@ class Tracked(Observed):
         return self.parts[1]
 
     def constant(self, x: Any, unit: float) -> Self:
+        if isinstance(x, Tracked) and x.unit == unit:
+            return x  # type: ignore[return-value]
         value = x.value if isinstance(x, Tracked) else np.asarray(x, dtype=np.float64)
         error = x.error if isinstance(x, Tracked) else np.zeros_like(value)
         if not isinstance(x, Tracked) or x.unit < unit:
@@ -42,7 +44,7 @@ class Tracked(Observed):
     def operation(self, ufunc: Any, operands: list[Self], unit: float) -> Self:
         value = evaluate(ufunc, operands)
         carried = _CARRIED[ufunc](value, *operands)
-        magnitudes = [np.abs(x.value) + x.error for x in operands]
+        magnitudes = [np.abs(x.value) + x.error for x in operands] if ufunc in WEIGHED else []
         error = carried + loss_of(ufunc, unit, magnitudes, np.abs(value) + carried)
         return type(self)((value, np.where(np.isnan(error), np.inf, error)), unit)
 
