@@ -29,11 +29,21 @@ class Batch:
         """Number of predicted tokens."""
         return int(np.count_nonzero(self.loss_mask))
 
+    def rows(self, chosen: Int[np.ndarray, " N"]) -> "Batch":
+        """Copies of these rows, padded to the longest of them."""
+        length = int(np.count_nonzero(self.key_mask[chosen], axis=1).max())
+        return Batch(*(x[chosen, :length] for x in self._arrays))
+
     def parts(self, count: int) -> "list[Batch]":
         """The batch in at most `count` micro-batches, in order."""
-        arrays = (self.input, self.target, self.loss_mask, self.key_mask)
-        pieces = [np.array_split(x, min(count, len(x))) for x in arrays]
+        if count == 1:
+            return [self]
+        pieces = [np.array_split(x, min(count, len(x))) for x in self._arrays]
         return [Batch(*part) for part in zip(*pieces, strict=True)]
+
+    @property
+    def _arrays(self) -> tuple[np.ndarray, ...]:
+        return self.input, self.target, self.loss_mask, self.key_mask
 
 
 def make_batch(sequences: Sequence[Sequence[int]]) -> Batch:
@@ -55,21 +65,24 @@ class DataIterator:
     """
 
     def __init__(self, sequences: Sequence[Sequence[int]], batch_size: int, seed: int) -> None:
-        self._sequences = sequences
+        self._all = make_batch(sequences)
         self._batch_size = batch_size
         self._seed = seed
+        self._order = -1, np.zeros(0, np.int64)  # an epoch, and the order of its sequences
         self.epoch = 0
         self.position = 0
 
     def next_batch(self) -> Batch:
         """The coming batch; `epoch` is its epoch afterwards too, until the next call."""
-        if self.position >= len(self._sequences):
+        sequences = len(self._all.input)
+        if self.position >= sequences:
             self.epoch += 1
             self.position = 0
-        order = permutation(self._seed, len(self._sequences), self.epoch)
-        chosen = order[self.position : self.position + self._batch_size]
+        if self._order[0] != self.epoch:
+            self._order = self.epoch, permutation(self._seed, sequences, self.epoch)
+        chosen = self._order[1][self.position : self.position + self._batch_size]
         self.position += len(chosen)
-        return make_batch([self._sequences[i] for i in chosen])
+        return self._all.rows(chosen)
 
     def state(self) -> dict[str, Any]:
         return {"epoch": self.epoch, "position": self.position}
