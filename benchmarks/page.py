@@ -4,6 +4,7 @@ python -m benchmarks.page measures all of it (some ten minutes) and writes the p
 """
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -101,7 +102,7 @@ def roofline(rows: Sequence[Row]) -> Figure:
         bandwidth = statistics.median(row["traffic"] / t for row in products for t in row["copy"])
         intensities = [2.0**k for k in range(-2, 8)]
         panel.loglog(intensities, [min(peak, x * bandwidth) / 1e9 for x in intensities], color="black")
-        for row, marker in zip(products, "os^vD*" * 2, strict=True):
+        for row, marker in zip(products, itertools.cycle("os^vD*"), strict=False):
             rate = row["flops"] / statistics.median(row["ours"]) / 1e9
             style = {"label": row["name"], "fillstyle": "full" if "piece" in row["name"] else "none"}
             panel.plot(row["flops"] / row["traffic"], rate, marker, color=COLOURS[0], **style)

@@ -119,7 +119,9 @@ def scan(file: Path) -> list[Site]:
 def _parse(file: Path) -> ast.Module:
     try:
         return _parsed(file.read_bytes())
-    except (SyntaxError, ValueError) as error:
+    except SyntaxError as error:
+        raise GateError(f"{file}: cannot be parsed ({error.msg}, line {error.lineno})") from None
+    except ValueError as error:
         raise GateError(f"{file}: cannot be parsed ({error})") from None
 
 

@@ -196,14 +196,15 @@ def _git(root: Path, *arguments: str) -> bytes | None:
     return done.stdout if done.returncode == 0 else None
 
 
-_NAME, _VERSION = re.compile(r"^Name:\s*(\S+)", re.M), re.compile(r"^Version:\s*(\S+)", re.M)
+_NAME, _VERSION = re.compile(r"^Name:[ \t]*(\S+)", re.M), re.compile(r"^Version:[ \t]*(\S+)", re.M)
 
 
 def _installed_packages() -> dict[str, str]:
     """Name -> version. `package.metadata` would parse descriptions and licences too, and take ten times as long."""
     found = {}
     for package in metadata.distributions():
-        header = package.read_text("METADATA") or package.read_text("PKG-INFO") or ""
+        text = next(filter(None, map(package.read_text, ("METADATA", "PKG-INFO", ""))), "")
+        header = text.partition("\n\n")[0]  # before the description
         name, version = _NAME.search(header), _VERSION.search(header)
         if name and version:
             found[name[1]] = version[1]

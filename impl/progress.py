@@ -9,7 +9,7 @@ class Progress:
     """Shows each step's record; on a pipe or in a file only the evaluation steps."""
 
     def __init__(self, steps: int, done: int) -> None:
-        self._bar = _bar() if sys.stdout.isatty() else None
+        self._bar = _bar() if sys.stdout and sys.stdout.isatty() else None  # none at all after `>&-`
         if self._bar:
             self._task = self._bar.add_task("train", total=steps, completed=done, text="")
 

@@ -111,10 +111,10 @@ class Simulated:
         return Bounded(self.value, bound + float(np.finfo(dtype).smallest_normal))
 
     def pooled(self) -> "Simulated":
-        """Every entry of a row with the largest deviation of that row, for which a single draw is enough.
+        """Every entry with the largest deviation seen in its row: what few draws are enough for.
 
-        The deviation of one entry is not well known from one draw, but that the largest of 64 draws is below their
-        common deviation has a chance of 2e-11.
+        One entry's deviation is not well known from one or two draws. That the largest of 64 draws is below their
+        common deviation has a chance of 2e-11; where the entries of a row differ, most get a wider bound than theirs.
         """
         largest = self.deviation.max(axis=-1, keepdims=True)
         return Simulated(self.value, np.broadcast_to(largest, self.deviation.shape))

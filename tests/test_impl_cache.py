@@ -4,11 +4,14 @@ import fcntl
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import numba
 import pytest
 
 from impl.kernels import cache
+from impl.kernels.reduce import sum_squares
 
 ROOT = Path(__file__).resolve().parents[1]
 COUNT = """
@@ -28,6 +31,16 @@ def test_two_processes_compile_a_kernel_once(tmp_path):
     ]
     compiled = [int(process.communicate(timeout=120)[0]) for process in started]
     assert sorted(compiled) == [0, 1]
+
+
+def test_a_compilation_that_fails_ends_its_turn(monkeypatch):
+    monkeypatch.setattr(cache, "_PATIENCE", 5.0)
+    began = time.monotonic()
+    for _ in range(2):
+        with pytest.raises(numba.TypingError):
+            sum_squares(["no array"])
+    assert time.monotonic() - began < 4.0
+    assert getattr(sum_squares, "_cache")._turn is None  # noqa: B009  (numba's, and not in its types)
 
 
 def test_a_turn_ends_with_its_process_or_when_patience_does(tmp_path, monkeypatch):

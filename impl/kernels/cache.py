@@ -63,41 +63,48 @@ def _prepared(root: Path, cache: Path) -> Path:
 
 
 class SharedCache(FunctionCache):  # type: ignore[misc]
-    """Numba's cache of one function, whose compilations take turns: `load_overload`, compile, `save_overload`."""
+    """Numba's cache of one function; what is not in it yet is compiled by one process at a time."""
 
     _turn: IO[bytes] | None = None
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """The compiled code, or None: it is then this process's turn to compile it."""
+        """The compiled code, or None: it is then this process's turn to compile it, until `end_turn`."""
         found = super().load_overload(sig, target_context)
-        if found is None:
+        if found is None and self._turn is None:
             self._turn = _locked(Path(self.cache_path) / f"{self._impl.filename_base}.lock")
             found = super().load_overload(sig, target_context)
-            if found is not None:
-                self._end_turn()
         return found
 
-    def save_overload(self, sig: Any, data: Any) -> None:
-        super().save_overload(sig, data)
-        self._end_turn()
-
-    def _end_turn(self) -> None:
+    def end_turn(self) -> None:
         if self._turn is not None:
-            self._turn.close()  # which unlocks it, as the end of a process does
+            fcntl.flock(self._turn, fcntl.LOCK_UN)  # a fork may hold the file open
+            self._turn.close()
             self._turn = None
+
+
+def kept(dispatcher: Any) -> Any:
+    """Have the compiled code of a function kept on the disk."""
+    cache, compile = SharedCache(dispatcher.py_func), dispatcher.compile
+
+    def compile_in_turn(sig: Any) -> Any:
+        try:
+            return compile(sig)
+        finally:
+            cache.end_turn()
+
+    dispatcher._cache, dispatcher.compile = cache, compile_in_turn
+    return dispatcher
 
 
 def _locked(path: Path) -> IO[bytes] | None:
     """The file, locked; or None if that cannot be had: a process that compiles for itself is slow, but right."""
-    try:
-        file = path.open("ab")
+    with contextlib.suppress(OSError), contextlib.ExitStack() as unless_locked:
+        file = unless_locked.enter_context(path.open("ab"))
         end = time.monotonic() + _PATIENCE
         while time.monotonic() < end:
             with contextlib.suppress(BlockingIOError):
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                unless_locked.pop_all()
                 return file
             time.sleep(0.05)
-        file.close()
-    except OSError:
-        pass
     return None

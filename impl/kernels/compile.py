@@ -15,7 +15,7 @@ import numba
 import numpy as np
 from numba.extending import intrinsic, overload
 
-from impl.kernels.cache import SharedCache, private_cache
+from impl.kernels.cache import kept, private_cache
 
 # No kernel may call BLAS: its bits depend on the CPU. Numba then need not look for SciPy's either, half a second.
 if (_blas := "scipy.linalg.cython_blas") not in sys.modules:
@@ -35,10 +35,7 @@ def _compiled(function: Callable[..., Any], **options: Any) -> Any:
 
 
 def _kept(compiled: Any) -> Any:
-    """The same, compiled once for all processes."""
-    if not numba.config.DISABLE_JIT:
-        compiled._cache = SharedCache(compiled.py_func)
-    return compiled
+    return compiled if numba.config.DISABLE_JIT else kept(compiled)
 
 
 def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
