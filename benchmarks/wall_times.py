@@ -25,9 +25,7 @@ def seconds(*command: str, cache: Path) -> float:
     """Wall time of a command from the repository root. CalledProcessError unless its status is 0."""
     store = f"sqlite:///{cache.parent / 'mlflow.db'}"
     environment = {**os.environ, "XDG_CACHE_HOME": str(cache), "MLFLOW_TRACKING_URI": store}
-    environment.pop(
-        "PYTHONDONTWRITEBYTECODE", None
-    )  # Python keeps what it has compiled, as it does by default
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # bytecode is kept, as by default
     began = time.monotonic()
     subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL)
     return time.monotonic() - began
