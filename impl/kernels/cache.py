@@ -84,11 +84,11 @@ class SharedCache(FunctionCache):  # type: ignore[misc]
 
 def kept(dispatcher: Any) -> Any:
     """Have the compiled code of a function kept on the disk."""
-    cache, compile = SharedCache(dispatcher.py_func), dispatcher.compile
+    cache, compiles = SharedCache(dispatcher.py_func), dispatcher.compile
 
     def compile_in_turn(sig: Any) -> Any:
         try:
-            return compile(sig)
+            return compiles(sig)
         finally:
             cache.end_turn()
 

@@ -4,7 +4,6 @@ No fastmath: LLVM may then neither fuse nor reorder floating-point operations, s
 vector width. `error_model="numpy"` lets division vectorise.
 """
 
-import importlib
 import os
 import sys
 from collections.abc import Callable
@@ -18,10 +17,11 @@ from numba.extending import intrinsic, overload
 from impl.kernels.cache import kept, private_cache
 
 # No kernel may call BLAS: its bits depend on the CPU. Numba then need not look for SciPy's either, half a second.
-if (_blas := "scipy.linalg.cython_blas") not in sys.modules:
-    sys.modules[_blas] = None  # type: ignore[assignment]
-    importlib.import_module("numba.np.arraymath")  # it looks
-    del sys.modules[_blas]
+if "scipy.linalg.cython_blas" not in sys.modules:
+    sys.modules["scipy.linalg.cython_blas"] = None  # type: ignore[assignment]
+    import numba.np.arraymath  # which looks
+
+    del sys.modules["scipy.linalg.cython_blas"]
 numba.config.CACHE_DIR = str(private_cache())
 # LLVM keeps to half of a 512-bit register unless it is told otherwise. The bits are the same, the time is not.
 _host = llvmlite.binding.get_host_cpu_features()
