@@ -4,6 +4,7 @@ import fcntl
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -40,7 +41,18 @@ def test_a_compilation_that_fails_ends_its_turn(monkeypatch):
         with pytest.raises(numba.TypingError):
             sum_squares(["no array"])
     assert time.monotonic() - began < 4.0
-    assert getattr(sum_squares, "_cache")._turn is None  # noqa: B009  (numba's, and not in its types)
+
+
+def test_a_thread_ends_no_turn_but_its_own(tmp_path):
+    turns = cache.SharedCache(getattr(sum_squares, "py_func"))  # noqa: B009  (numba's, and not in its types)
+    with (tmp_path / "lock").open("ab") as file:
+        turns._own.turn = file
+        other = threading.Thread(target=turns.end_turn)
+        other.start()
+        other.join()
+        assert not file.closed
+        turns.end_turn()
+        assert file.closed
 
 
 def test_a_turn_ends_with_its_process_or_when_patience_does(tmp_path, monkeypatch):

@@ -11,6 +11,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import IO, Any
@@ -65,21 +66,23 @@ def _prepared(root: Path, cache: Path) -> Path:
 class SharedCache(FunctionCache):  # type: ignore[misc]
     """Numba's cache of one function; what is not in it yet is compiled by one process at a time."""
 
-    _turn: IO[bytes] | None = None
+    def __init__(self, function: Any) -> None:
+        super().__init__(function)
+        self._own = threading.local()  # a thread that has waited for another's compilation has no turn to end
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """The compiled code, or None: it is then this process's turn to compile it, until `end_turn`."""
+        """The compiled code, or None: it is then this thread's turn to compile it, until its `end_turn`."""
         found = super().load_overload(sig, target_context)
-        if found is None and self._turn is None:
-            self._turn = _locked(Path(self.cache_path) / f"{self._impl.filename_base}.lock")
+        if found is None and getattr(self._own, "turn", None) is None:
+            self._own.turn = _locked(Path(self.cache_path) / f"{self._impl.filename_base}.lock")
             found = super().load_overload(sig, target_context)
         return found
 
     def end_turn(self) -> None:
-        if self._turn is not None:
-            fcntl.flock(self._turn, fcntl.LOCK_UN)  # a fork may hold the file open
-            self._turn.close()
-            self._turn = None
+        turn, self._own.turn = getattr(self._own, "turn", None), None
+        if turn is not None:
+            fcntl.flock(turn, fcntl.LOCK_UN)  # a fork may hold the file open
+            turn.close()
 
 
 def kept(dispatcher: Any) -> Any:
