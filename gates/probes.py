@@ -21,7 +21,7 @@ from reference.tokenizer import CONTEXT, VOCAB_SIZE
 CUTS = (1, 2, 7, 16, 25, 31)  # how many first tokens the two of a pair share
 PAIRS_PER_CUT = 4
 LIVE = "live_logits.safetensors"
-ORACLE_ROWS = 16  # of the cells, for the comparison with the oracle
+ORACLE_ROWS = 16  # of the cells, for the comparison with the oracle: its bound takes 16 forward passes
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def _pairs_agree(where: str, answers: Answers, pairs: list[tuple[int, int, int]]
 
 
 def agreement_with_the_oracle(answers: Answers, weights: scoring.Weights) -> Finding:
-    """The subject's fp64 logits are the oracle's, up to the pooled rounding bound, at every real position."""
+    """The subject's fp64 logits are the oracle's, up to the probable rounding bound, at every real position."""
     asked = answers.questions
     tokens, mask, logits = (part[:ORACLE_ROWS] for part in (asked.tokens, asked.key_mask, answers.logits))
     found = agreement(logits, tokens, mask, weights)
@@ -148,5 +148,5 @@ def agreement(
 ) -> bounds.Agreement:
     """How far logits are from the oracle's with these weights, as a share of the bound, at every real position."""
     arguments = (scoring.as_float64(weights), tokens, mask, scoring.CONFIG)
-    expected = bounds.simulate(model.forward, *arguments, draws=scoring.DRAWS).pooled().bounded(np.float64)
+    expected = bounds.probable(model.forward, *arguments, dtype=np.float64)
     return bounds.compare(logits[mask], expected.value[mask], expected.bound[mask], "logits")

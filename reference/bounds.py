@@ -110,15 +110,6 @@ class Simulated:
         bound = LAMBDA * (unit_roundoff(dtype) + DOUBLE) * self.deviation
         return Bounded(self.value, bound + float(np.finfo(dtype).smallest_normal))
 
-    def pooled(self) -> "Simulated":
-        """Every entry with the largest deviation seen in its row: what few draws are enough for.
-
-        One entry's deviation is not well known from one or two draws. That the largest of 64 draws is below their
-        common deviation has a chance of 2e-11; where the entries of a row differ, most get a wider bound than theirs.
-        """
-        largest = self.deviation.max(axis=-1, keepdims=True)
-        return Simulated(self.value, np.broadcast_to(largest, self.deviation.shape))
-
 
 def simulate(oracle: Callable[..., Any], *args: Any, draws: int = DRAWS, **kwargs: Any) -> Any:
     """The oracle's result as `Simulated` arrays. Takes 2 `draws` runs of the oracle, each some 2 times a plain one."""
