@@ -12,18 +12,14 @@ import math
 
 import numpy as np
 from jaxtyping import Float
-
-erf_ufunc = np.frompyfunc(math.erf, 1, 1)
-"""Gives watched arrays (arithmetic.py) their say; plain arrays take the faster path in `erf`."""
+from scipy import special
 
 
 def erf(x: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
-    """The error function, elementwise, within 1 ulp. On x + ih: erf(x) + ih erf'(x), exact as h -> 0."""
-    if not isinstance(x, np.ndarray):
-        return erf_ufunc(x)
-    if np.iscomplexobj(x):
-        return erf(x.real) + 2j / math.sqrt(math.pi) * np.exp(-x.real * x.real) * x.imag
-    return np.fromiter(map(math.erf, x.reshape(-1).tolist()), x.dtype, x.size).reshape(x.shape)
+    """The error function, elementwise, within 4 ulps. On x + ih: erf(x) + ih erf'(x), exact as h -> 0."""
+    if x.dtype.kind == "c":
+        return special.erf(x.real) + 2j / math.sqrt(math.pi) * np.exp(-x.real * x.real) * x.imag
+    return special.erf(x)
 
 
 def normal_cdf(x: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:

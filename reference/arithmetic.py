@@ -26,8 +26,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
-
-from reference.activation import erf, erf_ufunc
+from scipy import special
 
 SINGLE, DOUBLE = 2.0**-24, 2.0**-53
 UNIT = {np.dtype(np.float32): SINGLE, np.dtype(np.float64): DOUBLE}
@@ -55,7 +54,7 @@ ROUNDINGS: dict[Any, int] = {
     np.maximum: 0,
     np.absolute: 0,
     np.power: ELEMENTARY,
-    erf_ufunc: 2 * ERF_ULPS,
+    special.erf: 2 * ERF_ULPS,
 }
 COMPARISONS = {
     np.less,
@@ -94,19 +93,24 @@ def exact_in_single(value: np.ndarray) -> np.ndarray:
 def loss_of(ufunc: Any, unit: float, magnitudes: list[np.ndarray], magnitude: np.ndarray) -> np.ndarray:
     """What one operation may lose, from the magnitude of its result, and of its operands if it is `WEIGHED`."""
     if ufunc is np.matmul:
-        terms = magnitudes[0].shape[-1]
-        return gamma(terms, unit) * (magnitudes[0] @ magnitudes[1]) + terms * UNDERFLOW.get(unit, 0.0)
-    roundings: float = ROUNDINGS[ufunc]
-    if ufunc is erf_ufunc:  # it may be computed as 1 - erfc
+        flushed = roundings = magnitudes[0].shape[-1]
+        magnitude = magnitudes[0] @ magnitudes[1]
+    else:
+        roundings = ROUNDINGS[ufunc]
+        flushed = min(roundings, 1)
+    if ufunc is special.erf:  # it may be computed as 1 - erfc
         magnitude = np.ones_like(magnitude)
     if ufunc is np.power:  # an integer power may also be multiplied out
         roundings += float(np.max(magnitudes[1]))
-    return gamma(roundings, unit) * magnitude + (UNDERFLOW.get(unit, 0.0) if roundings else 0.0)
+    loss = gamma(roundings, unit) * magnitude
+    if underflow := flushed * UNDERFLOW.get(unit, 0.0):
+        loss += underflow
+    return loss
 
 
 def evaluate(ufunc: Any, operands: list[Any]) -> np.ndarray:
     """The operation on the values alone."""
-    return (erf if ufunc is erf_ufunc else ufunc)(*(x.value for x in operands))
+    return ufunc(*(x.value for x in operands))
 
 
 class Observed(NDArrayOperatorsMixin):

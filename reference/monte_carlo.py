@@ -30,6 +30,9 @@ SIMULATED = 2.0**-36
 DRAWS = 8
 
 
+_SIGNS_OF_BYTE = 2.0 * np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1) - 1.0
+
+
 class Coins:
     """Signs: one per entry, or one per operation (`common`). Tossed many at a time."""
 
@@ -45,8 +48,8 @@ class Coins:
         shape = () if self.common else shape
         count = math.prod(shape)
         if count > self.signs.size:
-            more = self.generator.integers(0, 2, max(count, self.AT_A_TIME), dtype=np.int8)
-            self.signs = more * 2.0 - 1.0
+            random_bytes = self.generator.bytes(-(-max(count, self.AT_A_TIME) // 8))
+            self.signs = _SIGNS_OF_BYTE[np.frombuffer(random_bytes, np.uint8)].reshape(-1)
         tossed, self.signs = self.signs[:count], self.signs[count:]
         return tossed.reshape(shape)
 
@@ -71,7 +74,10 @@ class Perturbed(Observed):
         return self.exact(value, unit)
 
     def moved(self, value: np.ndarray, loss: np.ndarray, unit: float) -> Self:
-        return type(self)((value + loss * self.coins.toss(value.shape),), unit)
+        """The value, off by `loss`, whose memory is used."""
+        loss *= self.coins.toss(value.shape)
+        loss += value
+        return type(self)((loss,), unit)
 
     def operation(self, ufunc: Any, operands: list[Self], unit: float) -> Self:
         value = evaluate(ufunc, operands)

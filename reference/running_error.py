@@ -17,8 +17,8 @@ from collections.abc import Callable
 from typing import Any, Self
 
 import numpy as np
+from scipy import special
 
-from reference.activation import erf_ufunc
 from reference.arithmetic import WEIGHED, Observed, evaluate, exact_in_single, gamma, loss_of
 
 
@@ -132,7 +132,7 @@ _CARRIED: dict[Any, Callable[..., np.ndarray]] = {
     np.sqrt: _sqrt,
     np.exp: _exp,
     np.log: _log,
-    erf_ufunc: _erf,
+    special.erf: _erf,
     np.cos: _cos_or_sin,
     np.sin: _cos_or_sin,
     np.tanh: _tanh,
