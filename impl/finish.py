@@ -33,6 +33,7 @@ def finish(
 
     This process trained from `first_step` on, in `seconds`, which is what its speed is computed from.
     """
+    tracker.prepare()
     model = exact_copy(run, machines.model)
     model_file = write_model(run, machines)
     write_live_logits(run, model)

@@ -1,20 +1,11 @@
-"""The helper process of `impl.tracking`: copies a run directory into an MLflow store, as often as it is told to.
+"""A run directory copied into an MLflow store.
 
 Every copy is idempotent: the MLflow run is found by the tag `honestloop.run_id` and the store is asked for its last
-step, so neither a SIGKILL nor a second helper leaves a gap or a double. Commands are lines on stdin (`sync`,
-`where`, `finish`, `fail`); the end of stdin ends the run, also when the training was killed. `where` and `finish`
-are answered by a line of JSON.
+step, so neither a SIGKILL nor a second helper leaves a gap or a double.
 """
 
-import gc
-
-gc.disable()  # as in impl/__main__.py
-
-import contextlib
-import fcntl
 import json
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -26,9 +17,6 @@ from mlflow.entities import Metric, Param, Run
 from mlflow.exceptions import MlflowException
 
 from impl.tracking import DEFAULT_URI, without_password
-
-gc.freeze()
-gc.enable()
 
 EXPERIMENT = "honestloop"
 METRICS = ("loss", "lr", "grad_norm", "val_loss", "val_ppl")
@@ -191,40 +179,3 @@ def one_line(error: Exception) -> str:
     """First line of an error's message, with its type, at most 300 characters."""
     message = str(error).strip().splitlines() or [""]
     return without_password(f"{type(error).__name__}: {message[0]}")[:300]
-
-
-def serve(mirror: Mirror, reply: Callable[[dict[str, str]], None]) -> None:
-    """Obey commands until stdin ends. Commands that piled up during a slow copy cost one copy."""
-    mirror.attempt(mirror.copy_log)
-    status = "KILLED"
-    while commands := os.read(sys.stdin.fileno(), 4096).decode().split():
-        if "finish" in commands:
-            status = FINISHED
-            mirror.attempt(mirror.copy_log, mirror.copy_artefacts, mirror.end(status))
-        elif "fail" in commands:
-            status = "FAILED"
-        else:
-            mirror.attempt(mirror.copy_log)
-        if commands[-1] in ("where", "finish"):
-            reply(mirror.answer())
-    if status != FINISHED:
-        mirror.attempt(mirror.copy_log, mirror.end(status))
-
-
-def main() -> None:
-    run_dir = Path(sys.argv[1])
-    os.nice(10)  # the training comes first
-    replies = os.dup(1)
-    os.dup2(2, 1)  # what libraries print is not an answer
-
-    def reply(answer: dict[str, str]) -> None:
-        with contextlib.suppress(BrokenPipeError):  # the training was killed
-            os.write(replies, json.dumps(answer).encode() + b"\n")
-
-    with (run_dir / "manifest.json").open("r+b") as manifest:
-        fcntl.flock(manifest, fcntl.LOCK_EX)  # the helper of a killed training may still be at work
-        serve(Mirror(run_dir, os.environ["MLFLOW_TRACKING_URI"]), reply)
-
-
-if __name__ == "__main__":
-    main()

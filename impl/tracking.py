@@ -1,6 +1,6 @@
 """MLflow wraps the run directory: a helper process copies what is there into a tracking store.
 
-Training neither imports MLflow nor waits for it: the helper (`impl.mlflow_store`) has an interpreter of its own, and
+Training neither imports MLflow nor waits for it: the helper (`impl.mlflow_helper`) has an interpreter of its own, and
 a store that is slow, broken or gone costs a run one line on stderr. The run directory stays the only truth.
 """
 
@@ -53,9 +53,17 @@ class Tracker:
         self._helper = _start_helper(run_dir, self._uri) if self._uri else None
 
     def sync(self) -> None:
-        """Have every log line that is not in the store yet copied there; returns at once."""
+        """Have every log line that is not in the store yet copied there, once the training is seconds old.
+
+        Returns at once.
+        """
         if self._helper is not None:
             _tell(self._helper, "sync")
+
+    def prepare(self) -> None:
+        """The steps are done and `where` will come soon: have the log copied in any case; returns at once."""
+        if self._helper is not None:
+            _tell(self._helper, "prepare")
 
     def where(self) -> dict[str, Any]:
         """Wait until the whole log is in the store: {"run_id", "uri"}, or {"error"}, or {"off": True}."""
@@ -108,11 +116,11 @@ class Tracker:
 
 
 def _start_helper(run_dir: Path, uri: str) -> "subprocess.Popen[bytes]":
-    """Start `impl.mlflow_store`, in a session of its own so that Ctrl-C reaches the training alone."""
+    """Start `impl.mlflow_helper`, in a session of its own so that Ctrl-C reaches the training alone."""
     package_root = Path(__file__).resolve().parents[1]
     search_path = [str(package_root), *filter(None, [os.environ.get("PYTHONPATH")])]
     helper = subprocess.Popen(
-        [sys.executable, "-m", "impl.mlflow_store", str(run_dir)],
+        [sys.executable, "-m", "impl.mlflow_helper", str(run_dir)],
         # The address may hold a password, so it travels in the environment, not on the command line.
         env={
             **HELPER_SETTINGS,

@@ -103,7 +103,7 @@ ORDINARY = [
     "model.eval()",
     'def f():\n    """Never import pickle, which unpickles."""',
     "NOTE = 'no pickle'",
-    "import sys\ncommand = [sys.executable, '-m', 'impl.mlflow_store', str(path)]",
+    "import sys\ncommand = [sys.executable, '-m', 'impl.mlflow_helper', str(path)]",
     "command = ['ls', '-S']",
     "import numpy as np\nnp.load(p, None, False)",
     "import sys\nsys.modules[__name__]",

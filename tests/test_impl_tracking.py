@@ -19,6 +19,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # a library's, on import
     from mlflow import MlflowClient
 
+    from impl.mlflow_helper import first_commands
     from impl.mlflow_store import METRICS, Mirror, parameters, read_log
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -183,6 +184,36 @@ def test_a_password_is_never_shown(uri):
     assert without_password(f"cannot reach {uri} now") == f"cannot reach {uri} now".replace(
         "ann:secret", "***"
     )
+
+
+@pytest.mark.parametrize(
+    ("said", "quiet", "heard"),
+    [
+        (b"sync\nsync\n", 0.05, ["sync"]),
+        (b"sync\nprepare\nsync\n", 60.0, ["sync", "prepare", "sync"]),
+        (b"", 0.05, ["sync"]),
+    ],
+    ids=["checkpoints", "end of the steps", "no checkpoint"],
+)
+def test_the_first_seconds_are_the_trainings(said, quiet, heard):
+    """MLflow is imported when they are over, or when there is no step left to disturb."""
+    reading, writing = os.pipe()
+    os.write(writing, said)
+    began = time.monotonic()
+    assert first_commands(reading, quiet) == heard
+    assert (time.monotonic() - began >= quiet) == (b"prepare" not in said)
+    os.close(writing)
+    os.close(reading)
+
+
+def test_a_training_killed_in_its_first_seconds_is_noticed_at_once():
+    reading, writing = os.pipe()
+    os.write(writing, b"sync\n")
+    os.close(writing)
+    began = time.monotonic()
+    assert first_commands(reading, 60.0) == []
+    assert time.monotonic() - began < 60.0
+    os.close(reading)
 
 
 def test_off_starts_nothing(run_dir, monkeypatch):
