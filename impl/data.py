@@ -1,13 +1,17 @@
 """Token sequences to batches, and the data iterator: the fourth state machine."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Bool, Int
 
 from impl.rng import permutation
+
+if TYPE_CHECKING:  # a start has better things to do
+    from jaxtyping import Bool, Int
 
 PAD = 0
 
@@ -29,12 +33,12 @@ class Batch:
         """Number of predicted tokens."""
         return int(np.count_nonzero(self.loss_mask))
 
-    def rows(self, chosen: Int[np.ndarray, " N"]) -> "Batch":
+    def rows(self, chosen: Int[np.ndarray, " N"]) -> Batch:
         """Copies of these rows, padded to the longest of them."""
         length = int(np.count_nonzero(self.key_mask[chosen], axis=1).max())
         return Batch(*(x[chosen, :length] for x in self._arrays))
 
-    def parts(self, count: int) -> "list[Batch]":
+    def parts(self, count: int) -> list[Batch]:
         """The batch in at most `count` micro-batches, in order."""
         if count == 1:
             return [self]

@@ -4,15 +4,16 @@ Only the weights are rounded: the forward pass runs in float64, so what is measu
 range, not the arithmetic of a device.
 """
 
+from __future__ import annotations
+
 import json
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float
 
 from impl import plots
 from impl.data import make_batch
@@ -21,6 +22,9 @@ from impl.kernels.reduce import sum_squares
 from impl.model import MiniGPT
 from impl.run import Run
 from impl.tokenizer import SPECIAL_TOKENS, Tokenizer
+
+if TYPE_CHECKING:  # a start has better things to do
+    from jaxtyping import Float
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -39,7 +43,7 @@ class Format:
 FORMATS = {"float16": Format(11, -14, 15), "bfloat16": Format(8, -126, 127)}
 
 
-def round_weights(x: Float[np.ndarray, "..."], format_name: str) -> Float[np.ndarray, "..."]:
+def round_weights(x: Float[np.ndarray, " ..."], format_name: str) -> Float[np.ndarray, " ..."]:
     """The nearest values of a format, ties to even, in the dtype of `x`; beyond its range, infinity.
 
     x = m 2^e with 1/2 <= |m| < 1, so the format's spacing at x is 2^(e-p), or 2^(emin+1-p) among its subnormals.

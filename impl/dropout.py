@@ -1,13 +1,17 @@
 """One step's dropout, as the passes and `properties/` want it."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import UInt32
 
 from impl.kernels.dropout import dropout_keep
 from impl.kernels.passes import Dropping
+
+if TYPE_CHECKING:  # a start has better things to do
+    from jaxtyping import UInt32
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -17,7 +21,7 @@ class Dropout:
     """Rate, Philox key, step number (counted from 0), and where in the window a batch begins."""
 
     rate: float
-    key: UInt32[np.ndarray, "2"]
+    key: UInt32[np.ndarray, " 2"]
     step: int
     first_row: int = 0
 

@@ -4,11 +4,12 @@ What happens to a piece of a batch is in kernels/passes.py, how pieces are hande
 threads are sent.
 """
 
+from __future__ import annotations
+
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
 
 from impl.config import ModelConfig
 from impl.data import Batch
@@ -24,6 +25,9 @@ from impl.kernels.work import CHAINS, Room, Sums, Tokens, sequences_of, turns_si
 from impl.parameters import named_views, parameter_count, parameter_shapes
 from impl.rotary import Rotary
 from impl.team import Team, team
+
+if TYPE_CHECKING:  # a start has better things to do
+    from jaxtyping import Bool, Float, Int
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

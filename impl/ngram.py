@@ -5,16 +5,23 @@ n-gram a remainder, and counting is sorting. All parameters of a grid (axis G) a
 Source: Chen & Goodman 1999, section 2 (equations 2 and 20 to 24).
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from jaxtyping import Float, Int
 
 from impl.errors import UsageError
 from impl.tokenizer import BOS
+
+if TYPE_CHECKING:  # a start has better things to do
+    from jaxtyping import Float, Int
+
+    Codes = Int[np.ndarray, " P"]
+    Probabilities = Float[np.ndarray, "G P"]
 
 N_MAX = 7
 ALPHAS = np.array([0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0])
@@ -22,8 +29,6 @@ DISCOUNTS = np.arange(1, 20) / 20
 TUNE_EVERY = 5  # every fifth training cell, from the first, is held out to choose the parameter
 
 Sequences = Sequence[Sequence[int]]
-Codes = Int[np.ndarray, " P"]
-Probabilities = Float[np.ndarray, "G P"]
 
 
 def encode_ngrams(sequences: Sequences, vocab_size: int) -> list[Codes]:

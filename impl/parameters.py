@@ -1,12 +1,16 @@
 """What MiniGPT's parameters are called, their shapes, their order in the flat buffer, and their first values."""
 
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float
 
 from impl.config import ModelConfig
 from impl.rng import standard_normal, stream_key
+
+if TYPE_CHECKING:  # a start has better things to do
+    from jaxtyping import Float
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -37,7 +41,7 @@ def named_views(flat: Array, shapes: dict[str, tuple[int, ...]]) -> dict[str, Ar
     return {name: piece.reshape(shape) for (name, shape), piece in zip(shapes.items(), pieces, strict=True)}
 
 
-def initial_parameters(seed: int, config: ModelConfig) -> dict[str, Float[np.ndarray, "..."]]:
+def initial_parameters(seed: int, config: ModelConfig) -> dict[str, Float[np.ndarray, " ..."]]:
     """Float64: matrices from N(0, 0.02^2) of the `init` stream, biases and beta 0, gamma 1."""
     key = stream_key(seed, "init")
     parameters = {}

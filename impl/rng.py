@@ -1,26 +1,30 @@
 """One seed in, three named streams out; every draw is a function of (seed, stream, counter)."""
 
+from __future__ import annotations
+
 import hashlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float, Int, UInt32
 
 from impl.kernels.normal import box_muller
 from impl.kernels.philox import philox_block
+
+if TYPE_CHECKING:  # a start has better things to do
+    from jaxtyping import Float, Int, UInt32
 
 ALGORITHM = "philox4x32-10"
 STREAMS = ("init", "data", "control")
 
 
-def stream_key(seed: int, stream: str) -> UInt32[np.ndarray, "2"]:
+def stream_key(seed: int, stream: str) -> UInt32[np.ndarray, " 2"]:
     """Philox key of a stream: the first eight bytes of SHA-256("SEED/STREAM") as two little-endian uint32."""
     digest = hashlib.sha256(f"{seed}/{stream}".encode()).digest()
     return np.frombuffer(digest[:8], dtype="<u4").astype(np.uint32)
 
 
 def uniform_bits(
-    key: UInt32[np.ndarray, "2"], n: int, c1: int, c2: int, c3: int
+    key: UInt32[np.ndarray, " 2"], n: int, c1: int, c2: int, c3: int
 ) -> UInt32[np.ndarray, "n 4"]:
     """The four words of counters (0, c1, c2, c3) .. (n - 1, c1, c2, c3)."""
     out = np.empty((n, 4), np.uint32)
@@ -28,7 +32,7 @@ def uniform_bits(
     return out
 
 
-def standard_normal(key: UInt32[np.ndarray, "2"], n: int, c1: int) -> Float[np.ndarray, " n"]:
+def standard_normal(key: UInt32[np.ndarray, " 2"], n: int, c1: int) -> Float[np.ndarray, " n"]:
     """n draws of N(0, 1), float64, from 32-bit uniforms."""
     out = np.empty(n)
     box_muller(uniform_bits(key, (n + 3) // 4, c1, 0, 0).reshape(-1), out)
@@ -51,7 +55,7 @@ class ControlRNG:
         self.key = stream_key(seed, "control")
         self.step = 0
 
-    def next_step(self) -> tuple[UInt32[np.ndarray, "2"], int]:
+    def next_step(self) -> tuple[UInt32[np.ndarray, " 2"], int]:
         """Key and number of the coming step; advances by one."""
         step = self.step
         self.step += 1
