@@ -85,7 +85,7 @@ class MiniGPT:
 
         Returns `nll` plus the batch's negative log-likelihoods in nats, added one after the other.
         """
-        return self._losses(batch, dropout, nll, 1.0 / max(tokens, 1), backwards=True)
+        return self._losses(self._model(), batch, dropout, nll, 1.0 / max(tokens, 1), backwards=True)
 
     def finish_gradients(self) -> None:
         """After the last batch of a window: `gradients`, of what the chains are."""
@@ -96,9 +96,11 @@ class MiniGPT:
 
     def nll(self, batch: Batch, nll: float = 0.0) -> float:
         """`nll` plus the negative log-likelihoods, in nats, of the unmasked targets, one by one; no dropout."""
-        return self._losses(batch, NO_DROPOUT, nll, 0.0, backwards=False)
+        return self._losses(self._model(), batch, NO_DROPOUT, nll, 0.0, backwards=False)
 
-    def _losses(self, batch: Batch, dropout: Dropout, nll: float, weight: float, *, backwards: bool) -> float:
+    def _losses(
+        self, model: Model, batch: Batch, dropout: Dropout, nll: float, weight: float, *, backwards: bool
+    ) -> float:
         """Every thread takes pieces of the batch; the sum is over them in order."""
         input, target = self._given_ids(batch.input), given(batch.target, np.int64)
         loss_mask, key_mask = given(batch.loss_mask, np.bool_), given(batch.key_mask, np.bool_)
@@ -106,7 +108,7 @@ class MiniGPT:
         losses = np.empty(batch.input.shape)
         turns = np.zeros((CHAINS, turns_size(self._shape)), np.int64)
         sums = Sums(losses, *self.sums, turns)
-        model, dropping = self._model(), dropout.dropping(self.config.context, self.dtype)
+        dropping = dropout.dropping(self.config.context, self.dtype)
         each, size = self._number(weight), sequences_of(batch.input.shape[1], self.config.d_model)
         longest = min(batch.input.shape[1] + ROWS, self.config.context)
 
@@ -137,19 +139,18 @@ class MiniGPT:
         names = ["embed_out", *(f"block_{i}_out" for i in range(self.config.n_layers)), "final_ln_out"]
         outs = {name: np.zeros((*tokens.shape, width), self.dtype) for name in names}
         outs["logits"] = np.zeros((*tokens.shape, self.config.vocab_size), self.dtype)
-        size = sequences_of(length, width)
+        model, size = self._model(), sequences_of(length, width)
         for start in range(0, len(tokens) if length else 0, size):
             some = slice(start, start + size)
-            for name, rows in self._layers_of_piece(tokens[some], key_mask[some]).items():
+            for name, rows in self._layers_of_piece(model, tokens[some], key_mask[some]).items():
                 outs[name][some] = rows[:, :length]
         return outs
 
-    def _layers_of_piece(self, tokens: Array, key_mask: Array) -> dict[str, Array]:
+    def _layers_of_piece(self, model: Model, tokens: Array, key_mask: Array) -> dict[str, Array]:
         """The same as views of the first worker's room, perhaps longer: what `work` leaves there of one piece."""
         counted, shape = np.ones(tokens.shape, np.bool_), self._shape
-        self._losses(
-            Batch(tokens, np.zeros_like(tokens), counted, key_mask), NO_DROPOUT, 0.0, 0.0, backwards=False
-        )
+        batch = Batch(tokens, np.zeros_like(tokens), counted, key_mask)
+        self._losses(model, batch, NO_DROPOUT, 0.0, 0.0, backwards=False)
         sequences, room = len(tokens), self._rooms[0].numbers
         length = whole_rows(tokens.shape[1], sequences, self.config.context)
         last = interpreted(layout.passing)(room, sequences, length, shape)
