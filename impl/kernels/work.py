@@ -19,7 +19,7 @@ Array = Any
 CHAINS = 2
 STRETCH = 8
 """Sequences that follow each other in a chain; a power of two."""
-PIECE_ROWS, PIECE_ROWS_WIDE = 64, 256
+PIECE_ROWS, PIECE_ROWS_WIDE = 96, 256
 """Of a piece, if a sequence is no longer. Few enough for all that becomes of them to stay in a core's cache; but if the
 matrices do not fit into it either, as many as make reading them worth while."""
 WIDE = 256
