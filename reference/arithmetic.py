@@ -103,14 +103,14 @@ def loss_of(ufunc: Any, unit: float, magnitudes: list[np.ndarray], magnitude: np
     if ufunc is np.power:  # an integer power may also be multiplied out
         roundings += float(np.max(magnitudes[1]))
     loss = gamma(roundings, unit) * magnitude
-    if underflow := flushed * UNDERFLOW.get(unit, 0.0):
-        loss += underflow
+    if flushed and unit in UNDERFLOW:
+        loss += flushed * UNDERFLOW[unit]
     return loss
 
 
 def evaluate(ufunc: Any, operands: list[Any]) -> np.ndarray:
     """The operation on the values alone."""
-    return ufunc(*(x.value for x in operands))
+    return ufunc(*[x.parts[0] for x in operands])
 
 
 class Observed(NDArrayOperatorsMixin):
@@ -151,7 +151,7 @@ class Observed(NDArrayOperatorsMixin):
             return ufunc(*(x.value if isinstance(x, Observed) else x for x in inputs))
         if ufunc not in ROUNDINGS and ufunc is not np.matmul:
             return NotImplemented
-        unit = max(x.unit for x in inputs if isinstance(x, Observed))
+        unit = max([x.unit for x in inputs if isinstance(x, Observed)])
         with np.errstate(all="ignore"):
             return self.operation(ufunc, [self.constant(x, unit) for x in inputs], unit)
 

@@ -47,12 +47,14 @@ def map_arrays(function: Callable[..., Any], tree: Any, *others: Any) -> Any:
 
 def named_arrays(tree: Any, name: str = "") -> Iterator[tuple[str, Any]]:
     """(name, array) of everything in a result: "" for a single array, "[1]" in a tuple, "['E']" in a mapping."""
-    if isinstance(tree, Mapping):
-        for key, item in tree.items():
-            yield from named_arrays(item, f"{name}[{key!r}]")
+    if isinstance(tree, np.ndarray):
+        yield name, tree
     elif isinstance(tree, (list, tuple)):
         for position, item in enumerate(tree):
             yield from named_arrays(item, f"{name}[{position}]")
+    elif isinstance(tree, Mapping):
+        for key, item in tree.items():
+            yield from named_arrays(item, f"{name}[{key!r}]")
     else:
         yield name, tree
 

@@ -18,6 +18,7 @@ Source: Parker, "Monte Carlo arithmetic", UCLA CSD-970002, 1997; Higham, Mary, "
 error analysis", SIAM J. Sci. Comput. 41, 2019, theorem 2.4 (Hoeffding; lambda).
 """
 
+import itertools
 import math
 from typing import Any, Self
 
@@ -36,22 +37,27 @@ _SIGNS_OF_BYTE = 2.0 * np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], ax
 class Coins:
     """Signs: one per entry, or one per operation (`common`). Tossed many at a time."""
 
-    AT_A_TIME = 2**15
+    AT_A_TIME = 2**12
 
     def __init__(self, seed: int, common: bool) -> None:
         self.common = common
         self.generator = np.random.Generator(np.random.Philox(seed))
         self.signs: np.ndarray = np.empty(0)
+        self.one_by_one = (sign for _ in itertools.count() for sign in self.draw(self.AT_A_TIME).tolist())
 
-    def toss(self, shape: tuple[int, ...]) -> np.ndarray:
+    def toss(self, shape: tuple[int, ...]) -> Any:
         """+1 or -1 with equal probability."""
-        shape = () if self.common else shape
+        if self.common or not shape:
+            return next(self.one_by_one)
         count = math.prod(shape)
         if count > self.signs.size:
-            random_bytes = self.generator.bytes(-(-max(count, self.AT_A_TIME) // 8))
-            self.signs = _SIGNS_OF_BYTE[np.frombuffer(random_bytes, np.uint8)].reshape(-1)
+            self.signs = self.draw(max(count, self.AT_A_TIME))
         tossed, self.signs = self.signs[:count], self.signs[count:]
         return tossed.reshape(shape)
+
+    def draw(self, least: int) -> np.ndarray:
+        """At least so many signs: the bits of random bytes."""
+        return _SIGNS_OF_BYTE[np.frombuffer(self.generator.bytes(-(-least // 8)), np.uint8)].reshape(-1)
 
 
 class Perturbed(Observed):
@@ -71,7 +77,7 @@ class Perturbed(Observed):
         value = np.asarray(x, dtype=np.float64)
         if value.ndim == 0 and not exact_in_single(value):
             value = value * (1.0 + unit * self.coins.toss(()))
-        return self.exact(value, unit)
+        return type(self)((value,), unit)
 
     def moved(self, value: np.ndarray, loss: np.ndarray, unit: float) -> Self:
         """The value, off by `loss`, whose memory is used."""
