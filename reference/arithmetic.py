@@ -90,6 +90,11 @@ def exact_in_single(value: np.ndarray) -> np.ndarray:
     return value.astype(np.float32).astype(np.float64) == value
 
 
+def rounding_of(constant: float, unit: float) -> float:
+    """What a constant may lose when it is rounded once."""
+    return 0.0 if float(np.float32(constant)) == constant else unit * abs(constant)
+
+
 def loss_of(ufunc: Any, unit: float, magnitudes: list[np.ndarray], magnitude: np.ndarray) -> np.ndarray:
     """What one operation may lose, from the magnitude of its result, and of its operands if it is `WEIGHED`."""
     if ufunc is np.matmul:

@@ -24,7 +24,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from reference.arithmetic import WEIGHED, Observed, evaluate, exact_in_single, gamma, loss_of
+from reference.arithmetic import WEIGHED, Observed, evaluate, gamma, loss_of, rounding_of
 
 LAMBDA = 6.0
 SIMULATED = 2.0**-36
@@ -75,8 +75,8 @@ class Perturbed(Observed):
         if isinstance(x, Perturbed):
             return x  # type: ignore[return-value]
         value = np.asarray(x, dtype=np.float64)
-        if value.ndim == 0 and not exact_in_single(value):
-            value = value * (1.0 + unit * self.coins.toss(()))
+        if value.ndim == 0 and (loss := rounding_of(float(value), unit)):
+            value = np.asarray(value + loss * self.coins.toss(()))
         return type(self)((value,), unit)
 
     def moved(self, value: np.ndarray, loss: np.ndarray, unit: float) -> Self:

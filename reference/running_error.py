@@ -19,7 +19,7 @@ from typing import Any, Self
 import numpy as np
 from scipy import special
 
-from reference.arithmetic import WEIGHED, Observed, evaluate, exact_in_single, gamma, loss_of
+from reference.arithmetic import WEIGHED, Observed, evaluate, exact_in_single, gamma, loss_of, rounding_of
 
 
 class Tracked(Observed):
@@ -35,6 +35,8 @@ class Tracked(Observed):
     def constant(self, x: Any, unit: float) -> Self:
         if isinstance(x, Tracked) and x.unit == unit:
             return x  # type: ignore[return-value]
+        if type(x) is float:
+            return type(self)((np.asarray(x), np.asarray(rounding_of(x, unit))), unit)
         value = x.value if isinstance(x, Tracked) else np.asarray(x, dtype=np.float64)
         error = x.error if isinstance(x, Tracked) else np.zeros_like(value)
         if not isinstance(x, Tracked) or x.unit < unit:
@@ -46,7 +48,7 @@ class Tracked(Observed):
         carried = _CARRIED[ufunc](value, *operands)
         magnitudes = [np.abs(x.value) + x.error for x in operands] if ufunc in WEIGHED else []
         error = carried + loss_of(ufunc, unit, magnitudes, np.abs(value) + carried)
-        return type(self)((value, np.where(np.isnan(error), np.inf, error)), unit)
+        return type(self)((value, np.fmin(error, np.inf)), unit)  # a NaN says nothing, as infinity does
 
     def sum(self, axis: int | None = None, keepdims: bool = False) -> Self:
         terms = self.size if axis is None else self.shape[axis]
