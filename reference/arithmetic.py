@@ -118,6 +118,18 @@ def evaluate(ufunc: Any, operands: list[Any]) -> np.ndarray:
     return ufunc(*[x.parts[0] for x in operands])
 
 
+def _operators(ufunc: np.ufunc) -> tuple[Callable[[Any, Any], Any], Callable[[Any, Any], Any]]:
+    """x op y and its reflection. The mixin's go through NumPy, which takes as long as the operation itself."""
+
+    def operator(self: Observed, other: Any) -> Any:
+        return self.__array_ufunc__(ufunc, "__call__", self, other)
+
+    def reflected(self: Observed, other: Any) -> Any:
+        return self.__array_ufunc__(ufunc, "__call__", other, self)
+
+    return operator, reflected
+
+
 class Observed(NDArrayOperatorsMixin):
     """An fp64 array whose operations are watched. `parts[0]` holds the values; a subclass may carry more arrays.
 
@@ -126,6 +138,12 @@ class Observed(NDArrayOperatorsMixin):
 
     __slots__ = ("parts", "unit")
     n_parts: ClassVar[int] = 1
+
+    __add__, __radd__ = _operators(np.add)
+    __sub__, __rsub__ = _operators(np.subtract)
+    __mul__, __rmul__ = _operators(np.multiply)
+    __truediv__, __rtruediv__ = _operators(np.true_divide)
+    __matmul__, __rmatmul__ = _operators(np.matmul)
 
     def __init__(self, parts: tuple[np.ndarray, ...], unit: float) -> None:
         self.parts = parts
@@ -178,17 +196,21 @@ class Observed(NDArrayOperatorsMixin):
         parts = tuple(function(*(x.parts[i] for x in like)) for i in range(self.n_parts))
         return type(self)(parts, max(x.unit for x in like))
 
+    def each(self, function: Callable[[np.ndarray], np.ndarray]) -> Self:
+        """The same for this array alone."""
+        return type(self)(tuple([function(part) for part in self.parts]), self.unit)
+
     def __getitem__(self, index: Any) -> Self:
-        return self.move(lambda part: part[index], self)
+        return self.each(lambda part: part[index])
 
     def reshape(self, *shape: Any) -> Self:
-        return self.move(lambda part: part.reshape(*shape), self)
+        return self.each(lambda part: part.reshape(*shape))
 
     def swapaxes(self, a: int, b: int) -> Self:
-        return self.move(lambda part: part.swapaxes(a, b), self)
+        return self.each(lambda part: part.swapaxes(a, b))
 
     def max(self, axis: int | None = None, keepdims: bool = False) -> Self:
-        return self.move(functools.partial(np.max, axis=axis, keepdims=keepdims), self)
+        return self.each(functools.partial(np.max, axis=axis, keepdims=keepdims))
 
     def mean(self, axis: int | None = None, keepdims: bool = False) -> Any:
         """Sum along an axis, divided once."""
@@ -204,7 +226,7 @@ class Observed(NDArrayOperatorsMixin):
         return np.sqrt(self.var(axis=axis, keepdims=keepdims))
 
     def copy(self) -> Self:
-        return self.move(np.copy, self)
+        return self.each(np.copy)
 
     def astype(self, dtype: Any) -> Self:
         """The same numbers, computed with from here on in the arithmetic of `dtype` (a finer one)."""
@@ -234,7 +256,7 @@ class Observed(NDArrayOperatorsMixin):
 
     @property
     def T(self) -> Self:
-        return self.move(np.transpose, self)
+        return self.each(np.transpose)
 
     @property
     def ndim(self) -> int:
