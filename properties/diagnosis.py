@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from fixtures.conventions import Conventions
-from fixtures.guard import OBJECTS, Call, Guard, Misbehaviour, Raised, copied
+from fixtures.guard import OBJECTS, Call, Guard, Misbehaviour, Raised, arrays_in, copied
 from fixtures.mutants import MUTANTS, Mutant
 from fixtures.subjects import reference
 from reference import bounds
@@ -223,7 +223,7 @@ def in_double(tree: Any) -> Any:
 
 
 def float_arrays(tree: Any) -> list[np.ndarray[Any, Any]]:
-    return [x for _, x in named_arrays(tree) if isinstance(x, np.ndarray) and x.dtype.kind == "f"]
+    return [x for x in arrays_in(tree) if x.dtype.kind == "f"]
 
 
 def alike(call: Call, again: Call) -> bool:
