@@ -17,6 +17,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from benchmarks.kernels import PIECE_ROWS
 from benchmarks.peers import PEERS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -204,8 +205,8 @@ threads (`python -m benchmarks.compare`).
 
 At the sizes of a step over 512 positions, one thread (`python -m benchmarks.kernels`). The peak is of fused
 multiply-adds in registers, the copy one of as many bytes as the kernel must move. PyTorch's GELU and cross-entropy are
-forward and backward pass, as our kernels give both. A step multiplies matrices a piece of 64 rows at a time, which
-stays in a core's cache; the products of all rows at once are beside them.
+forward and backward pass, as our kernels give both. A step multiplies matrices a piece of {rows} rows at a time at
+most, which stays in a core's cache; the products of all rows at once are beside them.
 
 ![roofline](performance/roofline.png)
 
@@ -247,7 +248,9 @@ def page(compared: list[Row], timed: list[Row], scaled: Row) -> str:
     }
     text = {name: "\n".join(lines) for name, lines in parts.items()}
     return TEMPLATE.format(
-        machine=f"{machine} GFLOP/s in float32 and {peaks[1]} in float64, in registers.", **text
+        rows=PIECE_ROWS,
+        machine=f"{machine} GFLOP/s in float32 and {peaks[1]} in float64, in registers.",
+        **text,
     )
 
 

@@ -9,9 +9,9 @@ A correct subject evaluates the oracle's formula in floating point with unit rou
 - a constant that is not exact in single precision is rounded once;
 - a result below the normal range loses at most the smallest normal number: it may be flushed to 0, as XLA does.
 
-The oracles are plain NumPy, so they run unchanged on the arrays defined here, as they do on complex ones: NumPy hands
-every operation to `Observed`, and its two subclasses say what becomes of the loss. `running_error.Tracked` adds up
-worst cases; `monte_carlo.Perturbed` draws it at random.
+The oracles are plain NumPy, so they run unchanged on the arrays defined here, as they do on complex ones: operators,
+and functions that NumPy hands over, come to `Observed`, and its two subclasses say what becomes of the loss.
+`running_error.Tracked` adds up worst cases; `monte_carlo.Perturbed` draws it at random.
 
 Source: Higham, "Accuracy and Stability of Numerical Algorithms", 2nd ed., 2002: sections 2.2 (the model), 3.1
 (gamma_n), 4.2 (any order of summation).

@@ -1,5 +1,6 @@
 """The suite's own code: a property that proves nothing is caught, and a subject that misbehaves is one clear line."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -165,6 +166,26 @@ def test_a_call_that_does_not_return_is_stopped_and_not_made_again():
     for _ in range(2):
         with pytest.raises(Misbehaviour, match=r"SUBJ-07: gelu did not return within 0\.2 s"):
             subject.gelu(np.zeros(3))
+
+
+def test_a_call_that_keeps_all_other_threads_waiting_is_stopped_too():
+    """A regular expression holds the interpreter's lock to its end; a signal of the kernel interrupts it."""
+    subject = Subject.of("theirs", {"gelu": lambda x: re.match(r"(a+)+$", "a" * 60 + "b")}, Conventions())
+    subject.guard.time_limit = 0.2
+    with pytest.raises(Misbehaviour, match="SUBJ-07: gelu did not return"):
+        subject.gelu(np.zeros(3))
+
+
+@pytest.mark.parametrize(
+    ("name", "now"), [("w", None), ("w", [1.0]), ("lr", np.zeros(2))], ids=["none", "list", "array"]
+)
+def test_an_item_that_is_replaced_in_an_argument_is_noticed(name, now):
+    def replaces(state):
+        state[name] = now
+
+    subject = Subject.of("theirs", {"adamw_step": replaces}, Conventions())
+    with pytest.raises(Misbehaviour, match="SUBJ-02: adamw_step changed its argument 0"):
+        subject.adamw_step({"w": np.ones(2), "lr": 0.1})
 
 
 def test_what_is_printed_is_caught(capsys):
