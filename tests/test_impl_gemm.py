@@ -9,7 +9,7 @@ from impl.kernels.gemm import gemm
 
 _SHAPES = [(1, 1, 1), (8, 5, 32), (9, 7, 33), (16, 64, 48), (13, 1, 70), (3, 40, 15), (24, 9, 16), (5, 0, 6)]
 _SHAPES += [
-    (19, 300, 1100),
+    (19, 700, 520),
     (512, 0, 520),
 ]  # so large that it is copied block by block, with edges on all sides
 

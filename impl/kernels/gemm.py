@@ -6,19 +6,24 @@ continued by the next micro-batch. The trick for speed: a tile of C stays in vec
 (Goto & van de Geijn 2008), which numba cannot be talked into, hence the hand-written LLVM IR of `_emit_tile`.
 """
 
+import itertools
+
 from llvmlite import ir
 from numba.core import cgutils, types
 
 from impl.kernels.compile import intrinsic_or, kernel, strided
 from impl.kernels.fma import fma
 from impl.kernels.memory import matrix
-from impl.kernels.vectors import BITS, I32, I64, address, lanes, load, store
+from impl.kernels.vectors import BITS, I32, I64, address, lanes, load, prefetch, store
 
 ROWS = 8
 
 
-def _tile(height, vectors):
-    """The kernel for a tile of C: so many rows by so many vectors, each element's chain in a register to its end."""
+def _tile(height, vectors, ahead=False):
+    """The kernel for a tile of C: so many rows by so many vectors, each element's chain in a register to its end.
+
+    With `ahead` the tile below is brought near meanwhile: a C that no cache holds is a long way off.
+    """
 
     def twin(a, b, c, i, j, add):
         for row in range(i, i + height):
@@ -37,6 +42,10 @@ def _tile(height, vectors):
             arrays = [
                 context.make_array(t)(context, builder, value=x) for t, x in zip(kinds, args[:3], strict=True)
             ]
+            if ahead:
+                for r, v in itertools.product(range(height), range(vectors)):
+                    below = builder.add(args[3], I64(height + r)), builder.add(args[4], I64(v * count))
+                    prefetch(builder, address(builder, arrays[2], *below))
             _emit_tile(builder, arrays, args[3:], count, height, vectors)
             return context.get_dummy_value()
 
@@ -99,10 +108,11 @@ def _emit_tile(builder, arrays, where, count, height, vectors):
 
 LARGE = 2**20
 """Bytes of a matrix from which on copies pay."""
-DEPTH, PANELS = 256, 8
-"""A block's steps of k and its panels of B: one of these and a tile of A stay in the first cache, all in the second."""
+DEPTH, PANELS = 512, 4
+"""A block's steps of k and its panels of B, all of which stay in the second cache."""
 _wide_tile, _high_tile, _small_tile = _tile(ROWS, 2), _tile(2 * ROWS, 1), _tile(ROWS, 1)
 """Sixteen chains keep both units for fused multiply-adds busy; eight are for what is left over."""
+_far_tile = _tile(ROWS, 2, ahead=True)
 
 
 @kernel
@@ -168,10 +178,10 @@ def _blocked(a, b, c, rows, columns, add):
                     i = tile * ROWS
                     if copied:
                         copy_of_a = of_a[tile * depth : tile * depth + steps].T
-                        _wide_tile(copy_of_a, panel_of_b, c[i:, j:], 0, 0, more)
+                        _far_tile(copy_of_a, panel_of_b, c[i:, j:], 0, 0, more)
                     else:
                         part_of_a = a[i : i + ROWS, first : first + steps]
-                        _wide_tile(part_of_a, panel_of_b, c[i:, j:], 0, 0, more)
+                        _far_tile(part_of_a, panel_of_b, c[i:, j:], 0, 0, more)
 
 
 @strided

@@ -40,6 +40,14 @@ def store(builder, value, where):
     builder.store(value, builder.inttoptr(where, value.type.as_pointer()), align=_aligned(value.type))
 
 
+def prefetch(builder, where):
+    """Ask for the cache line at an address, which need not be anybody's, and do not wait for it."""
+    pointer = ir.IntType(8).as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [pointer, I32, I32, I32])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+    builder.call(function, [builder.inttoptr(where, pointer), I32(0), I32(3), I32(1)])  # to read, and to keep
+
+
 def _aligned(vector):
     """Bytes of an element: all that is known of where a vector begins."""
     return 4 if vector.element == ir.FloatType() else 8
