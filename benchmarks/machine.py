@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numba
@@ -70,18 +70,28 @@ def best(call: Callable[[], Any], repeats: int = REPEATS) -> float:
     return fastest
 
 
-def peak(dtype: str, threads: int = 1) -> float:
-    """FLOP/s of fused multiply-adds (two each) in registers, on so many threads at once."""
-    number, times = (
-        np.dtype(dtype).type(0.5),
-        40_000 if threads == 1 else 1_000_000,
-    )  # a start takes time, too
-    _arithmetic(1, number)
-    operations = 2 * CHAINS * (VECTOR_BITS // (8 * np.dtype(dtype).itemsize)) * times * threads
-    if threads == 1:
-        return operations / best(lambda: _arithmetic(times, number))
+def peak(dtype: str) -> float:
+    """FLOP/s of fused multiply-adds (two each) in registers, on one thread, at its fastest."""
+    times = 40_000
+    call = partial(_arithmetic, times, np.dtype(dtype).type(0.5))
+    call()
+    return _operations(dtype, times) / best(call)
+
+
+def sustained(dtype: str, threads: int, seconds: float) -> float:
+    """The same of so many threads at once, on average over at least so long: what a step could have had meanwhile."""
+    times, done, number = 1_000_000, 0.0, np.dtype(dtype).type(0.5)  # a start takes time, too
     with ThreadPoolExecutor(threads) as pool:
-        return operations / best(lambda: list(pool.map(_arithmetic, [times] * threads, [number] * threads)))
+        list(pool.map(_arithmetic, [1] * threads, [number] * threads))
+        began = time.perf_counter()
+        while (passed := time.perf_counter() - began) < seconds or not done:
+            list(pool.map(_arithmetic, [times] * threads, [number] * threads))
+            done += _operations(dtype, times) * threads
+    return done / passed
+
+
+def _operations(dtype: str, times: int) -> float:
+    return 2.0 * CHAINS * (VECTOR_BITS // (8 * np.dtype(dtype).itemsize)) * times
 
 
 @cache

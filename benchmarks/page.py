@@ -216,7 +216,8 @@ most, which stays in a core's cache; the products of all rows at once are beside
 
 float32, all threads, one axis at a time from the default model at 512 positions, heads of 16
 (`python -m benchmarks.scaling`). FLOP are those of the products with matrices, six a parameter and position; below 1 in
-the third column the cost grows less than they do. PyTorch is eager, with its fused AdamW.
+the third column the cost grows less than they do. The peak is what all threads did in registers in the same round, on
+average over as long as the steps took. PyTorch is eager, with its fused AdamW.
 
 ![growth](performance/growth.png)
 

@@ -1,5 +1,7 @@
 """The matrix product's promise: every element is one fma chain, whatever the tiling."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from numba import njit
@@ -12,6 +14,11 @@ _SHAPES += [
     (19, 700, 520),
     (512, 0, 520),
 ]  # so large that it is copied block by block, with edges on all sides
+_LAYOUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "rows": np.ascontiguousarray,
+    "columns": np.asfortranarray,
+    "neither": lambda x: np.repeat(np.repeat(x, 2, 0), 2, 1)[::2, ::2],
+}
 
 
 @njit
@@ -36,12 +43,12 @@ def _operands(shape, dtype):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("shape", _SHAPES)
-@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("layout_of_a", _LAYOUTS)
+@pytest.mark.parametrize("layout_of_b", _LAYOUTS)
 @pytest.mark.parametrize("add", [False, True])
-def test_bits_are_those_of_one_chain_an_element(shape, dtype, transposed, add):
+def test_bits_are_those_of_one_chain_an_element(shape, dtype, layout_of_a, layout_of_b, add):
     a, b, c = _operands(shape, dtype)
-    if transposed:
-        a = np.ascontiguousarray(a.T).T
+    a, b = _LAYOUTS[layout_of_a](a), _LAYOUTS[layout_of_b](b)
     expected = c.copy() if add else np.zeros_like(c)
     _one_chain_an_element(a, b, expected)
     gemm(a, b, c, add)

@@ -11,6 +11,8 @@ import pytest
 from impl.config import ModelConfig
 from impl.data import Batch, make_batch
 from impl.dropout import NO_DROPOUT, Dropout
+from impl.kernels.compile import interpreted
+from impl.kernels.layout import Shape, keeps_transposes
 from impl.kernels.turns import wait_for_turn
 from impl.model import MiniGPT
 from impl.parameters import initial_parameters, parameter_shapes
@@ -120,6 +122,27 @@ def test_helpers_that_come_late_or_early_change_nothing(threads):
             each.finish_gradients()
         assert losses[0] == losses[1]
         assert np.array_equal(model.flat_gradients, alone.flat_gradients)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_wide_model_has_the_same_bits_with_transposes_as_without(dtype):
+    """Without, if its widths are multiples of 32; with, if it has one hidden unit more, here one that is always 0."""
+    config = CONFIG.model_copy(update={"d_model": 256, "n_heads": 4, "d_ff": 64})
+    more = config.model_copy(update={"d_ff": 65})
+    kept = [interpreted(keeps_transposes)(Shape(1, 4, 256, c.d_ff, 7)) for c in (config, more)]
+    assert kept == [False, True]
+    parameters = initial_parameters(0, config)
+    idle = {name: np.zeros(shape) for name, shape in parameter_shapes(more).items()}
+    for name, value in parameters.items():
+        idle[name][tuple(slice(n) for n in value.shape)] = value
+    found = []
+    for each, start in ((config, parameters), (more, idle)):
+        model = MiniGPT(each, dtype, start)
+        loss = model.accumulate(BATCH, NO_DROPOUT, BATCH.tokens)
+        model.finish_gradients()
+        of_both = {n: x[tuple(slice(k) for k in parameters[n].shape)] for n, x in model.gradients.items()}
+        found.append((loss, {name: x.tobytes() for name, x in of_both.items()}))
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("threads", [1, 2])

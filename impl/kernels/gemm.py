@@ -14,6 +14,7 @@ from numba.core import cgutils, types
 from impl.kernels.compile import intrinsic_or, kernel, strided
 from impl.kernels.fma import fma
 from impl.kernels.memory import matrix
+from impl.kernels.transpose import transpose
 from impl.kernels.vectors import BITS, I32, I64, address, lanes, load, prefetch, store
 
 ROWS = 8
@@ -155,6 +156,20 @@ _line_of_a, _line_of_b = _line(0), _line(2)
 
 
 @kernel
+def _copy_panels(b, first, steps, left, panels, depth, out):
+    """Panel after panel of b[first : first + steps, left:], `depth` rows of `out` for each."""
+    width = out.shape[1]
+    if b.strides[1] == b.itemsize:
+        for k in range(steps):
+            for panel in range(panels):
+                _line_of_b(b, first + k, left + panel * width, out, panel * depth + k)
+    else:
+        for panel in range(panels):
+            j = left + panel * width
+            transpose(b.T[j : j + width, first : first + steps], out[panel * depth : panel * depth + steps])
+
+
+@kernel
 def _blocked(a, b, c, rows, columns, add):
     """All wide tiles of matrices that do not fit into the cache, from copies without gaps of what is used often.
 
@@ -169,9 +184,7 @@ def _blocked(a, b, c, rows, columns, add):
                 _line_of_a(a.T, first + k, tile * ROWS, of_a, tile * depth + k)
         for left in range(0, columns, PANELS * width):
             panels = min(PANELS, (columns - left) // width)
-            for k in range(steps):
-                for panel in range(panels):
-                    _line_of_b(b, first + k, left + panel * width, of_b, panel * depth + k)
+            _copy_panels(b, first, steps, left, panels, depth, of_b)
             for panel in range(panels):
                 panel_of_b, j = of_b[panel * depth : panel * depth + steps], left + panel * width
                 for tile in range(rows // ROWS):
@@ -186,13 +199,18 @@ def _blocked(a, b, c, rows, columns, add):
 
 @strided
 def gemm(a, b, c, add):
-    """C = A @ B, or C += A @ B if `add`; A [M, K] of any strides, B [K, N] and C [M, N] with contiguous rows."""
+    """C = A @ B, or C += A @ B if `add`; A [M, K] and B [K, N] of any strides, C [M, N] with contiguous rows.
+
+    A B with contiguous columns is copied. What is in no tile is slow: the last columns of such a B, all of any other.
+    """
     rows, columns = c.shape
-    width = lanes(c)
-    tiled_rows, tiled_columns = rows - rows % ROWS, columns - columns % width
-    wide_columns = columns - columns % (2 * width)
-    large = max(a.size, b.size, c.size) * c.itemsize >= LARGE and a.shape[1] > 0
-    if large and c.itemsize in a.strides:
+    width, by_rows = lanes(c), b.strides[1] == b.itemsize
+    copied = a.shape[1] > 0 and c.itemsize in a.strides and (by_rows or b.strides[0] == b.itemsize)
+    large = max(a.size, b.size, c.size) * c.itemsize >= LARGE
+    tiled_rows = rows - rows % ROWS
+    wide_columns = columns - columns % (2 * width) if by_rows or copied else 0
+    tiled_columns = columns - columns % width if by_rows else wide_columns
+    if copied and (large or not by_rows):
         _blocked(a, b, c, tiled_rows, wide_columns, add)
     else:
         for j in range(0, wide_columns, 2 * width):

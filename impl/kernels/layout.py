@@ -10,6 +10,11 @@ from impl.kernels.compile import kernel
 
 Array = Any
 
+WIDE = 256
+"""The d_model from which on a block's matrices do not fit into a core's cache."""
+WHOLE = 32
+"""Columns of the widest tile of `gemm`."""
+
 
 class Shape(NamedTuple):
     """Sizes of a model."""
@@ -126,6 +131,15 @@ def block(flat, i, shape):
     norms = flat[first + d * f + d : first + d * f + 5 * d].reshape(4, d)
     W_q, W_k, W_v, W_o = square[:d], square[d : 2 * d], square[2 * d : 3 * d], square[3 * d :]
     return Block(W_q, W_k, W_v, W_o, up, b_1, down, b_2, norms[0], norms[1], norms[2], norms[3])
+
+
+@kernel
+def keeps_transposes(shape):
+    """Whether matrices are transposed once a step. Wide ones are not: `gemm` copies them anyway, and as well from rows.
+
+    It does so for whole tiles, and is slow with what is left over.
+    """
+    return shape.width < WIDE or shape.width % WHOLE > 0 or shape.hidden % WHOLE > 0
 
 
 @kernel

@@ -20,7 +20,16 @@ from impl.kernels.elementwise import (
     scatter_add_rows,
 )
 from impl.kernels.gemm import gemm
-from impl.kernels.layout import Shape, block, ends, kept, passing, transposed, transposed_embedding
+from impl.kernels.layout import (
+    Shape,
+    block,
+    ends,
+    keeps_transposes,
+    kept,
+    passing,
+    transposed,
+    transposed_embedding,
+)
 from impl.kernels.norm import layer_norm, layer_norm_backward, layer_norm_parameters_backward
 from impl.kernels.rotary import rotate
 from impl.kernels.transpose import transpose
@@ -98,10 +107,10 @@ def forward(piece, model, dropping):
 
 @kernel
 def transpose_matrices(parameters, out, shape):
-    """Fill flat transposes."""
+    """Fill flat transposes, as far as the model keeps them."""
     E = ends(parameters, shape).E
     transpose(E, transposed_embedding(out, shape))
-    for i in range(shape.layers):
+    for i in range(shape.layers if keeps_transposes(shape) else 0):
         here, turned = block(parameters, i, shape), transposed(out, i, shape)
         transpose(here.W_q, turned.W_q)
         transpose(here.W_k, turned.W_k)
@@ -171,7 +180,7 @@ def backward(piece, model, dropping, gradients, head_gradient, turns):
         here, sums_here = kept(piece.room, i, sequences, length, shape), block(gradients, i, shape)
         weights, turned = block(model.parameters, i, shape), transposed(model.transposed, i, shape)
         _drop_backward(last.dx, 2 + 2 * i, piece, dropping, last.branch)
-        _ffn_backward(last, here, weights, turned, sums_here, turns, BRANCHES + 2 * i + 1, piece)
+        _ffn_backward(last, here, weights, turned, sums_here, turns, BRANCHES + 2 * i + 1, piece, model)
         _drop_backward(last.dx, 1 + 2 * i, piece, dropping, last.branch)
         _attention_backward(last, here, weights, turned, sums_here, turns, BRANCHES + 2 * i, piece, model)
     _drop_backward(last.dx, 0, piece, dropping, last.branch)
@@ -181,11 +190,20 @@ def backward(piece, model, dropping, gradients, head_gradient, turns):
 
 
 @part
-def _ffn_backward(last, here, weights, turned, sums, turns, slot, piece):
+def _back_through(W, turned, dy, dx, add, model):
+    """dx = dy W^T, or dx += dy W^T if `add`; `turned` is W^T if the model keeps transposes."""
+    if keeps_transposes(model.shape):
+        gemm(dy, turned, dx, add)
+    else:
+        gemm(dy, W.T, dx, add)
+
+
+@part
+def _ffn_backward(last, here, weights, turned, sums, turns, slot, piece, model):
     """last.branch is the gradient of the branch; adds what goes through it to last.dx."""
-    gemm(last.branch, turned.W_2, last.hidden, False)
+    _back_through(weights.W_2, turned.W_2, last.branch, last.hidden, False, model)
     multiply_by(last.hidden, here.slope)
-    gemm(last.hidden, turned.W_1, last.dnormed, False)
+    _back_through(weights.W_1, turned.W_1, last.hidden, last.dnormed, False, model)
     wait_for_turn(turns, slot, piece.number)
     gemm(here.active.T, last.branch, sums.W_2, True)
     add_rows(last.branch, sums.b_2)
@@ -203,15 +221,15 @@ def _ffn_backward(last, here, weights, turned, sums, turns, slot, piece):
 def _attention_backward(last, here, weights, turned, sums, turns, slot, piece, model):
     """The same for the attention branch."""
     length = piece.key_mask.shape[1]
-    gemm(last.branch, turned.W_o, last.dmixed, False)
+    _back_through(weights.W_o, turned.W_o, last.branch, last.dmixed, False, model)
     attention_backward(
         last.dmixed, here.q, here.k, here.v, here.weights, model.score_scale, last.dq, last.dk, last.dv
     )
     rotate(last.dq, model.cosine, model.back, model.half, length)
     rotate(last.dk, model.cosine, model.back, model.half, length)
-    gemm(last.dq, turned.W_q, last.dnormed, False)
-    gemm(last.dk, turned.W_k, last.dnormed, True)
-    gemm(last.dv, turned.W_v, last.dnormed, True)
+    _back_through(weights.W_q, turned.W_q, last.dq, last.dnormed, False, model)
+    _back_through(weights.W_k, turned.W_k, last.dk, last.dnormed, True, model)
+    _back_through(weights.W_v, turned.W_v, last.dv, last.dnormed, True, model)
     wait_for_turn(turns, slot, piece.number)
     gemm(here.mixed.T, last.branch, sums.W_o, True)
     gemm(here.normed_1.T, last.dq, sums.W_q, True)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from impl.kernels.compile import kernel, part
 from impl.kernels.elementwise import copy
 from impl.kernels.gemm import ROWS
-from impl.kernels.layout import passing
+from impl.kernels.layout import WIDE, passing
 from impl.kernels.loss import cross_entropy
 from impl.kernels.passes import Piece, backward, forward
 from impl.kernels.turns import BRANCHES, DONE, HEAD, NEXT_PIECE, take, wait_for_turn
@@ -22,8 +22,6 @@ STRETCH = 8
 PIECE_ROWS, PIECE_ROWS_WIDE = 96, 256
 """Of a piece, if a sequence is no longer. Few enough for all that becomes of them to stay in a core's cache; but if the
 matrices do not fit into it either, as many as make reading them worth while."""
-WIDE = 256
-"""The d_model from which on they do not."""
 
 
 class Tokens(NamedTuple):
