@@ -118,7 +118,7 @@ def rows(dtype: str, torch: Any) -> list[Case]:
             (logits, targets, counted, number(1.0), nll, dlogits),
             2 * logits.nbytes,
         ),
-        "rotary embedding": (rotary.rotate, (turned, *tables, half, LENGTH), 2 * x.nbytes),
+        "rotary embedding": (rotary.rotate, (turned, *tables, half, np.arange(ROWS) % LENGTH), 2 * x.nbytes),
         "dropout, with its mask": (drop, (key, x, keep, number(1.1), y), 2 * x.nbytes + keep.nbytes),
         "residual sum": (elementwise.add, (x, dy, y), 3 * x.nbytes),
     }
@@ -129,7 +129,7 @@ def rows(dtype: str, torch: Any) -> list[Case]:
 
 
 def drop(key: Array, x: Array, keep: Array, scale: Any, y: Array) -> None:
-    dropout.dropout_keep(key, 3, 0, np.uint32(2**32 // 10), LENGTH, LENGTH, 0, keep)
+    dropout.dropout_keep(key, 3, 0, np.uint32(2**32 // 10), np.arange(len(x)), keep)
     dropout.apply_keep(x, keep, scale, y)
 
 
@@ -158,10 +158,8 @@ def attentions(dtype: str, torch: Any) -> list[Case]:
     number, shape = np.dtype(dtype).type, (ROWS, WIDTH)
     q, k, v, out, dout, dq, dk, dv = (drawn(dtype, *shape) for _ in range(8))
     tile, count = attention.TILE, attention.tiles(LENGTH)
-    weights, mask = (
-        zeros((BATCH, count, count * tile, HEADS * tile), dtype),
-        np.ones((BATCH, LENGTH), np.bool_),
-    )
+    weights = zeros((BATCH, count, count * tile, HEADS * tile), dtype)
+    starts, mask = np.arange(BATCH + 1) * LENGTH, np.ones(ROWS, np.bool_)
     scale = number(0.25)
     forward = backward = None
     if torch:
@@ -182,13 +180,13 @@ def attentions(dtype: str, torch: Any) -> list[Case]:
     return [
         Case(
             "attention",
-            lambda: attention.attention(q, k, v, mask, scale, out, weights),
+            lambda: attention.attention(q, k, v, starts, mask, scale, out, weights),
             forward,
             4 * q.nbytes + weights.nbytes,
         ),
         Case(
             "attention, backward",
-            lambda: attention.attention_backward(dout, q, k, v, weights, scale, dq, dk, dv),
+            lambda: attention.attention_backward(dout, q, k, v, starts, weights, scale, dq, dk, dv),
             backward,
             7 * q.nbytes + weights.nbytes,
         ),

@@ -108,7 +108,7 @@ def attention_backward(
     _, weights = _attend(q, k, v, key_mask)
     inputs = [_merge_heads(x) for x in (dout, q, k, v)]
     gradients = [np.empty_like(inputs[0]) for _ in range(3)]
-    attention_kernels.attention_backward(*inputs, weights, _score_scale(q), *gradients)
+    attention_kernels.attention_backward(*inputs, _starts(q), weights, _score_scale(q), *gradients)
     dq, dk, dv = (_split_heads(gradient, q.shape[1], q.shape[2]) for gradient in gradients)
     return dq, dk, dv
 
@@ -118,8 +118,13 @@ def _attend(q: Array, k: Array, v: Array, key_mask: Array) -> tuple[Array, Array
     merged = [_merge_heads(x) for x in (q, k, v)]
     tile, tiles = attention_kernels.TILE, attention_kernels.tiles(length)
     out, weights = np.empty_like(merged[0]), np.empty((batch, tiles, tiles * tile, heads * tile), q.dtype)
-    attention_kernels.attention(*merged, key_mask, _score_scale(q), out, weights)
+    attention_kernels.attention(*merged, _starts(q), key_mask.reshape(-1), _score_scale(q), out, weights)
     return out, weights
+
+
+def _starts(q: Array) -> Array:
+    """Where the sequences of q [B, H, T, K] begin if they are one behind the other."""
+    return np.arange(len(q) + 1) * q.shape[2]
 
 
 def _score_scale(q: Array) -> Any:

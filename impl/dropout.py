@@ -36,7 +36,9 @@ class Dropout:
 
     def keep(self, site: int, length: int, context: int, out: Array) -> None:
         """Fill `out`, bool [B * T, D], with what this site keeps."""
-        dropout_keep(self.key, self.step, site, self.threshold, length, context, self.first_row, out)
+        sequence, position = np.divmod(np.arange(len(out)), length)
+        places = (self.first_row + sequence) * context + position
+        dropout_keep(self.key, self.step, site, self.threshold, places, out)
 
     def dropping(self, context: int, dtype: Any) -> Dropping:
         """The same for kernels."""

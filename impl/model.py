@@ -16,12 +16,12 @@ from impl.data import Batch
 from impl.dropout import NO_DROPOUT, Dropout
 from impl.kernels import elementwise, layout
 from impl.kernels.compile import interpreted
-from impl.kernels.gemm import ROWS
-from impl.kernels.layout import Shape
+from impl.kernels.layout import Shape, Size
 from impl.kernels.memory import zeros
 from impl.kernels.passes import Model, transpose_matrices
+from impl.kernels.rows import Rows, Tokens, whole_tiles
 from impl.kernels.turns import GAVE_UP
-from impl.kernels.work import CHAINS, Room, Sums, Tokens, sequences_of, turns_size, whole_rows, work
+from impl.kernels.work import CHAINS, STRETCH, Room, Sums, sequences_of, turns_size, work
 from impl.parameters import named_views, parameter_count, parameter_shapes
 from impl.rotary import Rotary
 from impl.team import Team, team
@@ -109,12 +109,12 @@ class MiniGPT:
         turns = np.zeros((CHAINS, turns_size(self._shape)), np.int64)
         sums = Sums(losses, *self.sums, turns)
         dropping = dropout.dropping(self.config.context, self.dtype)
-        each, size = self._number(weight), sequences_of(batch.input.shape[1], self.config.d_model)
-        longest = min(batch.input.shape[1] + ROWS, self.config.context)
+        each, length = self._number(weight), batch.input.shape[1]
+        size = sequences_of(length, self.config.d_model)
 
         def share(worker: int) -> None:
             try:
-                room = self._room(worker, size, longest)
+                room = self._room(worker, size, length)
                 work(worker, tokens, model, dropping, room, sums, each, backwards)
             except BaseException:
                 turns[:, GAVE_UP] = 1
@@ -143,21 +143,20 @@ class MiniGPT:
         for start in range(0, len(tokens) if length else 0, size):
             some = slice(start, start + size)
             for name, rows in self._layers_of_piece(model, tokens[some], key_mask[some]).items():
-                outs[name][some] = rows[:, :length]
+                outs[name][some] = rows
         return outs
 
     def _layers_of_piece(self, model: Model, tokens: Array, key_mask: Array) -> dict[str, Array]:
-        """The same as views of the first worker's room, perhaps longer: what `work` leaves there of one piece."""
+        """The same as views of the first worker's room: what `work` leaves there of one piece."""
         counted, shape = np.ones(tokens.shape, np.bool_), self._shape
         batch = Batch(tokens, np.zeros_like(tokens), counted, key_mask)
         self._losses(model, batch, NO_DROPOUT, 0.0, 0.0, backwards=False)
-        sequences, room = len(tokens), self._rooms[0].numbers
-        length = whole_rows(tokens.shape[1], sequences, self.config.context)
-        last = interpreted(layout.passing)(room, sequences, length, shape)
+        size, room = Size(whole_tiles(tokens.size), *tokens.shape), self._rooms[0].numbers
+        last = interpreted(layout.passing)(room, size, shape)
         outs = {"embed_out": last.embedded, "final_ln_out": last.normed, "logits": last.logits}
         for i in range(self.config.n_layers):
-            outs[f"block_{i}_out"] = interpreted(layout.kept)(room, i, sequences, length, shape).out
-        return {name: x.reshape(sequences, length, -1) for name, x in outs.items()}
+            outs[f"block_{i}_out"] = interpreted(layout.kept)(room, i, size, shape).out
+        return {name: x[: tokens.size].reshape(*tokens.shape, -1) for name, x in outs.items()}
 
     # ---- what the kernels are given
 
@@ -187,16 +186,18 @@ class MiniGPT:
         return ids
 
     def _room(self, worker: int, sequences: int, length: int) -> Room:
-        """Memory of a worker for pieces of up to this size; a new one if it must grow."""
-        numbers = layout.room_size(sequences, length, self._shape)
+        """Memory of a worker for pieces of so many sequences of up to this length; a new one if it must grow."""
+        size = Size(whole_tiles(sequences * length), sequences, length)
+        numbers, count = layout.room_size(size, self._shape), size.rows
         found = self._rooms.get(worker)
-        if found is None or found.numbers.size < numbers or found.input.size < sequences * length:
-            rows = sequences * length
-            keep = zeros((2 * self.config.n_layers + 1) * rows * self.config.d_model, np.bool_)
-            input, target = zeros(rows, np.int64), zeros(rows, np.int64)
-            loss_mask, key_mask = zeros(rows, np.bool_), zeros(rows, np.bool_)
-            losses = zeros(rows, np.float64)
-            found = Room(zeros(numbers, self.dtype), keep, input, target, loss_mask, key_mask, losses)
+        if found is None or found.numbers.size < numbers or found.losses.size < count:
+            sites = 2 * self.config.n_layers + 1
+            ints, bools = np.zeros((4, count), np.int64), np.zeros((2, count), np.bool_)
+            rows = Rows(
+                np.zeros(STRETCH + 1, np.int64), ints[0], ints[1], bools[0], bools[1], ints[2], ints[3]
+            )
+            keep = zeros(sites * count * self.config.d_model, np.bool_)
+            found = Room(zeros(numbers, self.dtype), keep, rows, zeros(count, np.float64))
             self._rooms[worker] = found
         return found
 

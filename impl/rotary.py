@@ -37,8 +37,8 @@ class Rotary:
 
     def turn(self, x: Array, length: int) -> None:
         """In place: every head of x [B * T, H * K] by the angles of its position."""
-        rotary.rotate(x, self.cosine, self.sine, self.half, length)
+        rotary.rotate(x, self.cosine, self.sine, self.half, np.arange(len(x)) % length)
 
     def turn_back(self, x: Array, length: int) -> None:
         """The inverse, and the backward pass of `turn`."""
-        rotary.rotate(x, self.cosine, self.back, self.half, length)
+        rotary.rotate(x, self.cosine, self.back, self.half, np.arange(len(x)) % length)

@@ -40,7 +40,7 @@ def arguments(dtype):
     number = np.dtype(dtype).type
     tokens, seen = np.zeros(N, np.int64), np.ones(N, bool)
     keep, rows = np.ones((N, D), bool), lambda: zeros(N, D)
-    weights, mask = zeros(1, tiles(N), N, 4 * TILE), np.ones((1, N), bool)
+    weights, starts, positions = zeros(1, tiles(N), N, 4 * TILE), np.array([0, N]), np.arange(N)
     scalars = [number(0.5)] * 9
     return {
         gemm.gemm: (rows(), zeros(D, D), rows(), False),
@@ -50,10 +50,10 @@ def arguments(dtype):
         norm.layer_norm_backward: (rows(), rows(), zeros(N), zeros(D), rows()),
         norm.layer_norm_parameters_backward: (rows(), rows(), zeros(D), zeros(D)),
         loss.cross_entropy: (rows(), tokens, seen, number(1.0), np.zeros(N), rows()),
-        attention.attention: (rows(), rows(), rows(), mask, number(0.25), rows(), weights),
+        attention.attention: (rows(), rows(), rows(), starts, seen, number(0.25), rows(), weights),
         attention._softmax: (rows(), number(0.25), seen, zeros(D), zeros(D)),
         attention._softmax_backward: (rows(), number(0.25), rows(), zeros(D)),
-        rotary.rotate: (rows(), zeros(N, D), zeros(N, D), D // 8, N),
+        rotary.rotate: (rows(), zeros(N, D), zeros(N, D), D // 8, positions),
         dropout.apply_keep: (rows(), keep, number(1.1), rows()),
         optimizer.adamw: (zeros(D), zeros(D), zeros(D), zeros(D), np.ones(D, bool), *scalars),
         reduce.sum_squares: (zeros(D),),

@@ -26,21 +26,22 @@ def tiles(length):
 
 
 @kernel
-def attention(q, k, v, key_mask, scale, out, weights):
-    """q, k, v, out [B*T, H*K]; key_mask bool [B, T]; weights [B, tiles(T), P, H*TILE] receives the softmax.
+def attention(q, k, v, starts, key_mask, scale, out, weights):
+    """q, k, v, out [N, H*K]; key_mask bool [N]; weights [B, tiles(T), P, H*TILE] receives the softmax.
 
-    P is T padded to whole tiles; weights[b, t, j, h * TILE + i] is what query t * TILE + i of head h takes of key j,
-    and is left as it was where j lies behind the tile.
+    Sequence b is the rows starts[b] to starts[b + 1], at most T of them; rows behind the last become zeros. P is T
+    padded to whole tiles; weights[b, t, j, h * TILE + i] is what query t * TILE + i of head h takes of key j, and is
+    left as it was where j lies behind the tile.
     """
-    batch, length = key_mask.shape
-    heads, side, width = weights.shape[3] // TILE, weights.shape[2], q.shape[1]
+    heads, longest, width = weights.shape[3] // TILE, weights.shape[2], q.shape[1]
     size = width // heads
     queries, statistics = matrix(width, TILE, q), matrix(2, heads * TILE, q)
-    spare = side if length < side else 0
-    query_room, key_room = matrix(spare, width, q), matrix(spare, width, q)
-    value_room, mixed_room = matrix(spare, width, q), matrix(spare, width, q)
-    for b in range(batch):
-        rows = slice(b * length, (b + 1) * length)
+    query_room, key_room = matrix(longest, width, q), matrix(longest, width, q)
+    value_room, mixed_room = matrix(longest, width, q), matrix(longest, width, q)
+    out[starts[-1] :] = 0.0
+    for b in range(starts.size - 1):
+        rows, length = slice(starts[b], starts[b + 1]), starts[b + 1] - starts[b]
+        side = tiles(length) * TILE
         query, key = _whole_tiles(q[rows], query_room), _whole_tiles(k[rows], key_room)
         value = _whole_tiles(v[rows], value_room)
         mixed = out[rows] if length == side else mixed_room
@@ -51,7 +52,7 @@ def attention(q, k, v, key_mask, scale, out, weights):
             for h in range(heads):
                 head, columns = slice(h * size, (h + 1) * size), slice(h * TILE, (h + 1) * TILE)
                 gemm(key[:seen, head], queries[head], scores[:, columns], False)
-            _softmax(scores, scale, key_mask[b], statistics[0], statistics[1])
+            _softmax(scores, scale, key_mask[rows], statistics[0], statistics[1])
             for h in range(heads):
                 head, columns = slice(h * size, (h + 1) * size), slice(h * TILE, (h + 1) * TILE)
                 gemm(scores[:, columns].T, value[:seen, head], mixed[some, head], False)
@@ -61,11 +62,12 @@ def attention(q, k, v, key_mask, scale, out, weights):
 
 @kernel
 def _whole_tiles(x, room):
-    """x [T, D] if its rows are whole tiles; else a copy in `room` [P, D], zero below."""
-    if x.shape[0] % TILE == 0:
+    """x [T, D] if its rows are whole tiles; else a copy in `room`, zero below."""
+    length = x.shape[0]
+    if length % TILE == 0:
         return x
-    copy(x, room[: x.shape[0]])
-    room[x.shape[0] :] = 0.0
+    copy(x, room[:length])
+    room[length : tiles(length) * TILE] = 0.0
     return room
 
 
@@ -101,33 +103,31 @@ def _softmax(scores, scale, visible, largest, norm):
 
 
 @kernel
-def attention_backward(dout, q, k, v, weights, scale, dq, dk, dv):
-    """Gradients of `attention`; all [B*T, H*K], weights as it left them. dq, dk, dv are overwritten.
+def attention_backward(dout, q, k, v, starts, weights, scale, dq, dk, dv):
+    """Gradients of `attention`; all [N, H*K], weights as it left them. dq, dk, dv are overwritten.
 
     ds = w * (dw - sum_j w dw) with dw = dout v^T; dq = scale ds k; dk = scale ds^T q; dv = w^T dout.
     """
-    batch, _, side, lines = weights.shape
-    width, length = q.shape[1], q.shape[0] // batch
+    longest, lines, width = weights.shape[2], weights.shape[3], q.shape[1]
     heads = lines // TILE
     size = width // heads
-    upstream, gradient, mean = matrix(width, TILE, q), matrix(side, lines, q), matrix(1, lines, q)
-    spare = side if length < side else 0
-    query_room, key_room = matrix(spare, width, q), matrix(spare, width, q)
-    value_room, outer_room = matrix(spare, width, q), matrix(spare, width, q)
-    dquery_room, dkey_room, dvalue_room = (
-        matrix(spare, width, q),
-        matrix(spare, width, q),
-        matrix(spare, width, q),
-    )
-    for b in range(batch):
-        rows = slice(b * length, (b + 1) * length)
+    upstream, gradient, mean = matrix(width, TILE, q), matrix(longest, lines, q), matrix(1, lines, q)
+    query_room, key_room = matrix(longest, width, q), matrix(longest, width, q)
+    value_room, outer_room = matrix(longest, width, q), matrix(longest, width, q)
+    dquery_room, dkey_room = matrix(longest, width, q), matrix(longest, width, q)
+    dvalue_room = matrix(longest, width, q)
+    for d in (dq, dk, dv):
+        d[starts[-1] :] = 0.0
+    for b in range(starts.size - 1):
+        rows, length = slice(starts[b], starts[b + 1]), starts[b + 1] - starts[b]
+        side = tiles(length) * TILE
         query, key = _whole_tiles(q[rows], query_room), _whole_tiles(k[rows], key_room)
         value, outer = _whole_tiles(v[rows], value_room), _whole_tiles(dout[rows], outer_room)
         whole = length == side
         dquery, dkey = dq[rows] if whole else dquery_room, dk[rows] if whole else dkey_room
         dvalue = dv[rows] if whole else dvalue_room
-        dkey[:] = 0.0
-        dvalue[:] = 0.0
+        dkey[:side] = 0.0
+        dvalue[:side] = 0.0
         for t in range(side // TILE):
             some, seen = slice(t * TILE, (t + 1) * TILE), (t + 1) * TILE
             taken, dscores = weights[b, t, :seen], gradient[:seen]

@@ -7,17 +7,17 @@ from impl.kernels.philox import philox
 
 
 @kernel
-def dropout_keep(key, step, site, threshold, length, context, first_row, keep):
-    """Which elements survive: keep bool [N, D], rows being `N // length` sequences of `length` positions.
+def dropout_keep(key, step, site, threshold, places, keep):
+    """Which elements survive: keep bool [N, D]; places int64 [N], of the rows in the window.
 
-    An element's number is (row * context + position) * D + feature, the rows counted from `first_row` and `context`
-    being the longest length the model knows, so that it depends neither on padding nor on how a batch is cut. Its 32
-    bits are lane number % 4 of counter (number // 4, site, step); it survives if they are at least `threshold`.
+    A place is sequence * context + position, `context` being the longest length the model knows, so that it depends
+    neither on padding nor on how a batch is cut. An element's number is place * D + feature. Its 32 bits are lane
+    number % 4 of counter (number // 4, site, step); it survives if they are at least `threshold`.
     """
     width = keep.shape[1]
     site, low, high = np.uint32(site), np.uint32(step), np.uint32(step >> 32)
     for n in range(keep.shape[0]):
-        first = ((first_row + n // length) * context + n % length) * width
+        first = places[n] * width
         if width % 4 == 0:
             for group in range(width // 4):
                 u0, u1, u2, u3 = philox(key[0], key[1], np.uint32(first // 4 + group), site, low, high)

@@ -26,6 +26,15 @@ class Shape(NamedTuple):
     vocabulary: int
 
 
+class Size(NamedTuple):
+    """Of a piece of a batch."""
+
+    rows: int
+    sequences: int
+    longest: int
+    """Rows of a sequence, at most."""
+
+
 class Block(NamedTuple):
     """Parameters of a block: W_* and b_* as in impl/parameters.py, whose order this is."""
 
@@ -82,7 +91,7 @@ class Kept(NamedTuple):
     inverse_deviations: Array
     """[2, rows], of both LayerNorms."""
     weights: Array
-    """[sequences, tiles, P, heads * TILE]."""
+    """[sequences, tiles, P, heads * TILE], for sequences as long as the longest."""
 
 
 class Passing(NamedTuple):
@@ -158,22 +167,22 @@ def transposed_embedding(flat, shape):
 
 
 @kernel
-def kept_size(sequences, length, shape):
+def kept_size(size, shape):
     """Numbers in the `Kept` of a block."""
-    rows, weights = sequences * length, sequences * shape.heads * (tiles(length) * TILE) ** 2
-    return rows * (10 * shape.width + 2 * shape.hidden) + weights + tiles(2 * rows) * TILE
+    weights = size.sequences * shape.heads * (tiles(size.longest) * TILE) ** 2
+    return size.rows * (10 * shape.width + 2 * shape.hidden) + weights + tiles(2 * size.rows) * TILE
 
 
 @kernel
-def kept(room, i, sequences, length, shape):
+def kept(room, i, size, shape):
     """`Kept` of block i in a worker's room."""
-    d, f, rows = shape.width, shape.hidden, sequences * length
-    size, count = kept_size(sequences, length, shape), tiles(length)
-    mine = room[i * size : (i + 1) * size]
+    d, f, rows = shape.width, shape.hidden, size.rows
+    numbers, count = kept_size(size, shape), tiles(size.longest)
+    mine = room[i * numbers : (i + 1) * numbers]
     narrow = mine[: 10 * rows * d].reshape(10, rows, d)
     wide = mine[10 * rows * d : rows * (10 * d + 2 * f)].reshape(2, rows, f)
-    rest = mine[rows * (10 * d + 2 * f) : size - tiles(2 * rows) * TILE]
-    deviations = mine[size - tiles(2 * rows) * TILE :][: 2 * rows].reshape(2, rows)
+    rest = mine[rows * (10 * d + 2 * f) : numbers - tiles(2 * rows) * TILE]
+    deviations = mine[numbers - tiles(2 * rows) * TILE :][: 2 * rows].reshape(2, rows)
     return Kept(
         narrow[0],
         narrow[1],
@@ -188,22 +197,22 @@ def kept(room, i, sequences, length, shape):
         wide[0],
         wide[1],
         deviations,
-        rest.reshape(sequences, count, count * TILE, shape.heads * TILE),
+        rest.reshape(size.sequences, count, count * TILE, shape.heads * TILE),
     )
 
 
 @kernel
-def passing_size(sequences, length, shape):
+def passing_size(size, shape):
     """Numbers in `Passing`."""
-    return sequences * length * (10 * shape.width + shape.hidden + 2 * shape.vocabulary + 1)
+    return size.rows * (10 * shape.width + shape.hidden + 2 * shape.vocabulary + 1)
 
 
 @kernel
-def passing(room, sequences, length, shape):
+def passing(room, size, shape):
     """`Passing` in a worker's room, behind the blocks."""
-    d, f, v, rows = shape.width, shape.hidden, shape.vocabulary, sequences * length
-    first = shape.layers * kept_size(sequences, length, shape)
-    mine = room[first : first + passing_size(sequences, length, shape)]
+    d, f, v, rows = shape.width, shape.hidden, shape.vocabulary, size.rows
+    first = shape.layers * kept_size(size, shape)
+    mine = room[first : first + passing_size(size, shape)]
     narrow = mine[: 10 * rows * d].reshape(10, rows, d)
     hidden = mine[10 * rows * d : rows * (10 * d + f)].reshape(rows, f)
     heads = mine[rows * (10 * d + f) : rows * (10 * d + f + 2 * v)].reshape(2, rows, v)
@@ -226,6 +235,6 @@ def passing(room, sequences, length, shape):
 
 
 @kernel
-def room_size(sequences, length, shape):
+def room_size(size, shape):
     """Numbers in a worker's room."""
-    return shape.layers * kept_size(sequences, length, shape) + passing_size(sequences, length, shape)
+    return shape.layers * kept_size(size, shape) + passing_size(size, shape)

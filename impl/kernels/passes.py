@@ -22,6 +22,7 @@ from impl.kernels.elementwise import (
 from impl.kernels.gemm import gemm
 from impl.kernels.layout import (
     Shape,
+    Size,
     block,
     ends,
     keeps_transposes,
@@ -32,6 +33,7 @@ from impl.kernels.layout import (
 )
 from impl.kernels.norm import layer_norm, layer_norm_backward, layer_norm_parameters_backward
 from impl.kernels.rotary import rotate
+from impl.kernels.rows import Rows
 from impl.kernels.transpose import transpose
 from impl.kernels.turns import BRANCHES, EMBEDDING, HEAD, take, wait_for_turn
 
@@ -53,16 +55,12 @@ class Model(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """Some sequences of one length, and a worker's room for what becomes of them."""
+    """Some sequences, and a worker's room for what becomes of them."""
 
     number: int
     """Of the piece: whose turn it is."""
-    first: int
-    """Number of the first sequence in the window."""
-    tokens: Array
-    """[sequences * length]"""
-    key_mask: Array
-    """[sequences, length]"""
+    rows: Rows
+    size: Size
     room: Array
     keep: Array
     """bool, flat: what each dropout site kept."""
@@ -85,13 +83,13 @@ class Dropping(NamedTuple):
 @part
 def forward(piece, model, dropping):
     """embedded, the `out` of every block, normed (by the final LayerNorm) and logits."""
-    shape, (sequences, length) = model.shape, piece.key_mask.shape
-    last, outer = passing(piece.room, sequences, length, shape), ends(model.parameters, shape)
-    gather_rows(outer.E, piece.tokens, last.embedded)
+    shape, size = model.shape, piece.size
+    last, outer = passing(piece.room, size, shape), ends(model.parameters, shape)
+    gather_rows(outer.E, piece.rows.input, last.embedded)
     _drop(last.embedded, 0, piece, dropping)
     x = last.embedded
     for i in range(shape.layers):
-        here, weights = kept(piece.room, i, sequences, length, shape), block(model.parameters, i, shape)
+        here, weights = kept(piece.room, i, size, shape), block(model.parameters, i, shape)
         _attention_branch(x, here, weights, last.branch, model, piece)
         _drop(last.branch, 1 + 2 * i, piece, dropping)
         add(x, last.branch, here.between)
@@ -135,10 +133,10 @@ def _attention_branch(x, here, weights, out, model, piece):
     gemm(here.normed_1, weights.W_q, here.q, False)
     gemm(here.normed_1, weights.W_k, here.k, False)
     gemm(here.normed_1, weights.W_v, here.v, False)
-    length = piece.key_mask.shape[1]
-    rotate(here.q, model.cosine, model.sine, model.half, length)
-    rotate(here.k, model.cosine, model.sine, model.half, length)
-    attention(here.q, here.k, here.v, piece.key_mask, model.score_scale, here.mixed, here.weights)
+    rows = piece.rows
+    rotate(here.q, model.cosine, model.sine, model.half, rows.position)
+    rotate(here.k, model.cosine, model.sine, model.half, rows.position)
+    attention(here.q, here.k, here.v, rows.starts, rows.key_mask, model.score_scale, here.mixed, here.weights)
     gemm(here.mixed, weights.W_o, out, False)
 
 
@@ -167,8 +165,8 @@ def _ffn_branch(here, weights, hidden, out, model):
 @part
 def backward(piece, model, dropping, gradients, head_gradient, turns):
     """From dlogits to the gradients of all parameters; turns: see kernels/turns.py."""
-    shape, (sequences, length) = model.shape, piece.key_mask.shape
-    last, outer = passing(piece.room, sequences, length, shape), ends(model.parameters, shape)
+    shape, size = model.shape, piece.size
+    last, outer = passing(piece.room, size, shape), ends(model.parameters, shape)
     gemm(last.dlogits, outer.E, last.dnormed, False)
     layer_norm_backward(last.dnormed, last.normalised, last.inverse_deviation, outer.gamma, last.dx)
     sums = ends(gradients, shape)
@@ -177,7 +175,7 @@ def backward(piece, model, dropping, gradients, head_gradient, turns):
     layer_norm_parameters_backward(last.dnormed, last.normalised, sums.gamma, sums.beta)
     take(turns, HEAD)
     for i in range(shape.layers - 1, -1, -1):
-        here, sums_here = kept(piece.room, i, sequences, length, shape), block(gradients, i, shape)
+        here, sums_here = kept(piece.room, i, size, shape), block(gradients, i, shape)
         weights, turned = block(model.parameters, i, shape), transposed(model.transposed, i, shape)
         _drop_backward(last.dx, 2 + 2 * i, piece, dropping, last.branch)
         _ffn_backward(last, here, weights, turned, sums_here, turns, BRANCHES + 2 * i + 1, piece, model)
@@ -185,7 +183,7 @@ def backward(piece, model, dropping, gradients, head_gradient, turns):
         _attention_backward(last, here, weights, turned, sums_here, turns, BRANCHES + 2 * i, piece, model)
     _drop_backward(last.dx, 0, piece, dropping, last.branch)
     wait_for_turn(turns, EMBEDDING, piece.number)
-    scatter_add_rows(last.branch, piece.tokens, sums.E)
+    scatter_add_rows(last.branch, piece.rows.input, sums.E)
     take(turns, EMBEDDING)
 
 
@@ -220,13 +218,22 @@ def _ffn_backward(last, here, weights, turned, sums, turns, slot, piece, model):
 @part
 def _attention_backward(last, here, weights, turned, sums, turns, slot, piece, model):
     """The same for the attention branch."""
-    length = piece.key_mask.shape[1]
+    rows = piece.rows
     _back_through(weights.W_o, turned.W_o, last.branch, last.dmixed, False, model)
     attention_backward(
-        last.dmixed, here.q, here.k, here.v, here.weights, model.score_scale, last.dq, last.dk, last.dv
+        last.dmixed,
+        here.q,
+        here.k,
+        here.v,
+        rows.starts,
+        here.weights,
+        model.score_scale,
+        last.dq,
+        last.dk,
+        last.dv,
     )
-    rotate(last.dq, model.cosine, model.back, model.half, length)
-    rotate(last.dk, model.cosine, model.back, model.half, length)
+    rotate(last.dq, model.cosine, model.back, model.half, rows.position)
+    rotate(last.dk, model.cosine, model.back, model.half, rows.position)
     _back_through(weights.W_q, turned.W_q, last.dq, last.dnormed, False, model)
     _back_through(weights.W_k, turned.W_k, last.dk, last.dnormed, True, model)
     _back_through(weights.W_v, turned.W_v, last.dv, last.dnormed, True, model)
@@ -248,7 +255,7 @@ def _attention_backward(last, here, weights, turned, sums, turns, slot, piece, m
 
 @part
 def _kept_at(site, piece, width):
-    rows = piece.key_mask.size
+    rows = piece.size.rows
     return piece.keep[site * rows * width : (site + 1) * rows * width].reshape(rows, width)
 
 
@@ -257,10 +264,8 @@ def _drop(x, site, piece, dropping):
     """Drop out in place."""
     if not dropping.on:
         return
-    keep, length = _kept_at(site, piece, x.shape[1]), piece.key_mask.shape[1]
-    dropout_keep(
-        dropping.key, dropping.step, site, dropping.threshold, length, dropping.context, piece.first, keep
-    )
+    keep = _kept_at(site, piece, x.shape[1])
+    dropout_keep(dropping.key, dropping.step, site, dropping.threshold, piece.rows.place, keep)
     apply_keep(x, keep, dropping.scale, x)
 
 

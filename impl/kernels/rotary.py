@@ -15,11 +15,12 @@ def angles(rates, cosine, sine):
 
 
 @kernel
-def rotate(x, cosine, sine, half, length):
-    """In place: x[n, d] cos + x[n, d +- half] sin; x [N, D], cosine, sine [context, D], half = K/2.
+def rotate(x, cosine, sine, half, positions):
+    """In place: x[n, d] cos + x[n, d +- half] sin.
 
-    A feature turns with the one `half` further if it is in the first half of its head. Both are read and one is
-    taken: that vectorises, a table of partners would not.
+    x [N, D]; positions int64 [N]; cosine, sine [context, D], of each position; half = K/2. A feature turns with the one
+    `half` further if it is in the first half of its head. Both are read and one is taken: that vectorises, a table of
+    partners would not.
     """
     width = x.shape[1]
     room = np.zeros(width + 2 * half, x.dtype)
@@ -28,7 +29,7 @@ def rotate(x, cosine, sine, half, length):
     for d in range(width):
         lower[d] = d % (2 * half) < half
     for n in range(x.shape[0]):
-        position = n % length
+        position = positions[n]
         for d in range(width):
             row[d] = x[n, d]
         for d in range(width):

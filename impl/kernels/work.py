@@ -7,11 +7,10 @@ belongs to the chain n // STRETCH % CHAINS, and each chain adds its rows in orde
 from typing import Any, NamedTuple
 
 from impl.kernels.compile import kernel, part
-from impl.kernels.elementwise import copy
-from impl.kernels.gemm import ROWS
-from impl.kernels.layout import WIDE, passing
+from impl.kernels.layout import WIDE, Size, passing
 from impl.kernels.loss import cross_entropy
 from impl.kernels.passes import Piece, backward, forward
+from impl.kernels.rows import Rows, rows_of
 from impl.kernels.turns import BRANCHES, DONE, HEAD, NEXT_PIECE, take, wait_for_turn
 
 Array = Any
@@ -19,19 +18,9 @@ Array = Any
 CHAINS = 2
 STRETCH = 8
 """Sequences that follow each other in a chain; a power of two."""
-PIECE_ROWS, PIECE_ROWS_WIDE = 96, 256
-"""Of a piece, if a sequence is no longer. Few enough for all that becomes of them to stay in a core's cache; but if the
+PIECE_ROWS, PIECE_ROWS_WIDE = 128, 256
+"""Of a piece at most, if no sequence is longer. Few enough for all that becomes of them to stay in a core's cache; but if the
 matrices do not fit into it either, as many as make reading them worth while."""
-
-
-class Tokens(NamedTuple):
-    """A batch, as impl/data.py has it, all [B, T]; and the number of its first sequence in the window."""
-
-    input: Array
-    target: Array
-    loss_mask: Array
-    key_mask: Array
-    first: int
 
 
 class Room(NamedTuple):
@@ -41,10 +30,7 @@ class Room(NamedTuple):
     """`Kept` of every block, then `Passing`."""
     keep: Array
     """bool, what each dropout site kept."""
-    input: Array
-    target: Array
-    loss_mask: Array
-    key_mask: Array
+    rows: Rows
     losses: Array
     """float64"""
 
@@ -114,26 +100,14 @@ def first_of(number, chain, size, first):
 
 @part
 def _piece(number, start, stop, tokens, model, dropping, room, sums, chain, weight, backwards):
-    """Sequences start to stop, cut behind their last target that counts.
-
-    What follows it changes no loss, as attention is causal, and its gradient is 0.
-    """
+    """Sequences start to stop."""
     losses, turns = sums.losses[start:stop], sums.turns[chain]
     losses[:] = 0.0
-    length = whole_rows(counted_length(tokens.loss_mask[start:stop]), stop - start, dropping.context)
-    if length > 0:
-        piece = Piece(
-            number,
-            tokens.first + start,
-            _cut(tokens.input, start, stop, length, room.input).reshape((stop - start) * length),
-            _cut(tokens.key_mask, start, stop, length, room.key_mask),
-            room.numbers,
-            room.keep,
-        )
-        target = _cut(tokens.target, start, stop, length, room.target)
-        counted = _cut(tokens.loss_mask, start, stop, length, room.loss_mask)
+    rows = rows_of(tokens, start, stop, dropping.context, room.rows)
+    if rows.input.size > 0:
+        piece = Piece(number, rows, size_of(rows), room.numbers, room.keep)
         forward(piece, model, dropping)
-        _losses(piece, model, target, counted, weight, room.losses, losses)
+        _losses(piece, model, weight, room.losses, losses)
         if backwards:
             backward(piece, model, dropping, sums.gradients[chain], sums.head_gradients[chain], turns)
     elif backwards:
@@ -143,39 +117,19 @@ def _piece(number, start, stop, tokens, model, dropping, room, sums, chain, weig
 
 
 @kernel
-def counted_length(loss_mask):
-    """1 + the last position that counts in any row of loss_mask [B, T]; 0 if none does."""
-    for t in range(loss_mask.shape[1] - 1, -1, -1):
-        for b in range(loss_mask.shape[0]):
-            if loss_mask[b, t]:
-                return t + 1
-    return 0
-
-
-@kernel
-def whole_rows(length, sequences, most):
-    """The least length, from this one to `most`, at which the rows of all sequences fill whole tiles of `gemm`."""
-    for longer in range(length, most + 1):
-        if longer * sequences % ROWS == 0:
-            return longer
-    return length
-
-
-@kernel
-def _cut(x, start, stop, length, room):
-    """x[start:stop, :length] in `room`, without gaps; zeros where x is shorter."""
-    out, there = room[: (stop - start) * length].reshape(stop - start, length), min(length, x.shape[1])
-    copy(x[start:stop, :there], out[:, :there])
-    out[:, there:] = 0
-    return out
+def size_of(rows):
+    """`Size` of these rows."""
+    longest = 0
+    for n in range(rows.starts.size - 1):
+        longest = max(longest, rows.starts[n + 1] - rows.starts[n])
+    return Size(rows.input.size, rows.starts.size - 1, longest)
 
 
 @part
-def _losses(piece, model, target, counted, weight, room, losses):
+def _losses(piece, model, weight, room, losses):
     """From logits to losses [sequences, T] and dlogits."""
-    sequences, length = target.shape
-    last, rows = passing(piece.room, sequences, length, model.shape), sequences * length
-    nll = room[:rows]
-    cross_entropy(last.logits, target.reshape(rows), counted.reshape(rows), weight, nll, last.dlogits)
-    there = min(length, losses.shape[1])
-    copy(nll.reshape(sequences, length)[:, :there], losses[:, :there])
+    last, rows, nll = passing(piece.room, piece.size, model.shape), piece.rows, room[: piece.size.rows]
+    cross_entropy(last.logits, rows.target, rows.counted, weight, nll, last.dlogits)
+    for n in range(piece.size.sequences):
+        first, end = rows.starts[n], rows.starts[n + 1]
+        losses[n, : end - first] = nll[first:end]
