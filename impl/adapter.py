@@ -135,7 +135,7 @@ def dropout(x: Array, p: float, seed: int, step: int, site: int, context: int) -
     rows = _rows(x).copy()
     keep = np.empty(rows.shape, np.bool_)
     Dropout(p, rng.stream_key(seed, "control"), step).keep(site, x.shape[1], context, keep)
-    dropout_kernels.apply_keep(rows, keep, x.dtype.type(1.0 / (1.0 - p)), rows)
+    dropout_kernels.drop(rows, keep, x.dtype.type(1.0 / (1.0 - p)))
     return rows.reshape(x.shape)
 
 

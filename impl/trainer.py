@@ -16,7 +16,7 @@ from impl.config import OptimizerConfig
 from impl.data import Batch
 from impl.dropout import Dropout
 from impl.kernels import elementwise
-from impl.kernels.dropout import apply_keep
+from impl.kernels.dropout import drop
 from impl.kernels.gemm import gemm
 from impl.kernels.loss import cross_entropy
 from impl.optimizer import AdamW
@@ -68,7 +68,7 @@ class SmallModel:
         dx = np.empty_like(x)
         gemm(dlogits, np.ascontiguousarray(self.parameters["W_out"].T), dx, False)
         if keep is not None:
-            apply_keep(dx, keep, dropout.scale(self.dtype), dx)
+            drop(dx, keep, dropout.scale(self.dtype))
         elementwise.scatter_add_rows(dx, rows, self.gradients["E"])
         return float(elementwise.sum_onto(nll, losses))
 
@@ -96,7 +96,7 @@ class SmallModel:
             return None
         keep = np.empty(x.shape, np.bool_)
         dropout.keep(0, length, CONTEXT, keep)
-        apply_keep(x, keep, dropout.scale(self.dtype), x)
+        drop(x, keep, dropout.scale(self.dtype))
         return keep
 
 

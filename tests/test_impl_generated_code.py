@@ -55,6 +55,7 @@ def arguments(dtype):
         attention._softmax_backward: (rows(), number(0.25), rows(), zeros(D)),
         rotary.rotate: (rows(), zeros(N, D), zeros(N, D), D // 8, positions),
         dropout.apply_keep: (rows(), keep, number(1.1), rows()),
+        dropout.drop: (rows(), keep, number(1.1)),
         optimizer.adamw: (zeros(D), zeros(D), zeros(D), zeros(D), np.ones(D, bool), *scalars),
         reduce.sum_squares: (zeros(D),),
         elementwise.add: (rows(), rows(), rows()),

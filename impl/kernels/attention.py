@@ -4,7 +4,7 @@ Position i sees the keys j <= i that are not padding; a position that sees none 
 a time, and a tile meets only the keys up to its last query. Scores are kept with the keys as rows, the queries of all
 heads side by side: what a softmax adds up then lies in different rows, j ascending, and LLVM works on many queries at
 once without changing the order of any sum. Positions are padded with zeros to whole tiles: a zero appended to a chain
-of `gemm` changes no number.
+of `small_gemm` changes no number.
 """
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from impl.kernels.compile import kernel
 from impl.kernels.elementary import exp
 from impl.kernels.elementwise import copy
-from impl.kernels.gemm import gemm
+from impl.kernels.gemm import small_gemm
 from impl.kernels.memory import matrix
 from impl.kernels.transpose import transpose
 
@@ -51,11 +51,11 @@ def attention(q, k, v, starts, key_mask, scale, out, weights):
             transpose(query[some], queries)
             for h in range(heads):
                 head, columns = slice(h * size, (h + 1) * size), slice(h * TILE, (h + 1) * TILE)
-                gemm(key[:seen, head], queries[head], scores[:, columns], False)
+                small_gemm(key[:seen, head], queries[head], scores[:, columns], False)
             _softmax(scores, scale, key_mask[rows], statistics[0], statistics[1])
             for h in range(heads):
                 head, columns = slice(h * size, (h + 1) * size), slice(h * TILE, (h + 1) * TILE)
-                gemm(scores[:, columns].T, value[:seen, head], mixed[some, head], False)
+                small_gemm(scores[:, columns].T, value[:seen, head], mixed[some, head], False)
         if length < side:
             copy(mixed[:length], out[rows])
 
@@ -134,13 +134,13 @@ def attention_backward(dout, q, k, v, starts, weights, scale, dq, dk, dv):
             transpose(outer[some], upstream)
             for h in range(heads):
                 head, columns = slice(h * size, (h + 1) * size), slice(h * TILE, (h + 1) * TILE)
-                gemm(value[:seen, head], upstream[head], dscores[:, columns], False)
+                small_gemm(value[:seen, head], upstream[head], dscores[:, columns], False)
             _softmax_backward(taken, scale, dscores, mean[0])
             for h in range(heads):
                 head, columns = slice(h * size, (h + 1) * size), slice(h * TILE, (h + 1) * TILE)
-                gemm(dscores[:, columns].T, key[:seen, head], dquery[some, head], False)
-                gemm(dscores[:, columns], query[some, head], dkey[:seen, head], True)
-                gemm(taken[:, columns], outer[some, head], dvalue[:seen, head], True)
+                small_gemm(dscores[:, columns].T, key[:seen, head], dquery[some, head], False)
+                small_gemm(dscores[:, columns], query[some, head], dkey[:seen, head], True)
+                small_gemm(taken[:, columns], outer[some, head], dvalue[:seen, head], True)
         if not whole:
             copy(dquery[:length], dq[rows])
             copy(dkey[:length], dk[rows])

@@ -38,3 +38,12 @@ def apply_keep(x, keep, scale, out):
     for n in range(x.shape[0]):
         for d in range(x.shape[1]):
             out[n, d] = x[n, d] * scale if keep[n, d] else zero
+
+
+@kernel
+def drop(x, keep, scale):
+    """The same in place; by name, as LLVM vectorises no loop whose result may be one of its operands."""
+    zero = x.dtype.type(0.0)
+    for n in range(x.shape[0]):
+        for d in range(x.shape[1]):
+            x[n, d] = x[n, d] * scale if keep[n, d] else zero

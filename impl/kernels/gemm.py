@@ -11,7 +11,7 @@ import itertools
 from llvmlite import ir
 from numba.core import cgutils, types
 
-from impl.kernels.compile import intrinsic_or, kernel, strided
+from impl.kernels.compile import inlined, intrinsic_or, kernel, strided
 from impl.kernels.fma import fma
 from impl.kernels.memory import matrix
 from impl.kernels.transpose import transpose
@@ -111,7 +111,7 @@ LARGE = 2**20
 """Bytes of a matrix from which on copies pay."""
 DEPTH, PANELS = 512, 4
 """A block's steps of k and its panels of B, all of which stay in the second cache."""
-_wide_tile, _high_tile, _small_tile = _tile(ROWS, 2), _tile(2 * ROWS, 1), _tile(ROWS, 1)
+_wide_tile, _small_tile = _tile(ROWS, 2), _tile(ROWS, 1)
 """Sixteen chains keep both units for fused multiply-adds busy; eight are for what is left over."""
 _far_tile = _tile(ROWS, 2, ahead=True)
 
@@ -217,12 +217,20 @@ def gemm(a, b, c, add):
             for i in range(0, tiled_rows, ROWS):
                 _wide_tile(a, b, c, i, j, add)
     if wide_columns < tiled_columns:
-        high_rows = rows - rows % (2 * ROWS)
-        for i in range(0, high_rows, 2 * ROWS):
-            _high_tile(a, b, c, i, wide_columns, add)
-        for i in range(high_rows, tiled_rows, ROWS):
+        for i in range(0, tiled_rows, ROWS):
             _small_tile(a, b, c, i, wide_columns, add)
     if tiled_columns < columns:
         _edge(a, b, c, 0, tiled_rows, tiled_columns, columns, add)
     if tiled_rows < rows:
         _edge(a, b, c, tiled_rows, rows, 0, columns, add)
+
+
+@inlined
+def small_gemm(a, b, c, add):
+    """The same, the rows of C whole tiles, for products that take no longer than a call of `gemm`."""
+    if c.shape[1] % lanes(c) == 0:
+        for j in range(0, c.shape[1], lanes(c)):
+            for i in range(0, c.shape[0], ROWS):
+                _small_tile(a, b, c, i, j, add)
+    else:
+        gemm(a, b, c, add)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from impl.kernels.activation import gelu
 from impl.kernels.attention import attention, attention_backward
 from impl.kernels.compile import kernel, part
-from impl.kernels.dropout import apply_keep, dropout_keep
+from impl.kernels.dropout import apply_keep, drop, dropout_keep
 from impl.kernels.elementwise import (
     add,
     add_rows,
@@ -266,7 +266,7 @@ def _drop(x, site, piece, dropping):
         return
     keep = _kept_at(site, piece, x.shape[1])
     dropout_keep(dropping.key, dropping.step, site, dropping.threshold, piece.rows.place, keep)
-    apply_keep(x, keep, dropping.scale, x)
+    drop(x, keep, dropping.scale)
 
 
 @part
