@@ -228,9 +228,10 @@ def gemm(a, b, c, add):
 @inlined
 def small_gemm(a, b, c, add):
     """The same, the rows of C whole tiles, for products that take no longer than a call of `gemm`."""
-    if c.shape[1] % lanes(c) == 0:
-        for j in range(0, c.shape[1], lanes(c)):
-            for i in range(0, c.shape[0], ROWS):
-                _small_tile(a, b, c, i, j, add)
-    else:
-        gemm(a, b, c, add)
+    rows, columns = c.shape
+    tiled_columns = columns - columns % lanes(c)
+    for j in range(0, tiled_columns, lanes(c)):
+        for i in range(0, rows, ROWS):
+            _small_tile(a, b, c, i, j, add)
+    if tiled_columns < columns:
+        _edge(a, b, c, 0, rows, tiled_columns, columns, add)

@@ -6,7 +6,7 @@ A view shares the memory of the flat array.
 from typing import Any, NamedTuple
 
 from impl.kernels.attention import TILE, tiles
-from impl.kernels.compile import kernel
+from impl.kernels.compile import inlined, kernel
 
 Array = Any
 
@@ -152,12 +152,23 @@ def keeps_transposes(shape):
 
 
 @kernel
-def transposed(flat, i, shape):
-    """Block i of flat transposes, which lie where the matrices themselves lie in the parameters."""
+def transposed(parameters, flat, i, shape):
+    """Block i of flat transposes, which lie where the matrices themselves lie in the parameters; or views of these."""
     d, f = shape.width, shape.hidden
-    same = block(flat, i, shape)
-    up, down = same.W_1.reshape(f, d), same.W_2.reshape(d, f)
-    return Transposed(same.W_q, same.W_k, same.W_v, same.W_o, up, down)
+    if keeps_transposes(shape):
+        same = block(flat, i, shape)
+        W_q, W_k, W_v, W_o = same.W_q, same.W_k, same.W_v, same.W_o
+        W_1, W_2 = same.W_1.reshape(f, d), same.W_2.reshape(d, f)
+        return Transposed(_any(W_q), _any(W_k), _any(W_v), _any(W_o), _any(W_1), _any(W_2))
+    here = block(parameters, i, shape)
+    W_q, W_k, W_v, W_o = here.W_q.T, here.W_k.T, here.W_v.T, here.W_o.T
+    return Transposed(_any(W_q), _any(W_k), _any(W_v), _any(W_o), _any(here.W_1.T), _any(here.W_2.T))
+
+
+@inlined
+def _any(x):
+    """The same, of a type that says nothing of its strides."""
+    return x[::1, ::1]
 
 
 @kernel

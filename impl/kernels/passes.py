@@ -109,7 +109,7 @@ def transpose_matrices(parameters, out, shape):
     E = ends(parameters, shape).E
     transpose(E, transposed_embedding(out, shape))
     for i in range(shape.layers if keeps_transposes(shape) else 0):
-        here, turned = block(parameters, i, shape), transposed(out, i, shape)
+        here, turned = block(parameters, i, shape), transposed(parameters, out, i, shape)
         transpose(here.W_q, turned.W_q)
         transpose(here.W_k, turned.W_k)
         transpose(here.W_v, turned.W_v)
@@ -176,9 +176,10 @@ def backward(piece, model, dropping, gradients, head_gradient, turns):
     take(turns, HEAD)
     for i in range(shape.layers - 1, -1, -1):
         here, sums_here = kept(piece.room, i, size, shape), block(gradients, i, shape)
-        weights, turned = block(model.parameters, i, shape), transposed(model.transposed, i, shape)
+        weights = block(model.parameters, i, shape)
+        turned = transposed(model.parameters, model.transposed, i, shape)
         _drop_backward(last.dx, 2 + 2 * i, piece, dropping, last.branch)
-        _ffn_backward(last, here, weights, turned, sums_here, turns, BRANCHES + 2 * i + 1, piece, model)
+        _ffn_backward(last, here, weights, turned, sums_here, turns, BRANCHES + 2 * i + 1, piece)
         _drop_backward(last.dx, 1 + 2 * i, piece, dropping, last.branch)
         _attention_backward(last, here, weights, turned, sums_here, turns, BRANCHES + 2 * i, piece, model)
     _drop_backward(last.dx, 0, piece, dropping, last.branch)
@@ -188,20 +189,11 @@ def backward(piece, model, dropping, gradients, head_gradient, turns):
 
 
 @part
-def _back_through(W, turned, dy, dx, add, model):
-    """dx = dy W^T, or dx += dy W^T if `add`; `turned` is W^T if the model keeps transposes."""
-    if keeps_transposes(model.shape):
-        gemm(dy, turned, dx, add)
-    else:
-        gemm(dy, W.T, dx, add)
-
-
-@part
-def _ffn_backward(last, here, weights, turned, sums, turns, slot, piece, model):
+def _ffn_backward(last, here, weights, turned, sums, turns, slot, piece):
     """last.branch is the gradient of the branch; adds what goes through it to last.dx."""
-    _back_through(weights.W_2, turned.W_2, last.branch, last.hidden, False, model)
+    gemm(last.branch, turned.W_2, last.hidden, False)
     multiply_by(last.hidden, here.slope)
-    _back_through(weights.W_1, turned.W_1, last.hidden, last.dnormed, False, model)
+    gemm(last.hidden, turned.W_1, last.dnormed, False)
     wait_for_turn(turns, slot, piece.number)
     gemm(here.active.T, last.branch, sums.W_2, True)
     add_rows(last.branch, sums.b_2)
@@ -219,7 +211,7 @@ def _ffn_backward(last, here, weights, turned, sums, turns, slot, piece, model):
 def _attention_backward(last, here, weights, turned, sums, turns, slot, piece, model):
     """The same for the attention branch."""
     rows = piece.rows
-    _back_through(weights.W_o, turned.W_o, last.branch, last.dmixed, False, model)
+    gemm(last.branch, turned.W_o, last.dmixed, False)
     attention_backward(
         last.dmixed,
         here.q,
@@ -234,9 +226,9 @@ def _attention_backward(last, here, weights, turned, sums, turns, slot, piece, m
     )
     rotate(last.dq, model.cosine, model.back, model.half, rows.position)
     rotate(last.dk, model.cosine, model.back, model.half, rows.position)
-    _back_through(weights.W_q, turned.W_q, last.dq, last.dnormed, False, model)
-    _back_through(weights.W_k, turned.W_k, last.dk, last.dnormed, True, model)
-    _back_through(weights.W_v, turned.W_v, last.dv, last.dnormed, True, model)
+    gemm(last.dq, turned.W_q, last.dnormed, False)
+    gemm(last.dk, turned.W_k, last.dnormed, True)
+    gemm(last.dv, turned.W_v, last.dnormed, True)
     wait_for_turn(turns, slot, piece.number)
     gemm(here.mixed.T, last.branch, sums.W_o, True)
     gemm(here.normed_1.T, last.dq, sums.W_q, True)

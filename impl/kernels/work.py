@@ -131,5 +131,5 @@ def _losses(piece, model, weight, room, losses):
     last, rows, nll = passing(piece.room, piece.size, model.shape), piece.rows, room[: piece.size.rows]
     cross_entropy(last.logits, rows.target, rows.counted, weight, nll, last.dlogits)
     for n in range(piece.size.sequences):
-        first, end = rows.starts[n], rows.starts[n + 1]
-        losses[n, : end - first] = nll[first:end]
+        for i in range(rows.starts[n], rows.starts[n + 1]):
+            losses[n, rows.position[i]] = nll[i]
