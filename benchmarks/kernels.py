@@ -99,7 +99,8 @@ def rows(dtype: str, torch: Any) -> list[Case]:
     h, active, slope = (drawn(dtype, ROWS, HIDDEN) for _ in range(3))
     logits, dlogits, nll = drawn(dtype, ROWS, VOCABULARY), drawn(dtype, ROWS, VOCABULARY), np.empty(ROWS)
     targets, counted = np.arange(ROWS) % VOCABULARY, np.ones(ROWS, np.bool_)
-    turned, keep = drawn(dtype, ROWS, WIDTH), np.ones((ROWS, WIDTH), np.bool_)
+    turned, dropped = drawn(dtype, ROWS, WIDTH), drawn(dtype, ROWS, WIDTH)
+    keep = np.ones((ROWS, WIDTH), np.bool_)
     angle = np.arange(LENGTH)[:, None] * np.ones(WIDTH)
     tables = np.cos(angle).astype(dtype), np.sin(angle).astype(dtype)
     key, eps, half = np.array([1, 2], np.uint32), number(1e-5), WIDTH // HEADS // 2
@@ -119,7 +120,11 @@ def rows(dtype: str, torch: Any) -> list[Case]:
             2 * logits.nbytes,
         ),
         "rotary embedding": (rotary.rotate, (turned, *tables, half, np.arange(ROWS) % LENGTH), 2 * x.nbytes),
-        "dropout, with its mask": (drop, (key, x, keep, number(1.1), y), 2 * x.nbytes + keep.nbytes),
+        "dropout, with its mask": (
+            drop,
+            (key, np.arange(ROWS), keep, dropped, number(1.0)),
+            2 * x.nbytes + keep.nbytes,
+        ),
         "residual sum": (elementwise.add, (x, dy, y), 3 * x.nbytes),
     }
     return [
@@ -128,9 +133,9 @@ def rows(dtype: str, torch: Any) -> list[Case]:
     ]
 
 
-def drop(key: Array, x: Array, keep: Array, scale: Any, y: Array) -> None:
-    dropout.dropout_keep(key, 3, 0, np.uint32(2**32 // 10), np.arange(len(x)), keep)
-    dropout.apply_keep(x, keep, scale, y)
+def drop(key: Array, places: Array, keep: Array, x: Array, scale: Any) -> None:
+    dropout.dropout_keep(key, 3, 0, np.uint32(2**32 // 10), places, keep)
+    dropout.drop(x, keep, scale)
 
 
 def torch_rows(

@@ -101,9 +101,19 @@ class MiniGPT:
     def _losses(
         self, model: Model, batch: Batch, dropout: Dropout, nll: float, weight: float, *, backwards: bool
     ) -> float:
-        """Every thread takes pieces of the batch; the sum is over them in order."""
-        input, target = self._given_ids(batch.input), given(batch.target, np.int64)
+        """Every thread takes pieces of the batch; the sum is over them in order.
+
+        ValueError before a kernel, which checks nothing, would read what is not the batch's.
+        """
+        input, target = given(batch.input, np.int64), given(batch.target, np.int64)
         loss_mask, key_mask = given(batch.loss_mask, np.bool_), given(batch.key_mask, np.bool_)
+        shapes = {x.shape for x in (input, target, loss_mask, key_mask)}
+        if len(shapes) > 1:
+            raise ValueError(f"a batch of arrays of different shapes: {sorted(shapes)}")
+        if input.shape[1] > self.config.context:
+            raise ValueError(f"{input.shape[1]} tokens a row; the model's context is {self.config.context}")
+        self._refuse_foreign(input)
+        self._refuse_foreign(target[loss_mask])
         tokens = Tokens(input, target, loss_mask, key_mask, dropout.first_row)
         losses = np.empty(batch.input.shape)
         turns = np.zeros((CHAINS, turns_size(self._shape)), np.int64)
@@ -161,7 +171,7 @@ class MiniGPT:
     # ---- what the kernels are given
 
     def _model(self) -> Model:
-        """The parameters as they are now, and their transposes."""
+        """The parameters as they are now, and the transposes that are kept."""
         rotary = self._rotary
         transpose_matrices(self.flat_parameters, self._flat_transposed, self._shape)
         tables = rotary.cosine, rotary.sine, rotary.back, rotary.half
@@ -174,16 +184,12 @@ class MiniGPT:
             self._score_scale,
         )
 
-    def _given_ids(self, tokens: Array) -> Array:
-        """ValueError if they are not the model's, or too many a row: kernels would read what is not theirs."""
-        ids = given(tokens, np.int64)
-        if ids.shape[1] > self.config.context:
-            raise ValueError(f"{ids.shape[1]} tokens a row; the model's context is {self.config.context}")
+    def _refuse_foreign(self, ids: Array) -> None:
+        """ValueError if they are not the model's."""
         if ids.size and not 0 <= ids.min() <= ids.max() < self.config.vocab_size:
             raise ValueError(
                 f"tokens from {ids.min()} to {ids.max()}; the model has {self.config.vocab_size}"
             )
-        return ids
 
     def _room(self, worker: int, sequences: int, length: int) -> Room:
         """Memory of a worker for pieces of so many sequences of up to this length; a new one if it must grow."""

@@ -7,7 +7,7 @@ import pytest
 from numba import njit
 
 from impl.kernels.fma import fma
-from impl.kernels.gemm import gemm
+from impl.kernels.gemm import gemm, small_gemm
 
 _SHAPES = [(1, 1, 1), (8, 5, 32), (9, 7, 33), (16, 64, 48), (13, 1, 70), (3, 40, 15), (24, 9, 16), (5, 0, 6)]
 _SHAPES += [
@@ -52,6 +52,22 @@ def test_bits_are_those_of_one_chain_an_element(shape, dtype, layout_of_a, layou
     expected = c.copy() if add else np.zeros_like(c)
     _one_chain_an_element(a, b, expected)
     gemm(a, b, c, add)
+    assert c.tobytes() == expected.tobytes()
+
+
+@njit
+def _small(a, b, c, add):
+    small_gemm(a, b, c, add)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("columns", [2, 16, 20, 24, 48])
+@pytest.mark.parametrize("add", [False, True])
+def test_small_products_are_the_same_chains(dtype, columns, add):
+    a, b, c = _operands((24, 16, columns), dtype)
+    expected = c.copy() if add else np.zeros_like(c)
+    _one_chain_an_element(a, b, expected)
+    _small(a, b, c, add)
     assert c.tobytes() == expected.tobytes()
 
 

@@ -96,6 +96,27 @@ def test_tokens_that_are_not_the_models_are_refused(tokens, reason):
             call()
 
 
+def test_a_target_that_counts_must_be_a_token_of_the_model():
+    model = MiniGPT(CONFIG, "float64", initial_parameters(0, CONFIG))
+    for foreign in (-1, 7):
+        target = BATCH.target.copy()
+        target[~BATCH.loss_mask] = foreign
+        assert model.nll(replace(BATCH, target=target)) == model.nll(BATCH)
+        target[0, 0] = foreign
+        with pytest.raises(ValueError, match="the model has 7"):
+            model.nll(replace(BATCH, target=target))
+
+
+@pytest.mark.parametrize("name", ["input", "target", "loss_mask", "key_mask"])
+def test_a_batch_of_different_shapes_is_refused(name):
+    """A kernel would read and write what is not the batch's."""
+    model = MiniGPT(CONFIG, "float64", initial_parameters(0, CONFIG))
+    x = getattr(BATCH, name)
+    for other in (x[:, :-1], x[:1], np.hstack([x, x])):
+        with pytest.raises(ValueError, match="different shapes"):
+            model.accumulate(replace(BATCH, **{name: other}), NO_DROPOUT, 4)
+
+
 def test_nobody_waits_for_a_turn_that_never_comes():
     """A worker that fails in the middle of a batch leaves turns untaken."""
     with pytest.raises(RuntimeError, match="gave up"):
@@ -136,9 +157,10 @@ def test_a_wide_model_has_the_same_bits_with_transposes_as_without(dtype):
     for name, value in parameters.items():
         idle[name][tuple(slice(n) for n in value.shape)] = value
     found = []
-    for each, start in ((config, parameters), (more, idle)):
-        model = MiniGPT(each, dtype, start)
-        loss = model.accumulate(BATCH, NO_DROPOUT, BATCH.tokens)
+    batch = make_batch([[1, *[3 + i % 4] * (i % 5), 2] for i in range(20)])  # three pieces
+    for each, start, threads in ((config, parameters, 3), (more, idle, 1)):
+        model = MiniGPT(each, dtype, start, Team(threads))
+        loss = model.accumulate(batch, NO_DROPOUT, batch.tokens)
         model.finish_gradients()
         of_both = {n: x[tuple(slice(k) for k in parameters[n].shape)] for n, x in model.gradients.items()}
         found.append((loss, {name: x.tobytes() for name, x in of_both.items()}))
@@ -148,7 +170,7 @@ def test_a_wide_model_has_the_same_bits_with_transposes_as_without(dtype):
 @pytest.mark.parametrize("threads", [1, 2])
 def test_every_cut_of_a_window_gives_the_same_bits(threads):
     """Pieces begin at fixed sequences of the window, wherever a micro-batch begins: some have none of it."""
-    config = CONFIG.model_copy(update={"context": 24})  # so long that a piece has two sequences
+    config = CONFIG.model_copy(update={"context": 24})  # so long that a piece is not a whole stretch
     batch = make_batch([[1, *[3 + i % 4] * (12 + i % 11), 2] for i in range(35)])
     model = MiniGPT(config, "float32", initial_parameters(0, config), Team(threads))
     found = set()

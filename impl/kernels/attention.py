@@ -3,7 +3,7 @@
 Position i sees the keys j <= i that are not padding; a position that sees none gets zeros. Queries are taken a tile at
 a time, and a tile meets only the keys up to its last query. Scores are kept with the keys as rows, the queries of all
 heads side by side: what a softmax adds up then lies in different rows, j ascending, and LLVM works on many queries at
-once without changing the order of any sum. Positions are padded with zeros to whole tiles: a zero appended to a chain
+once without changing the order of any sum. Positions are padded with zeros to whole tiles: a zero in a chain
 of `small_gemm` changes no number.
 """
 
@@ -62,7 +62,7 @@ def attention(q, k, v, starts, key_mask, scale, out, weights):
 
 @kernel
 def _whole_tiles(x, room):
-    """x [T, D] if its rows are whole tiles; else a copy in `room`, zero below."""
+    """x [T, D] if its rows are whole tiles; else a copy in `room`, with zeros to the end of the tile."""
     length = x.shape[0]
     if length % TILE == 0:
         return x

@@ -201,7 +201,8 @@ def _blocked(a, b, c, rows, columns, add):
 def gemm(a, b, c, add):
     """C = A @ B, or C += A @ B if `add`; A [M, K] and B [K, N] of any strides, C [M, N] with contiguous rows.
 
-    A B with contiguous columns is copied. What is in no tile is slow: the last columns of such a B, all of any other.
+    A B with contiguous columns is copied, as long as A has contiguous rows or columns. What is in no tile is slow: the
+    last columns of such a B, and all of any other.
     """
     rows, columns = c.shape
     width, by_rows = lanes(c), b.strides[1] == b.itemsize

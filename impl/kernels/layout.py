@@ -61,7 +61,7 @@ class Ends(NamedTuple):
 
 
 class Transposed(NamedTuple):
-    """The matrices of a block, transposed: a product wants the rows of its right side contiguous."""
+    """The matrices of a block, transposed; of a model that keeps no transposes their columns are contiguous."""
 
     W_q: Array
     W_k: Array
@@ -144,9 +144,9 @@ def block(flat, i, shape):
 
 @kernel
 def keeps_transposes(shape):
-    """Whether matrices are transposed once a step. Wide ones are not: `gemm` copies them anyway, and as well from rows.
+    """Whether a block's matrices are transposed once a step.
 
-    It does so for whole tiles, and is slow with what is left over.
+    Wide ones are not: `gemm` transposes what it copies of them, which costs it nothing. But it does so for whole tiles.
     """
     return shape.width < WIDE or shape.width % WHOLE > 0 or shape.hidden % WHOLE > 0
 

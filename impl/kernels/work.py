@@ -24,7 +24,7 @@ if the matrices do not fit into it either, as many as make reading them worth wh
 
 
 class Room(NamedTuple):
-    """A worker's memory, used for one piece after the other; every array is flat, for as many rows as a piece has."""
+    """A worker's memory, used for one piece after the other: flat arrays, for as many rows as a piece may have."""
 
     numbers: Array
     """`Kept` of every block, then `Passing`."""
