@@ -41,7 +41,7 @@ Array = Any
 
 
 class Model(NamedTuple):
-    """What the passes read: flat parameters, the transposes kept of them, tables of the rotary embedding, two scalars."""
+    """What the passes read: parameters, the transposes kept of them, tables of the rotary embedding, two scalars."""
 
     shape: Shape
     parameters: Array
