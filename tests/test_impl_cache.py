@@ -12,6 +12,7 @@ import numba
 import pytest
 
 from impl.kernels import cache
+from impl.kernels.compile import interpreted
 from impl.kernels.reduce import sum_squares
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -44,7 +45,7 @@ def test_a_compilation_that_fails_ends_its_turn(monkeypatch):
 
 
 def test_a_thread_ends_no_turn_but_its_own(tmp_path):
-    turns = cache.SharedCache(getattr(sum_squares, "py_func"))  # noqa: B009  (numba's, and not in its types)
+    turns = cache.SharedCache(interpreted(sum_squares))
     with (tmp_path / "lock").open("ab") as file:
         turns._own.turn = file
         other = threading.Thread(target=turns.end_turn)
