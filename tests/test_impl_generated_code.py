@@ -23,6 +23,7 @@ from impl.kernels import (
     transpose,
 )
 from impl.kernels.attention import TILE, tiles
+from impl.kernels.compile import fresh
 from impl.kernels.work import work
 from impl.model import MiniGPT
 from impl.parameters import initial_parameters
@@ -75,9 +76,9 @@ CASES = [
 
 def intermediate(kernel, values):
     """Optimised LLVM IR, compiled without the cache, which keeps none."""
-    fresh = numba.njit(error_model="numpy", nogil=True)(kernel.py_func)
-    fresh(*values)
-    return next(iter(fresh.inspect_llvm().values()))
+    compiled = fresh(kernel.py_func)
+    compiled(*values)
+    return next(iter(compiled.inspect_llvm().values()))
 
 
 def problems(code):
@@ -106,9 +107,9 @@ def test_the_code_of_a_whole_pass(dtype):
     MiniGPT(config, dtype, initial_parameters(0, config)).nll(make_batch([[1, 5, 2]]))
     compiled: Any = work
     wanted = [s for s in compiled.signatures if f"array({dtype}, 1d, C)" in str(s)]
-    fresh = numba.njit(error_model="numpy", nogil=True)(compiled.py_func)
-    fresh.compile(wanted[0])
-    assert problems(next(iter(fresh.inspect_llvm().values()))) == []
+    again = fresh(compiled.py_func)
+    again.compile(wanted[0])
+    assert problems(next(iter(again.inspect_llvm().values()))) == []
 
 
 def test_a_kernel_that_calls_blas_is_seen():

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from impl.kernels.compile import interpreted
 from impl.kernels.gemm import ROWS
 from impl.kernels.rows import Rows, Tokens, rows_of
 
@@ -16,7 +17,7 @@ def _rows(start, stop):
     ints, bools = (np.full((n, 16), 1, kind) for n, kind in ((4, np.int64), (2, np.bool_)))
     room = Rows(np.full(9, -1), ints[0], ints[1], bools[0], bools[1], ints[2], ints[3])
     batch = Tokens(tokens, tokens + 100, counted, np.ones_like(counted), FIRST)
-    return tokens, rows_of(batch, start, stop, CONTEXT, room)
+    return tokens, interpreted(rows_of)(batch, start, stop, CONTEXT, room)
 
 
 def test_sequences_follow_each_other_without_what_counts_for_nothing():

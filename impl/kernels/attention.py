@@ -13,7 +13,7 @@ from impl.kernels.compile import kernel
 from impl.kernels.elementary import exp
 from impl.kernels.elementwise import copy
 from impl.kernels.gemm import small_gemm
-from impl.kernels.memory import matrix
+from impl.kernels.memory import free, scratch
 from impl.kernels.transpose import transpose
 
 TILE = 16
@@ -35,16 +35,15 @@ def attention(q, k, v, starts, key_mask, scale, out, weights):
     """
     heads, longest, width = weights.shape[3] // TILE, weights.shape[2], q.shape[1]
     size = width // heads
-    queries, statistics = matrix(width, TILE, q), matrix(2, heads * TILE, q)
-    query_room, key_room = matrix(longest, width, q), matrix(longest, width, q)
-    value_room, mixed_room = matrix(longest, width, q), matrix(longest, width, q)
+    queries, statistics = scratch(width, TILE, q), scratch(2, heads * TILE, q)
+    room = scratch(4 * longest, width, q).reshape(4, longest, width)
     out[starts[-1] :] = 0.0
     for b in range(starts.size - 1):
         rows, length = slice(starts[b], starts[b + 1]), starts[b + 1] - starts[b]
         side = tiles(length) * TILE
-        query, key = _whole_tiles(q[rows], query_room), _whole_tiles(k[rows], key_room)
-        value = _whole_tiles(v[rows], value_room)
-        mixed = out[rows] if length == side else mixed_room
+        query, key = _whole_tiles(q[rows], room[0]), _whole_tiles(k[rows], room[1])
+        value = _whole_tiles(v[rows], room[2])
+        mixed = out[rows] if length == side else room[3]
         for t in range(side // TILE):
             some, seen = slice(t * TILE, (t + 1) * TILE), (t + 1) * TILE
             scores = weights[b, t, :seen]
@@ -58,6 +57,9 @@ def attention(q, k, v, starts, key_mask, scale, out, weights):
                 small_gemm(scores[:, columns].T, value[:seen, head], mixed[some, head], False)
         if length < side:
             copy(mixed[:length], out[rows])
+    free(queries)
+    free(statistics)
+    free(room)
 
 
 @kernel
@@ -111,21 +113,18 @@ def attention_backward(dout, q, k, v, starts, weights, scale, dq, dk, dv):
     longest, lines, width = weights.shape[2], weights.shape[3], q.shape[1]
     heads = lines // TILE
     size = width // heads
-    upstream, gradient, mean = matrix(width, TILE, q), matrix(longest, lines, q), matrix(1, lines, q)
-    query_room, key_room = matrix(longest, width, q), matrix(longest, width, q)
-    value_room, outer_room = matrix(longest, width, q), matrix(longest, width, q)
-    dquery_room, dkey_room = matrix(longest, width, q), matrix(longest, width, q)
-    dvalue_room = matrix(longest, width, q)
+    upstream, gradient, mean = scratch(width, TILE, q), scratch(longest, lines, q), scratch(1, lines, q)
+    room = scratch(7 * longest, width, q).reshape(7, longest, width)
     for d in (dq, dk, dv):
         d[starts[-1] :] = 0.0
     for b in range(starts.size - 1):
         rows, length = slice(starts[b], starts[b + 1]), starts[b + 1] - starts[b]
         side = tiles(length) * TILE
-        query, key = _whole_tiles(q[rows], query_room), _whole_tiles(k[rows], key_room)
-        value, outer = _whole_tiles(v[rows], value_room), _whole_tiles(dout[rows], outer_room)
+        query, key = _whole_tiles(q[rows], room[0]), _whole_tiles(k[rows], room[1])
+        value, outer = _whole_tiles(v[rows], room[2]), _whole_tiles(dout[rows], room[3])
         whole = length == side
-        dquery, dkey = dq[rows] if whole else dquery_room, dk[rows] if whole else dkey_room
-        dvalue = dv[rows] if whole else dvalue_room
+        dquery, dkey = dq[rows] if whole else room[4], dk[rows] if whole else room[5]
+        dvalue = dv[rows] if whole else room[6]
         dkey[:side] = 0.0
         dvalue[:side] = 0.0
         for t in range(side // TILE):
@@ -145,6 +144,10 @@ def attention_backward(dout, q, k, v, starts, weights, scale, dq, dk, dv):
             copy(dquery[:length], dq[rows])
             copy(dkey[:length], dk[rows])
             copy(dvalue[:length], dv[rows])
+    free(upstream)
+    free(gradient)
+    free(mean)
+    free(room)
 
 
 @kernel

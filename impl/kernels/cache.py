@@ -72,11 +72,15 @@ class SharedCache(FunctionCache):  # type: ignore[misc]
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """The compiled code, or None: it is then this thread's turn to compile it, until its `end_turn`."""
-        found = super().load_overload(sig, target_context)
+        found = self._found(sig, target_context)
         if found is None and getattr(self._own, "turn", None) is None:
             self._own.turn = _locked(Path(self.cache_path) / f"{self._impl.filename_base}.lock")
-            found = super().load_overload(sig, target_context)
+            found = self._found(sig, target_context)
         return found
+
+    def _found(self, sig: Any, target_context: Any) -> Any:
+        """As in numba, but without reading in first what it compiles from: that takes longer than to load code."""
+        return self._load_overload(sig, target_context)
 
     def end_turn(self) -> None:
         turn, self._own.turn = getattr(self._own, "turn", None), None

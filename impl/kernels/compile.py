@@ -30,8 +30,13 @@ if _host.get("avx512f") and not _told:
     numba.config.CPU_FEATURES = _host.flatten() + ",-prefer-256-bit"
 
 
-def _compiled(function: Callable[..., Any], **options: Any) -> Any:
-    return numba.njit(error_model="numpy", nogil=True, **options)(function)
+def fresh(function: Callable[..., Any], **options: Any) -> Any:
+    """`function` compiled as every kernel is, but kept nowhere.
+
+    Numba does not count references: kernels make no arrays but those of kernels/memory.py. What it compiles with such
+    counts must not call a kernel that returns an array, or it gives back a reference that it never got.
+    """
+    return numba.njit(error_model="numpy", nogil=True, _nrt=False, no_cfunc_wrapper=True, **options)(function)
 
 
 def _kept(compiled: Any) -> Any:
@@ -40,7 +45,7 @@ def _kept(compiled: Any) -> Any:
 
 def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile `function` into its callers: a loop over it vectorises only if no call is left."""
-    compiled: Callable[..., Any] = _compiled(function, forceinline=True)
+    compiled: Callable[..., Any] = fresh(function, forceinline=True)
     return compiled
 
 
@@ -49,7 +54,7 @@ def part(function: Callable[..., Any]) -> Callable[..., Any]:
 
     For what only calls kernels: numba compiles all that a function calls anew with it, and so at every level.
     """
-    compiled: Callable[..., Any] = _kept(_compiled(function, inline="always"))
+    compiled: Callable[..., Any] = _kept(fresh(function, inline="always"))
     return compiled
 
 
@@ -63,7 +68,7 @@ def intrinsic_or(twin: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any
 
 
 def interpreted(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A kernel as Python. For those that return a NamedTuple: numba would hand it over by way of pickle."""
+    """A kernel as Python. For those that return views: to Python, numba would hand over what they are views of."""
     plain: Callable[..., Any] = getattr(function, "py_func", function)
     return plain
 
@@ -83,7 +88,7 @@ def by_precision(single: Callable[..., Any], double: Callable[..., Any]) -> Call
 
 def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile `function` for each dtype it is called with: float32 and float64 from one source."""
-    compiled: Callable[..., Any] = _kept(_compiled(function))
+    compiled: Callable[..., Any] = _kept(fresh(function))
     return compiled
 
 

@@ -13,7 +13,7 @@ from numba.core import cgutils, types
 
 from impl.kernels.compile import inlined, intrinsic_or, kernel, strided
 from impl.kernels.fma import fma
-from impl.kernels.memory import matrix
+from impl.kernels.memory import free, scratch
 from impl.kernels.transpose import transpose
 from impl.kernels.vectors import BITS, I32, I64, address, lanes, load, prefetch, store
 
@@ -176,7 +176,7 @@ def _blocked(a, b, c, rows, columns, add):
     A chain is continued from one block of k to the next, and so keeps its order.
     """
     depth, width, copied = min(DEPTH, a.shape[1]), 2 * lanes(c), a.strides[1] != a.itemsize
-    of_a, of_b = matrix(rows // ROWS * depth if copied else 0, ROWS, c), matrix(PANELS * depth, width, c)
+    of_a, of_b = scratch(rows // ROWS * depth if copied else 0, ROWS, c), scratch(PANELS * depth, width, c)
     for first in range(0, a.shape[1], depth):
         steps, more = min(depth, a.shape[1] - first), add or first > 0
         for tile in range(rows // ROWS if copied else 0):
@@ -195,6 +195,8 @@ def _blocked(a, b, c, rows, columns, add):
                     else:
                         part_of_a = a[i : i + ROWS, first : first + steps]
                         _far_tile(part_of_a, panel_of_b, c[i:, j:], 0, 0, more)
+    free(of_a)
+    free(of_b)
 
 
 @strided

@@ -6,7 +6,7 @@ A view shares the memory of the flat array.
 from typing import Any, NamedTuple
 
 from impl.kernels.attention import TILE, tiles
-from impl.kernels.compile import inlined, kernel
+from impl.kernels.compile import kernel, part
 
 Array = Any
 
@@ -165,13 +165,13 @@ def transposed(parameters, flat, i, shape):
     return Transposed(_any(W_q), _any(W_k), _any(W_v), _any(W_o), _any(here.W_1.T), _any(here.W_2.T))
 
 
-@inlined
+@part
 def _any(x):
     """The same, of a type that says nothing of its strides."""
     return x[::1, ::1]
 
 
-@kernel
+@part
 def transposed_embedding(flat, shape):
     """E transposed, [D, V], of flat transposes."""
     return ends(flat, shape).E.reshape(shape.width, shape.vocabulary)

@@ -4,6 +4,7 @@ import numpy as np
 
 from impl.kernels.compile import kernel
 from impl.kernels.elementary import exp, log
+from impl.kernels.memory import free, scratch
 from impl.kernels.reduce import row_max, row_sum
 
 
@@ -16,7 +17,8 @@ def cross_entropy(logits, targets, loss_mask, weight, nll, dlogits):
     """
     vocabulary = logits.shape[1]
     one = logits.dtype.type(1.0)
-    weights = np.empty(vocabulary, logits.dtype)
+    room = scratch(1, vocabulary, logits)
+    weights = room[0]
     for n in range(logits.shape[0]):
         nll[n] = 0.0
         if not loss_mask[n]:
@@ -33,3 +35,4 @@ def cross_entropy(logits, targets, loss_mask, weight, nll, dlogits):
         for v in range(vocabulary):
             dlogits[n, v] = weight * (weights[v] / norm)
         dlogits[n, target] = weight * (weights[target] / norm - one)
+    free(room)

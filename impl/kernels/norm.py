@@ -6,6 +6,7 @@ The variance is the biased one, from the centred values: two passes, no cancella
 import numpy as np
 
 from impl.kernels.compile import kernel
+from impl.kernels.memory import free, scratch
 from impl.kernels.reduce import row_dot, row_sum
 
 
@@ -15,7 +16,8 @@ def layer_norm(x, gamma, beta, eps, y, normalised, inverse_deviation):
     width = x.shape[1]
     count = gamma.dtype.type(width)
     one = gamma.dtype.type(1.0)
-    centred = np.empty(width, x.dtype)
+    room = scratch(1, width, x)
+    centred = room[0]
     for n in range(x.shape[0]):
         mean = row_sum(x[n]) / count
         for d in range(width):
@@ -26,6 +28,7 @@ def layer_norm(x, gamma, beta, eps, y, normalised, inverse_deviation):
             z = centred[d] * scale
             normalised[n, d] = z
             y[n, d] = z * gamma[d] + beta[d]
+    free(room)
 
 
 @kernel
@@ -33,7 +36,8 @@ def layer_norm_backward(dy, normalised, inverse_deviation, gamma, dx):
     """dx = (g - mean(g) - xhat * mean(g * xhat)) / deviation with g = dy * gamma; all [N, D]."""
     width = dy.shape[1]
     count = gamma.dtype.type(width)
-    g = np.empty(width, dy.dtype)
+    room = scratch(1, width, dy)
+    g = room[0]
     for n in range(dy.shape[0]):
         for d in range(width):
             g[d] = dy[n, d] * gamma[d]
@@ -41,6 +45,7 @@ def layer_norm_backward(dy, normalised, inverse_deviation, gamma, dx):
         slope = row_dot(g, normalised[n]) / count
         for d in range(width):
             dx[n, d] = (g[d] - mean - normalised[n, d] * slope) * inverse_deviation[n]
+    free(room)
 
 
 @kernel

@@ -1,9 +1,8 @@
 """Rotary position embedding (Su et al. 2021), rotate-half pairing: feature i of a head turns with feature i + K/2."""
 
-import numpy as np
-
 from impl.kernels.compile import kernel
 from impl.kernels.elementary import sin_cos
+from impl.kernels.memory import free, scratch
 
 
 @kernel
@@ -23,15 +22,17 @@ def rotate(x, cosine, sine, half, positions):
     partners would not.
     """
     width = x.shape[1]
-    room = np.zeros(width + 2 * half, x.dtype)
-    before, row, after = room[:width], room[half : half + width], room[2 * half :]
-    lower = np.empty(width, np.bool_)
+    room = scratch(2, width + 2 * half, x)
+    room[:] = 0.0
+    before, row, after = room[0, :width], room[0, half : half + width], room[0, 2 * half :]
+    lower = room[1, :width]
     for d in range(width):
-        lower[d] = d % (2 * half) < half
+        lower[d] = 1.0 if d % (2 * half) < half else 0.0
     for n in range(x.shape[0]):
         position = positions[n]
         for d in range(width):
             row[d] = x[n, d]
         for d in range(width):
-            partner = after[d] if lower[d] else before[d]
+            partner = after[d] if lower[d] > 0.0 else before[d]
             x[n, d] = row[d] * cosine[position, d] + partner * sine[position, d]
+    free(room)
