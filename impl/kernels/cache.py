@@ -16,7 +16,10 @@ import time
 from pathlib import Path
 from typing import IO, Any
 
+import llvmlite.binding
 from numba.core.caching import FunctionCache
+from numba.core.codegen import JITCodeLibrary
+from numba.core.registry import cpu_target
 
 _KERNELS = Path(__file__).resolve().parent
 _DAYS_KEPT = 7
@@ -61,6 +64,36 @@ def _prepared(root: Path, cache: Path) -> Path:
             if other.stat().st_mtime < time.time() - _DAYS_KEPT * 86400:
                 shutil.rmtree(other, ignore_errors=True)
     return cache
+
+
+class Library(JITCodeLibrary):  # type: ignore[misc]
+    """Numba's code of one function; of a cached one, what others are compiled with is read if there are any."""
+
+    _bitcode: bytes | None = None
+
+    @classmethod
+    def _unserialize(cls, codegen: Any, state: Any) -> Any:
+        name, _, (machine_code, bitcode) = state
+        library = codegen.create_library(name)
+        library.enable_object_caching()
+        library._set_compiled_object(machine_code)
+        library._bitcode = bitcode
+        library._finalize_final_module()
+        return library
+
+    def _get_module_for_linking(self) -> Any:
+        if self._bitcode is not None:
+            self._shared_module = llvmlite.binding.parse_bitcode(self._bitcode)
+            self._bitcode = None
+        return super()._get_module_for_linking()
+
+    def get_pointer_to_function(self, name: str) -> Any:
+        if self._bitcode is None:
+            return super().get_pointer_to_function(name)
+        return self._codegen._engine.get_function_address(name)
+
+
+cpu_target.target_context.codegen()._library_class = Library
 
 
 class SharedCache(FunctionCache):  # type: ignore[misc]
