@@ -52,6 +52,7 @@ class MiniGPT:
         self.gradients = named_views(self.flat_gradients, shapes)
         self.sums = zeros((CHAINS, count), dtype), zeros((CHAINS, *shapes["E"]), dtype)
         """Gradients as the passes add them up, chain by chain; that of the tied head is apart from the embedding's."""
+        self._added = False
         self.restore(parameters)
         self._flat_transposed = zeros(count, dtype)
         self._rooms: dict[int, Room] = {}
@@ -77,22 +78,28 @@ class MiniGPT:
     # ---- losses and gradients
 
     def zero_gradients(self) -> None:
-        for total in self.sums:
-            total[:] = 0.0
+        """`finish_gradients` has done so already, unless something was added since."""
+        if self._added:
+            for total in self.sums:
+                total[:] = 0.0
+            self._added = False
 
     def accumulate(self, batch: Batch, dropout: Dropout, tokens: int, nll: float = 0.0) -> float:
         """Add the gradient of this batch's part of the mean over `tokens`, those of the whole window.
 
         Returns `nll` plus the batch's negative log-likelihoods in nats, added one after the other.
         """
+        self._added = True
         return self._losses(self._model(), batch, dropout, nll, 1.0 / max(tokens, 1), backwards=True)
 
     def finish_gradients(self) -> None:
-        """After the last batch of a window: `gradients`, of what the chains are."""
+        """After the last batch of a window: `gradients`, of what the chains are, which then begin anew."""
         (even, odd), of_head = self.sums
-        elementwise.add(even[None], odd[None], self.flat_gradients[None])
+        elementwise.take_sum(even, odd, self.flat_gradients)
         for gradient in of_head:
             elementwise.add_to(self.gradients["E"], gradient)
+        of_head[:] = 0.0
+        self._added = False
 
     def nll(self, batch: Batch, nll: float = 0.0) -> float:
         """`nll` plus the negative log-likelihoods, in nats, of the unmasked targets, one by one; no dropout."""

@@ -62,6 +62,7 @@ def arguments(dtype):
         elementwise.add: (rows(), rows(), rows()),
         elementwise.add_to: (rows(), rows()),
         elementwise.multiply_by: (rows(), rows()),
+        elementwise.take_sum: (zeros(D), zeros(D), zeros(D)),
         transpose.transpose: (rows(), zeros(D, N)),
     }
 

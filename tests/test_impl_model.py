@@ -131,6 +131,17 @@ def test_a_batch_without_targets_adds_nothing():
     assert not model.flat_gradients.any()
 
 
+def test_a_window_begins_with_nothing_of_the_one_before():
+    model, found = MiniGPT(CONFIG, "float32", initial_parameters(0, CONFIG)), set()
+    for abandoned in (0, 0, 1, 0):
+        for _ in range(abandoned + 1):
+            model.zero_gradients()
+            model.accumulate(BATCH, NO_DROPOUT, BATCH.tokens)
+        model.finish_gradients()
+        found.add(model.flat_gradients.tobytes())
+    assert len(found) == 1
+
+
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_helpers_that_come_late_or_early_change_nothing(threads):
     batches = [make_batch([[1, *range(2, 3 + (i * k) % 5), 2] for i in range(1, 40)]) for k in (1, 2, 3)]

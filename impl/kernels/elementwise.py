@@ -68,6 +68,15 @@ def add(x, y, out):
 
 
 @kernel
+def take_sum(x, y, out):
+    """out = x + y over flat arrays, and x = y = 0: what is to be added to next is at hand now."""
+    for i in range(out.size):
+        out[i] = x[i] + y[i]
+        x[i] = 0.0
+        y[i] = 0.0
+
+
+@kernel
 def sum_onto(total, x):
     """total + x[0] + x[1] + ..., one after the other: a sum that the next array can continue. float64 [N]."""
     for i in range(x.size):
