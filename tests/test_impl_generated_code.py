@@ -1,11 +1,14 @@
 """What LLVM makes of the kernels: nothing fused unasked, no libm, no reordering, vectors in the hot loops."""
 
+import os
 import re
 from typing import Any
 
+import llvmlite.binding
 import numba
 import numpy as np
 import pytest
+from numba.core.registry import cpu_target
 
 from impl.config import ModelConfig
 from impl.data import make_batch
@@ -111,6 +114,14 @@ def test_the_code_of_a_whole_pass(dtype):
     again = fresh(compiled.py_func)
     again.compile(wanted[0])
     assert problems(next(iter(again.inspect_llvm().values()))) == []
+
+
+def test_whole_registers_are_used():
+    """Of 512 bits, where the processor has them and nobody says otherwise: LLVM on its own takes halves of them."""
+    told = os.environ.get("NUMBA_CPU_NAME") or os.environ.get("NUMBA_CPU_FEATURES") is not None
+    has_them = llvmlite.binding.get_host_cpu_features().get("avx512f") and not told
+    features = cpu_target.target_context.codegen().magic_tuple()[2].split(",")
+    assert ("-prefer-256-bit" in features) == has_them
 
 
 def test_a_kernel_that_calls_blas_is_seen():

@@ -19,7 +19,6 @@ from typing import IO, Any
 import llvmlite.binding
 from numba.core.caching import FunctionCache
 from numba.core.codegen import JITCodeLibrary
-from numba.core.registry import cpu_target
 
 _KERNELS = Path(__file__).resolve().parent
 _DAYS_KEPT = 7
@@ -91,9 +90,6 @@ class Library(JITCodeLibrary):  # type: ignore[misc]
         if self._bitcode is None:
             return super().get_pointer_to_function(name)
         return self._codegen._engine.get_function_address(name)
-
-
-cpu_target.target_context.codegen()._library_class = Library
 
 
 class SharedCache(FunctionCache):  # type: ignore[misc]

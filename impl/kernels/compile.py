@@ -12,9 +12,10 @@ from typing import Any
 import llvmlite.binding
 import numba
 import numpy as np
+from numba.core.registry import cpu_target
 from numba.extending import intrinsic, overload
 
-from impl.kernels.cache import kept, private_cache
+from impl.kernels.cache import Library, kept, private_cache
 
 # No kernel may call BLAS: its bits depend on the CPU. Numba then need not look for SciPy's either, half a second.
 if "scipy.linalg.cython_blas" not in sys.modules:
@@ -28,6 +29,7 @@ _host = llvmlite.binding.get_host_cpu_features()
 _told = os.environ.get("NUMBA_CPU_NAME") or os.environ.get("NUMBA_CPU_FEATURES") is not None
 if _host.get("avx512f") and not _told:
     numba.config.CPU_FEATURES = _host.flatten() + ",-prefer-256-bit"
+cpu_target.target_context.codegen()._library_class = Library  # with the settings from above: this makes it read them
 
 
 def fresh(function: Callable[..., Any], **options: Any) -> Any:
