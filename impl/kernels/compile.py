@@ -29,7 +29,9 @@ _host = llvmlite.binding.get_host_cpu_features()
 _told = os.environ.get("NUMBA_CPU_NAME") or os.environ.get("NUMBA_CPU_FEATURES") is not None
 if _host.get("avx512f") and not _told:
     numba.config.CPU_FEATURES = _host.flatten() + ",-prefer-256-bit"
-cpu_target.target_context.codegen()._library_class = Library  # with the settings from above: this makes it read them
+cpu_target.target_context.codegen()._library_class = (
+    Library  # with the settings from above: this makes it read them
+)
 
 
 def fresh(function: Callable[..., Any], **options: Any) -> Any:
