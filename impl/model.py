@@ -36,7 +36,7 @@ class MiniGPT:
     """Parameters and gradients; the first state machine.
 
     Logits are [B, T, V]. `accumulate` adds to the gradients of a window, which begins with `zero_gradients`;
-    `gradients` has them after `finish_gradients`.
+    `gradients` has them after `finish_gradients`, which ends it: a second one is that of an empty window.
     """
 
     def __init__(

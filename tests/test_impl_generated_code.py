@@ -119,7 +119,7 @@ def test_the_code_of_a_whole_pass(dtype):
 def test_whole_registers_are_used():
     """Of 512 bits, where the processor has them and nobody says otherwise: LLVM on its own takes halves of them."""
     told = os.environ.get("NUMBA_CPU_NAME") or os.environ.get("NUMBA_CPU_FEATURES") is not None
-    has_them = llvmlite.binding.get_host_cpu_features().get("avx512f") and not told
+    has_them = bool(llvmlite.binding.get_host_cpu_features().get("avx512f")) and not told
     features = cpu_target.target_context.codegen().magic_tuple()[2].split(",")
     assert ("-prefer-256-bit" in features) == has_them
 

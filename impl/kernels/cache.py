@@ -83,6 +83,7 @@ class Library(JITCodeLibrary):  # type: ignore[misc]
     def _get_module_for_linking(self) -> Any:
         if self._bitcode is not None:
             self._shared_module = llvmlite.binding.parse_bitcode(self._bitcode)
+            self._codegen._engine._load_defined_symbols(self._shared_module)
             self._bitcode = None
         return super()._get_module_for_linking()
 

@@ -37,8 +37,9 @@ cpu_target.target_context.codegen()._library_class = (
 def fresh(function: Callable[..., Any], **options: Any) -> Any:
     """`function` compiled as every kernel is, but kept nowhere.
 
-    Numba does not count references: kernels make no arrays but those of kernels/memory.py. What it compiles with such
-    counts must not call a kernel that returns an array, or it gives back a reference that it never got.
+    Numba does not count references: kernels make no arrays but those of kernels/memory.py. Nor does it in what they
+    call, unless that says `_nrt=True`; it must then call no kernel that returns an array, or it gives back a reference
+    that it never got.
     """
     return numba.njit(error_model="numpy", nogil=True, _nrt=False, no_cfunc_wrapper=True, **options)(function)
 
