@@ -9,10 +9,11 @@ from numba.core import cgutils, types
 from numba.np.arrayobj import populate_array
 
 from impl.kernels.compile import intrinsic_or
+from impl.kernels.vectors import I64
 
 LINE = 64
 """Bytes; as long as the longest vector."""
-I64, BYTES = ir.IntType(64), ir.IntType(8).as_pointer()
+BYTES = ir.IntType(8).as_pointer()
 
 
 def zeros(shape: int | tuple[int, ...], dtype: Any) -> np.ndarray[Any, np.dtype[Any]]:
