@@ -57,6 +57,7 @@ def arguments(dtype):
         attention.attention: (rows(), rows(), rows(), starts, seen, number(0.25), rows(), weights),
         attention._softmax: (rows(), number(0.25), seen, zeros(D), zeros(D)),
         attention._softmax_backward: (rows(), number(0.25), rows(), zeros(D)),
+        dropout._keep_in_a_row: (tokens.astype(np.uint32), 0, *[np.uint32(1)] * 4, keep.reshape(-1)),
         rotary.rotate: (rows(), zeros(N, D), zeros(N, D), D // 8, positions),
         dropout.apply_keep: (rows(), keep, number(1.1), rows()),
         dropout.drop: (rows(), keep, number(1.1)),
@@ -65,12 +66,15 @@ def arguments(dtype):
         elementwise.add: (rows(), rows(), rows()),
         elementwise.add_to: (rows(), rows()),
         elementwise.multiply_by: (rows(), rows()),
+        elementwise.scatter_add_rows: (rows(), tokens, rows()),
         elementwise.take_sum: (zeros(D), zeros(D), zeros(D)),
         transpose.transpose: (rows(), zeros(D, N)),
     }
 
 
 WITHOUT_VECTORS = {attention.attention}  # its loops are in the kernels it calls
+OWN = {"float32": "float", "float64": "double"}
+VECTORS_OF = {reduce.sum_squares: "double", dropout._keep_in_a_row: "i64"}
 CASES = [
     pytest.param(kernel, values, dtype, id=f"{kernel.__name__}-{dtype}")
     for dtype in ("float32", "float64")
@@ -100,8 +104,8 @@ def test_the_code_of_a_kernel(kernel, values, dtype):
     code = intermediate(kernel, values)
     assert problems(code) == []
     if kernel not in WITHOUT_VECTORS:
-        name = "float" if dtype == "float32" and kernel is not reduce.sum_squares else "double"
-        assert re.search(rf"<\d+ x {name}>", code), "no vectors"
+        assert re.search(rf"<\d+ x {VECTORS_OF.get(kernel, OWN[dtype])}>", code), "no vectors"
+    assert "llvm.masked.gather" not in code, "a vector is read number by number"
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

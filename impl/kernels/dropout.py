@@ -16,19 +16,31 @@ def dropout_keep(key, step, site, threshold, places, keep):
     """
     width = keep.shape[1]
     site, low, high = np.uint32(site), np.uint32(step), np.uint32(step >> 32)
-    for n in range(keep.shape[0]):
-        first = places[n] * width
-        if width % 4 == 0:
-            for group in range(width // 4):
-                u0, u1, u2, u3 = philox(key[0], key[1], np.uint32(first // 4 + group), site, low, high)
-                keep[n, 4 * group] = u0 >= threshold
-                keep[n, 4 * group + 1] = u1 >= threshold
-                keep[n, 4 * group + 2] = u2 >= threshold
-                keep[n, 4 * group + 3] = u3 >= threshold
-        else:
+    if width % 4 == 0:
+        n = 0
+        while n < keep.shape[0]:
+            end = n + 1
+            while end < keep.shape[0] and places[end] == places[end - 1] + 1:
+                end += 1
+            _keep_in_a_row(key, places[n] * (width // 4), site, low, high, threshold, keep[n:end].reshape(-1))
+            n = end
+    else:
+        for n in range(keep.shape[0]):
             for d in range(width):
-                lanes = philox(key[0], key[1], np.uint32((first + d) // 4), site, low, high)
-                keep[n, d] = lanes[(first + d) % 4] >= threshold
+                number = places[n] * width + d
+                lanes = philox(key[0], key[1], np.uint32(number // 4), site, low, high)
+                keep[n, d] = lanes[number % 4] >= threshold
+
+
+@kernel
+def _keep_in_a_row(key, first, site, low, high, threshold, keep):
+    """The same for the elements that follow each other from counter `first` on; keep flat."""
+    for i in range(keep.size // 4):
+        u0, u1, u2, u3 = philox(key[0], key[1], np.uint32(first + i), site, low, high)
+        keep[4 * i] = u0 >= threshold
+        keep[4 * i + 1] = u1 >= threshold
+        keep[4 * i + 2] = u2 >= threshold
+        keep[4 * i + 3] = u3 >= threshold
 
 
 @kernel

@@ -7,16 +7,18 @@ from impl.kernels.compile import kernel
 def gather_rows(table, rows, out):
     """out[n] = table[rows[n]]: the embedding; table [V, D], rows int64 [N], out [N, D]."""
     for n in range(rows.size):
+        row = rows[n]
         for d in range(table.shape[1]):
-            out[n, d] = table[rows[n], d]
+            out[n, d] = table[row, d]
 
 
 @kernel
 def scatter_add_rows(values, rows, table):
     """table[rows[n]] += values[n], n ascending: the embedding's gradient."""
     for n in range(rows.size):
+        row = rows[n]
         for d in range(table.shape[1]):
-            table[rows[n], d] += values[n, d]
+            table[row, d] += values[n, d]
 
 
 @kernel

@@ -18,12 +18,12 @@ def rotate(x, cosine, sine, half, positions):
     """In place: x[n, d] cos + x[n, d +- half] sin.
 
     x [N, D]; positions int64 [N]; cosine, sine [context, D], of each position; half = K/2. A feature turns with the one
-    `half` further if it is in the first half of its head. Both are read and one is taken: that vectorises, a table of
-    partners would not.
+    `half` further if it is in the first half of its head. Both are read, then one is taken: that vectorises, a table of
+    partners would not, nor reading the one that is taken.
     """
-    width = x.shape[1]
+    width, zero = x.shape[1], x.dtype.type(0.0)
     room = scratch(2, width + 2 * half, x)
-    room[:] = 0.0
+    room[:] = zero
     before, row, after = room[0, :width], room[0, half : half + width], room[0, 2 * half :]
     lower = room[1, :width]
     for d in range(width):
@@ -33,6 +33,7 @@ def rotate(x, cosine, sine, half, positions):
         for d in range(width):
             row[d] = x[n, d]
         for d in range(width):
-            partner = after[d] if lower[d] > 0.0 else before[d]
+            further, nearer = after[d], before[d]
+            partner = further if lower[d] > zero else nearer
             x[n, d] = row[d] * cosine[position, d] + partner * sine[position, d]
     free(room)
