@@ -30,6 +30,7 @@ from impl.kernels import (
 )
 from impl.kernels.memory import zeros
 from impl.kernels.work import PIECE_ROWS as PIECE_ROWS  # for the page, too
+from impl.optimizer import rounded
 
 OUT = Path(__file__).resolve().parents[1] / "runs" / "kernels.json"
 BATCH, LENGTH, WIDTH, HIDDEN, VOCABULARY, HEADS, PARAMETERS = 16, 32, 64, 256, 64, 4, 103_680
@@ -200,16 +201,14 @@ def attentions(dtype: str, torch: Any) -> list[Case]:
 
 def updates(dtype: str, torch: Any) -> list[Case]:
     """Clipping and AdamW over all parameters."""
-    number = np.dtype(dtype).type
     p, g, m, v = (drawn(dtype, PARAMETERS) for _ in range(4))
     v **= 2
     decayed = np.ones(PARAMETERS, np.bool_)
-    scalars = [number(x) for x in (0.999, 1e-3, 0.9, 0.1, 0.95, 0.05, 1.1, 1.1, 1e-8)]
+    scalars = optimizer.Scalars(0.999, 1e-3, 0.9, 0.1, 0.95, 0.05, 1.1, 1.1, 1e-8, 1.0)
 
     def ours() -> None:
-        norm_before = np.sqrt(reduce.sum_squares(g))
-        elementwise.scale(g, number(1.0 if norm_before < 1.0 else 0.999999))
-        optimizer.adamw(p, g, m, v, decayed, *scalars)
+        clip = 1.0 / max(np.sqrt(reduce.sum_squares(g)), 1.0)
+        optimizer.adamw(p, g, m, v, decayed, rounded(scalars._replace(clip=clip), p.dtype))
 
     peer = None
     if torch:

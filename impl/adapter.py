@@ -4,6 +4,7 @@ Floating-point arguments decide the dtype (float32 or float64); nothing that is 
 your own needs functions of these names and signatures; shapes and conventions are in fixtures/protocol.py.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from impl.kernels import activation, elementwise, gemm, loss, norm
 from impl.kernels import attention as attention_kernels
 from impl.kernels import dropout as dropout_kernels
 from impl.kernels.optimizer import adamw
+from impl.kernels.reduce import sum_squares
 from impl.model import MiniGPT
 from impl.rotary import Rotary
 from impl.schedule import Schedule, learning_rate
@@ -154,16 +156,19 @@ def adamw_step(
 ) -> tuple[Array, Array, Array]:
     settings = OptimizerConfig(beta1=beta1, beta2=beta2, eps=eps, weight_decay=weight_decay)
     powers = [optimizer.power(beta, t) for beta in (beta1, beta2)]
-    scalars = [p.dtype.type(x) for x in optimizer.adamw_scalars(settings, lr, *powers)]
     flat = [np.array(x).reshape(-1) for x in (p, g, m, v)]
-    adamw(*flat, np.ones(p.size, np.bool_), *scalars)
+    scalars = optimizer.rounded(optimizer.adamw_scalars(settings, lr, *powers), p.dtype)
+    adamw(*flat, np.ones(p.size, np.bool_), scalars)
     new_p, _, new_m, new_v = (x.reshape(p.shape) for x in flat)
     return new_p, new_m, new_v
 
 
 def clip_by_global_norm(grads: Sequence[Array], max_norm: float) -> tuple[list[Array], float]:
     flat = np.concatenate([gradient.reshape(-1) for gradient in grads])
-    norm_before = optimizer.clip_by_global_norm(flat, max_norm)
+    norm_before = math.sqrt(sum_squares(flat))
+    factor = optimizer.clip_factor(norm_before, max_norm)
+    if factor < 1.0:
+        elementwise.scale(flat, flat.dtype.type(factor))
     pieces = np.split(flat, np.cumsum([gradient.size for gradient in grads])[:-1])
     return [piece.reshape(gradient.shape) for piece, gradient in zip(pieces, grads, strict=True)], norm_before
 

@@ -14,13 +14,12 @@ import numpy as np
 from impl.config import ModelConfig
 from impl.data import Batch
 from impl.dropout import NO_DROPOUT, Dropout
-from impl.kernels import elementwise, layout
+from impl.kernels import elementwise, layout, shares
 from impl.kernels.compile import interpreted
 from impl.kernels.layout import Shape, Size
 from impl.kernels.memory import zeros
 from impl.kernels.passes import Model, transpose_matrices
 from impl.kernels.rows import Rows, Tokens, whole_tiles
-from impl.kernels.turns import GAVE_UP
 from impl.kernels.work import CHAINS, STRETCH, Room, Sums, sequences_of, turns_size, work
 from impl.parameters import named_views, parameter_count, parameter_shapes
 from impl.rotary import Rotary
@@ -92,14 +91,17 @@ class MiniGPT:
         self._added = True
         return self._losses(self._model(), batch, dropout, nll, 1.0 / max(tokens, 1), backwards=True)
 
-    def finish_gradients(self) -> None:
-        """After the last batch of a window: `gradients`, of what the chains are, which then begin anew."""
-        (even, odd), of_head = self.sums
-        elementwise.take_sum(even, odd, self.flat_gradients)
-        for gradient in of_head:
-            elementwise.add_to(self.gradients["E"], gradient)
-        of_head[:] = 0.0
+    def finish_gradients(self) -> float:
+        """After the last batch of a window: `gradients`, of what the chains are, which then begin anew.
+
+        Returns the sum of their squares.
+        """
+        chains, of_head = self.sums
+        squares = np.empty(shares.count(self.flat_gradients.size))
+        arrays = chains, of_head.reshape(CHAINS, -1), self.flat_gradients, squares
+        self._team.share(lambda turns: shares.finish_gradients(turns, *arrays), self.flat_gradients.size)
         self._added = False
+        return float(elementwise.sum_onto(0.0, squares))
 
     def nll(self, batch: Batch, nll: float = 0.0) -> float:
         """`nll` plus the negative log-likelihoods, in nats, of the unmasked targets, one by one; no dropout."""
@@ -130,14 +132,10 @@ class MiniGPT:
         size = sequences_of(length, self.config.d_model)
 
         def share(worker: int) -> None:
-            try:
-                room = self._room(worker, size, length)
-                work(worker, tokens, model, dropping, room, sums, each, backwards)
-            except BaseException:
-                turns[:, GAVE_UP] = 1
-                raise
+            room = self._room(worker, size, length)
+            work(worker, tokens, model, dropping, room, sums, each, backwards)
 
-        self._team.run(share, -(-len(batch.input) // size))
+        self._team.run(share, -(-len(batch.input) // size), turns)
         return float(elementwise.sum_onto(nll, losses.reshape(-1)))
 
     # ---- what each layer puts out

@@ -1,16 +1,15 @@
 """AdamW and global-norm clipping over flat buffers; AdamW is the second state machine."""
 
-import math
 from typing import Any
 
 import numpy as np
 
 from impl.config import OptimizerConfig
-from impl.kernels.elementwise import scale
+from impl.kernels import shares
 from impl.kernels.memory import zeros
-from impl.kernels.optimizer import adamw
-from impl.kernels.reduce import sum_squares
+from impl.kernels.optimizer import Scalars
 from impl.parameters import named_views
+from impl.team import Team, team
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -21,21 +20,25 @@ def decays(name: str) -> bool:
     return last == "E" or last.startswith("W_")
 
 
-def clip_by_global_norm(gradients: Array, max_norm: float) -> float:
-    """Scale a flat gradient in place so that its 2-norm is at most `max_norm` (Pascanu et al. 2013).
+def clip_factor(norm: float, max_norm: float) -> float:
+    """What a gradient of this 2-norm is multiplied with, so that it is at most `max_norm` (Pascanu et al. 2013).
 
-    Returns the norm before clipping, in float64. A gradient within the limit is left untouched, to the bit.
+    1 within the limit, and for a NaN.
     """
-    norm = math.sqrt(sum_squares(gradients))
-    if norm > max_norm:
-        scale(gradients, gradients.dtype.type(max_norm / norm))
-    return norm
+    return max_norm / norm if norm > max_norm else 1.0
 
 
 class AdamW:
     """Moments m, v, the update count t, and beta^t as running products (exact to rounding, unlike a libm pow)."""
 
-    def __init__(self, shapes: dict[str, tuple[int, ...]], dtype: str, config: OptimizerConfig) -> None:
+    def __init__(
+        self,
+        shapes: dict[str, tuple[int, ...]],
+        dtype: str,
+        config: OptimizerConfig,
+        threads: Team | None = None,
+    ) -> None:
+        self._team = threads or team()
         sizes = {name: int(np.prod(shape)) for name, shape in shapes.items()}
         self._config = config
         self._decayed = np.concatenate([np.full(size, decays(name)) for name, size in sizes.items()])
@@ -45,14 +48,15 @@ class AdamW:
         self.t = 0
         self.beta1_power = self.beta2_power = 1.0
 
-    def update(self, parameters: Array, gradients: Array, lr: float) -> None:
-        """One update of the flat `parameters`, in place."""
+    def update(self, parameters: Array, gradients: Array, lr: float, clip: float = 1.0) -> None:
+        """One update of the flat `parameters`, in place, by `clip` times the `gradients`."""
         self.t += 1
         self.beta1_power *= self._config.beta1
         self.beta2_power *= self._config.beta2
-        scalars = adamw_scalars(self._config, lr, self.beta1_power, self.beta2_power)
-        number = parameters.dtype.type
-        adamw(parameters, gradients, self._m, self._v, self._decayed, *(number(x) for x in scalars))
+        powers = self.beta1_power, self.beta2_power
+        scalars = rounded(adamw_scalars(self._config, lr, *powers, clip), parameters.dtype)
+        arrays = parameters, gradients, self._m, self._v, self._decayed
+        self._team.share(lambda turns: shares.update(turns, *arrays, scalars), parameters.size)
 
     def state(self) -> dict[str, Any]:
         """The update count, the running products as exact hex, and a copy of both moments by parameter name."""
@@ -76,11 +80,11 @@ def power(beta: float, t: int) -> float:
 
 
 def adamw_scalars(
-    config: OptimizerConfig, lr: float, beta1_power: float, beta2_power: float
-) -> tuple[float, ...]:
-    """The kernel's scalar arguments, in its order, in float64."""
+    config: OptimizerConfig, lr: float, beta1_power: float, beta2_power: float, clip: float = 1.0
+) -> Scalars:
+    """What the kernel needs, in float64."""
     beta1, beta2 = config.beta1, config.beta2
-    return (
+    return Scalars(
         1.0 - lr * config.weight_decay,
         lr,
         beta1,
@@ -90,4 +94,10 @@ def adamw_scalars(
         1.0 / (1.0 - beta1_power),
         1.0 / (1.0 - beta2_power),
         config.eps,
+        clip,
     )
+
+
+def rounded(scalars: Scalars, dtype: Any) -> Scalars:
+    """The same in the parameters' dtype, each rounded once."""
+    return Scalars(*np.array(scalars, dtype))

@@ -6,10 +6,19 @@ import weakref
 from collections.abc import Callable
 from functools import cache
 from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
 
 from impl.errors import UsageError
+from impl.kernels.shares import COUNTERS
+from impl.kernels.turns import GAVE_UP
+
+Array = np.ndarray[Any, np.dtype[Any]]
 
 VARIABLE = "OMP_NUM_THREADS"
+MANY = 2**18
+"""Parameters that are worth waking another thread for."""
 
 
 class Team:
@@ -21,17 +30,18 @@ class Team:
         # At the latest when the interpreter ends: none may outlive it.
         weakref.finalize(self, _end, self._helpers)
 
-    def run(self, work: Callable[[int], None], most: int) -> None:
+    def run(self, work: Callable[[int], None], most: int, turns: Array) -> None:
         """work(worker) by at most `most` threads at once; returns when the caller's own is done.
 
         `work` must be one that whoever comes can finish: it returns when all is done, and one that starts later finds
-        nothing left to do. If it raises here, the others are waited for, and what the first of them raised is raised.
+        nothing left to do. `turns` [..., counters] are what it waits by (kernels/turns.py): if it raises in one thread,
+        they tell the others. If it raises here, they are waited for, and what the first of them raised is raised.
         """
-        task, helpers = _Task(work), self._helpers[: max(most - 1, 0)]
+        task, helpers = _Task(work, turns), self._helpers[: max(most - 1, 0)]
         for helper in helpers:
             helper.tasks.put(task)
         try:
-            work(0)
+            task.do(0)
         except BaseException:
             for _ in helpers:
                 task.ended.acquire()
@@ -39,14 +49,29 @@ class Team:
                 raise task.errors[0] from None
             raise
 
+    def share(self, kernel: Callable[[Array], None], numbers: int) -> None:
+        """kernel(turns), of kernels/shares.py, by all threads; by the caller's alone if others would wake too late."""
+        turns = np.zeros(COUNTERS, np.int64)
+        if numbers < MANY:
+            kernel(turns)
+        else:
+            self.run(lambda _: kernel(turns), self.size, turns)
+
 
 class _Task:
     """A call of `Team.run`."""
 
-    def __init__(self, work: Callable[[int], None]) -> None:
-        self.work = work
+    def __init__(self, work: Callable[[int], None], turns: Array) -> None:
+        self._work, self._turns = work, turns
         self.errors: list[BaseException] = []
         self.ended = threading.Semaphore(0)
+
+    def do(self, worker: int) -> None:
+        try:
+            self._work(worker)
+        except BaseException:
+            self._turns[..., GAVE_UP] = 1
+            raise
 
 
 class _Helper:
@@ -63,7 +88,7 @@ class _Helper:
 def _help(worker: int, tasks: "SimpleQueue[_Task | None]") -> None:
     while (task := tasks.get()) is not None:
         try:
-            task.work(worker)
+            task.do(worker)
         except BaseException as error:
             task.errors.append(error)
         task.ended.release()

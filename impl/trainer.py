@@ -19,6 +19,7 @@ from impl.kernels import elementwise
 from impl.kernels.dropout import drop
 from impl.kernels.gemm import gemm
 from impl.kernels.loss import cross_entropy
+from impl.kernels.reduce import sum_squares
 from impl.optimizer import AdamW
 from impl.parameters import named_views
 from impl.rng import ControlRNG
@@ -72,8 +73,9 @@ class SmallModel:
         elementwise.scatter_add_rows(dx, rows, self.gradients["E"])
         return float(elementwise.sum_onto(nll, losses))
 
-    def finish_gradients(self) -> None:
-        """Every gradient is one sum already."""
+    def finish_gradients(self) -> float:
+        """Every gradient is one sum already; returns the sum of their squares."""
+        return float(sum_squares(self.flat_gradients))
 
     def nll(self, batch: Batch, nll: float = 0.0) -> float:
         """`nll` plus the negative log-likelihoods, in nats, of the predicted tokens; no dropout."""

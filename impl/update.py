@@ -10,7 +10,7 @@ import numpy as np
 from impl.data import Batch
 from impl.dropout import Dropout
 from impl.errors import NonFiniteError
-from impl.optimizer import AdamW, clip_by_global_norm
+from impl.optimizer import AdamW, clip_factor
 from impl.schedule import Schedule
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -26,7 +26,7 @@ class LanguageModel(Protocol):
 
     def accumulate(self, batch: Batch, dropout: Dropout, tokens: int, nll: float = 0.0) -> float: ...
 
-    def finish_gradients(self) -> None: ...
+    def finish_gradients(self) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -60,12 +60,12 @@ def update(
     for batch in window:
         nll = model.accumulate(batch, dropout, tokens, nll)
         dropout = replace(dropout, first_row=dropout.first_row + len(batch.input))
-    model.finish_gradients()
+    grad_norm = math.sqrt(model.finish_gradients())
     loss = nll / max(tokens, 1)
-    grad_norm = clip_by_global_norm(model.flat_gradients, clip_norm)
     refuse_non_finite(scheduler.step + 1, loss=loss, gradient_norm=grad_norm)
     lr = scheduler.next_rate()
-    optimizer.update(model.flat_parameters, model.flat_gradients, lr)
+    clip = clip_factor(grad_norm, clip_norm)
+    optimizer.update(model.flat_parameters, model.flat_gradients, lr, clip)
     return Update(loss, lr, grad_norm, tokens)
 
 

@@ -45,7 +45,7 @@ def arguments(dtype):
     tokens, seen = np.zeros(N, np.int64), np.ones(N, bool)
     keep, rows = np.ones((N, D), bool), lambda: zeros(N, D)
     weights, starts, positions = zeros(1, tiles(N), N, 4 * TILE), np.array([0, N]), np.arange(N)
-    scalars = [number(0.5)] * 9
+    scalars = optimizer.Scalars(*[number(0.5)] * 10)
     return {
         gemm.gemm: (rows(), zeros(D, D), rows(), False),
         gemm._blocked: (rows(), zeros(D, D), rows(), N, D, False),
@@ -61,12 +61,13 @@ def arguments(dtype):
         rotary.rotate: (rows(), zeros(N, D), zeros(N, D), D // 8, positions),
         dropout.apply_keep: (rows(), keep, number(1.1), rows()),
         dropout.drop: (rows(), keep, number(1.1)),
-        optimizer.adamw: (zeros(D), zeros(D), zeros(D), zeros(D), np.ones(D, bool), *scalars),
+        optimizer.adamw: (zeros(D), zeros(D), zeros(D), zeros(D), np.ones(D, bool), scalars),
         reduce.sum_squares: (zeros(D),),
         elementwise.add: (rows(), rows(), rows()),
         elementwise.add_to: (rows(), rows()),
         elementwise.multiply_by: (rows(), rows()),
         elementwise.scatter_add_rows: (rows(), tokens, rows()),
+        elementwise.take_onto: (zeros(D), zeros(D)),
         elementwise.take_sum: (zeros(D), zeros(D), zeros(D)),
         transpose.transpose: (rows(), zeros(D, N)),
     }

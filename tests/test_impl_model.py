@@ -13,7 +13,7 @@ from impl.data import Batch, make_batch
 from impl.dropout import NO_DROPOUT, Dropout
 from impl.kernels.compile import interpreted
 from impl.kernels.layout import Shape, keeps_transposes
-from impl.kernels.turns import wait_for_turn
+from impl.kernels.turns import GAVE_UP, wait_for_turn
 from impl.model import MiniGPT
 from impl.parameters import initial_parameters, parameter_shapes
 from impl.team import Team
@@ -41,7 +41,7 @@ def test_one_nan_among_the_logits_makes_the_loss_nan(dtype):
 
 
 def test_a_team_hands_on_what_a_helper_raises():
-    members, begun = Team(2), threading.Event()
+    members, begun, turns = Team(2), threading.Event(), np.zeros(3, np.int64)
 
     def work(worker):
         if worker == 1:
@@ -51,8 +51,9 @@ def test_a_team_hands_on_what_a_helper_raises():
         raise RuntimeError("another thread gave up")
 
     with pytest.raises(KeyError, match="helper"):
-        members.run(work, 2)
-    members.run(lambda worker: None, 2)  # which knows nothing of it
+        members.run(work, 2, turns)
+    assert turns[GAVE_UP] == 1
+    members.run(lambda worker: None, 2, turns)  # which knows nothing of it
 
 
 def test_after_an_error_no_helper_goes_on():
@@ -67,7 +68,7 @@ def test_after_an_error_no_helper_goes_on():
         finished.append(worker)
 
     with pytest.raises(KeyboardInterrupt):
-        members.run(work, 3)
+        members.run(work, 3, np.zeros(3, np.int64))
     assert sorted(finished) == [1, 2]
 
 

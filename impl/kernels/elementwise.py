@@ -79,6 +79,14 @@ def take_sum(x, y, out):
 
 
 @kernel
+def take_onto(total, x):
+    """total += x over flat arrays, and x = 0."""
+    for i in range(x.size):
+        total[i] += x[i]
+        x[i] = 0.0
+
+
+@kernel
 def sum_onto(total, x):
     """total + x[0] + x[1] + ..., one after the other: a sum that the next array can continue. float64 [N]."""
     for i in range(x.size):

@@ -139,10 +139,14 @@ row_max = _reduction(_larger, _larger, -np.inf, 1)
 _row_squares = _reduction(_square, _plus, 0.0, 1, widen=True)
 
 
+STRETCH = 4096
+"""Numbers whose squares are added up in lanes; these sums then are, one after the other."""
+
+
 @kernel
 def sum_squares(x):
     """Sum of x[i]^2 over a flat array of any float type, in float64 (squares of float32 are exact there)."""
     total = 0.0
-    for start in range(0, x.size, 4096):
-        total += _row_squares(x[start : start + 4096])
+    for start in range(0, x.size, STRETCH):
+        total += _row_squares(x[start : start + STRETCH])
     return total

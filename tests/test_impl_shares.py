@@ -1,0 +1,67 @@
+"""Passes over all parameters, in shares: the bits of one pass over the whole, by however many threads."""
+
+import numpy as np
+import pytest
+
+from impl.kernels import shares
+from impl.kernels.elementwise import scale
+from impl.kernels.optimizer import Scalars, adamw
+from impl.kernels.reduce import sum_squares
+from impl.optimizer import clip_factor, rounded
+from impl.team import MANY, Team
+
+SCALARS = Scalars(0.999, 1e-3, 0.9, 0.1, 0.95, 0.05, 1.1, 1.3, 1e-8, 1.0)
+SIZES = [1, shares.SHARE, 3 * shares.SHARE + 5, MANY + 7]
+
+
+def drawn(dtype, *shape):
+    return np.random.default_rng(len(shape)).standard_normal(shape).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_a_gradient_is_the_sum_of_its_chains(threads, size, dtype):
+    chains, of_head = drawn(dtype, 2, size), drawn(dtype, 2, min(size, shares.SHARE + 3))
+    wanted = chains[0] + chains[1]
+    for chain in of_head:
+        wanted[: chain.size] += chain
+    out, squares = np.zeros(size, dtype), np.zeros(shares.count(size))
+    Team(threads).share(lambda turns: shares.finish_gradients(turns, chains, of_head, out, squares), size)
+    assert np.array_equal(out, wanted)
+    assert not chains.any()
+    assert not of_head.any()
+    total = 0.0
+    for square in squares:
+        total += square
+    assert total == sum_squares(wanted)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_an_update_is_one_of_the_whole(threads, size, dtype):
+    p, g, m, v = drawn(dtype, 4, size)
+    arrays, scalars = (p, g, m, v**2, np.arange(size) % 3 == 0), rounded(SCALARS, p.dtype)
+    whole = [x.copy() for x in arrays]
+    adamw(*whole, scalars)
+    Team(threads).share(lambda turns: shares.update(turns, *arrays, scalars), size)
+    assert all(np.array_equal(x, y) for x, y in zip(arrays, whole, strict=True))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("norm", [0.5, 1.0, 1.7, float("nan")])
+def test_an_update_clips_as_if_the_gradient_had_been_scaled(norm, dtype):
+    factor = clip_factor(norm, 1.0)
+    assert factor == (1.0 / 1.7 if norm > 1.0 else 1.0)
+    p, g, m, v = drawn(dtype, 4, 100)
+    clipped, given = g.copy(), g.copy()
+    if factor < 1.0:
+        scale(clipped, g.dtype.type(factor))
+    found = []
+    for gradient, clip in ((clipped, 1.0), (g, factor)):
+        state = p.copy(), gradient, m.copy(), v**2, np.ones(100, bool)
+        adamw(*state, rounded(SCALARS._replace(clip=clip), p.dtype))
+        found.append([x.tobytes() for x in (state[0], state[2], state[3])])
+    assert found[0] == found[1]
+    assert np.array_equal(g, given)
