@@ -1,5 +1,6 @@
 """AdamW and global-norm clipping over flat buffers; AdamW is the second state machine."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,7 @@ class AdamW:
         threads: Team | None = None,
     ) -> None:
         self._team = threads or team()
-        sizes = {name: int(np.prod(shape)) for name, shape in shapes.items()}
+        sizes = {name: math.prod(shape) for name, shape in shapes.items()}
         self._config = config
         self._decayed = np.concatenate([np.full(size, decays(name)) for name, size in sizes.items()])
         self._m, self._v = zeros(self._decayed.size, dtype), zeros(self._decayed.size, dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,14 +32,17 @@ def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
 
 def parameter_count(config: ModelConfig) -> int:
     """Numbers the model learns: 103,680 for the locked one."""
-    return sum(int(np.prod(shape)) for shape in parameter_shapes(config).values())
+    return sum(math.prod(shape) for shape in parameter_shapes(config).values())
 
 
 def named_views(flat: Array, shapes: dict[str, tuple[int, ...]]) -> dict[str, Array]:
     """Cut a flat buffer into named arrays that share its memory."""
-    ends = np.cumsum([int(np.prod(shape)) for shape in shapes.values()])
-    pieces = np.split(flat, ends[:-1])
-    return {name: piece.reshape(shape) for (name, shape), piece in zip(shapes.items(), pieces, strict=True)}
+    views, first = {}, 0
+    for name, shape in shapes.items():
+        last = first + math.prod(shape)
+        views[name] = flat[first:last].reshape(shape)
+        first = last
+    return views
 
 
 def initial_parameters(seed: int, config: ModelConfig) -> dict[str, Float[np.ndarray, " ..."]]:
@@ -47,7 +51,7 @@ def initial_parameters(seed: int, config: ModelConfig) -> dict[str, Float[np.nda
     parameters = {}
     for number, (name, shape) in enumerate(parameter_shapes(config).items()):
         if len(shape) == 2:
-            normal = standard_normal(key, int(np.prod(shape)), number)
+            normal = standard_normal(key, math.prod(shape), number)
             parameters[name] = INITIAL_DEVIATION * normal.reshape(shape)
         else:
             parameters[name] = np.full(shape, 1.0 if name.endswith("gamma") else 0.0)
