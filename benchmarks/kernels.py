@@ -7,6 +7,7 @@ registers; a ratio is a median over the rounds.
 
 import importlib.util
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,7 +31,6 @@ from impl.kernels import (
 )
 from impl.kernels.memory import zeros
 from impl.kernels.work import PIECE_ROWS as PIECE_ROWS  # for the page, too
-from impl.optimizer import rounded
 
 OUT = Path(__file__).resolve().parents[1] / "runs" / "kernels.json"
 BATCH, LENGTH, WIDTH, HIDDEN, VOCABULARY, HEADS, PARAMETERS = 16, 32, 64, 256, 64, 4, 103_680
@@ -207,8 +207,8 @@ def updates(dtype: str, torch: Any) -> list[Case]:
     scalars = optimizer.Scalars(0.999, 1e-3, 0.9, 0.1, 0.95, 0.05, 1.1, 1.1, 1e-8, 1.0)
 
     def ours() -> None:
-        clip = 1.0 / max(np.sqrt(reduce.sum_squares(g)), 1.0)
-        optimizer.adamw(p, g, m, v, decayed, rounded(scalars._replace(clip=clip), p.dtype))
+        clip = 1.0 / max(math.sqrt(reduce.sum_squares(g)), 1.0)
+        optimizer.adamw(p, g, m, v, decayed, scalars._replace(clip=clip))
 
     peer = None
     if torch:

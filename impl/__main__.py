@@ -15,6 +15,7 @@ from impl.errors import NonFiniteError, UsageError
 
 gc.freeze()
 gc.enable()
+gc.set_threshold(100_000)  # nor do steps
 
 
 class Parser(argparse.ArgumentParser):

@@ -157,8 +157,7 @@ def adamw_step(
     settings = OptimizerConfig(beta1=beta1, beta2=beta2, eps=eps, weight_decay=weight_decay)
     powers = [optimizer.power(beta, t) for beta in (beta1, beta2)]
     flat = [np.array(x).reshape(-1) for x in (p, g, m, v)]
-    scalars = optimizer.rounded(optimizer.adamw_scalars(settings, lr, *powers), p.dtype)
-    adamw(*flat, np.ones(p.size, np.bool_), scalars)
+    adamw(*flat, np.ones(p.size, np.bool_), optimizer.adamw_scalars(settings, lr, *powers))
     new_p, _, new_m, new_v = (x.reshape(p.shape) for x in flat)
     return new_p, new_m, new_v
 

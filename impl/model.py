@@ -18,7 +18,7 @@ from impl.kernels import elementwise, layout, shares
 from impl.kernels.compile import interpreted
 from impl.kernels.layout import Shape, Size
 from impl.kernels.memory import zeros
-from impl.kernels.passes import Model, transpose_matrices
+from impl.kernels.passes import Model
 from impl.kernels.rows import Rows, Tokens, whole_tiles
 from impl.kernels.work import CHAINS, STRETCH, Room, Sums, sequences_of, turns_size, work
 from impl.parameters import named_views, parameter_count, parameter_shapes
@@ -176,9 +176,8 @@ class MiniGPT:
     # ---- what the kernels are given
 
     def _model(self) -> Model:
-        """The parameters as they are now, and the transposes that are kept."""
+        """The parameters as they are now, and room for the transposes that are kept."""
         rotary = self._rotary
-        transpose_matrices(self.flat_parameters, self._flat_transposed, self._shape)
         tables = rotary.cosine, rotary.sine, rotary.back, rotary.half
         return Model(
             self._shape,

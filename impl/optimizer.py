@@ -55,7 +55,7 @@ class AdamW:
         self.beta1_power *= self._config.beta1
         self.beta2_power *= self._config.beta2
         powers = self.beta1_power, self.beta2_power
-        scalars = rounded(adamw_scalars(self._config, lr, *powers, clip), parameters.dtype)
+        scalars = adamw_scalars(self._config, lr, *powers, clip)
         arrays = parameters, gradients, self._m, self._v, self._decayed
         self._team.share(lambda turns: shares.update(turns, *arrays, scalars), parameters.size)
 
@@ -83,7 +83,7 @@ def power(beta: float, t: int) -> float:
 def adamw_scalars(
     config: OptimizerConfig, lr: float, beta1_power: float, beta2_power: float, clip: float = 1.0
 ) -> Scalars:
-    """What the kernel needs, in float64."""
+    """What the kernel needs."""
     beta1, beta2 = config.beta1, config.beta2
     return Scalars(
         1.0 - lr * config.weight_decay,
@@ -97,8 +97,3 @@ def adamw_scalars(
         config.eps,
         clip,
     )
-
-
-def rounded(scalars: Scalars, dtype: Any) -> Scalars:
-    """The same in the parameters' dtype, each rounded once."""
-    return Scalars(*np.array(scalars, dtype))

@@ -45,7 +45,7 @@ def arguments(dtype):
     tokens, seen = np.zeros(N, np.int64), np.ones(N, bool)
     keep, rows = np.ones((N, D), bool), lambda: zeros(N, D)
     weights, starts, positions = zeros(1, tiles(N), N, 4 * TILE), np.array([0, N]), np.arange(N)
-    scalars = optimizer.Scalars(*[number(0.5)] * 10)
+    scalars = optimizer.Scalars(*[0.5] * 10)
     return {
         gemm.gemm: (rows(), zeros(D, D), rows(), False),
         gemm._blocked: (rows(), zeros(D, D), rows(), N, D, False),

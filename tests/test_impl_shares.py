@@ -7,7 +7,7 @@ from impl.kernels import shares
 from impl.kernels.elementwise import scale
 from impl.kernels.optimizer import Scalars, adamw
 from impl.kernels.reduce import sum_squares
-from impl.optimizer import clip_factor, rounded
+from impl.optimizer import clip_factor
 from impl.team import MANY, Team
 
 SCALARS = Scalars(0.999, 1e-3, 0.9, 0.1, 0.95, 0.05, 1.1, 1.3, 1e-8, 1.0)
@@ -42,10 +42,10 @@ def test_a_gradient_is_the_sum_of_its_chains(threads, size, dtype):
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_an_update_is_one_of_the_whole(threads, size, dtype):
     p, g, m, v = drawn(dtype, 4, size)
-    arrays, scalars = (p, g, m, v**2, np.arange(size) % 3 == 0), rounded(SCALARS, p.dtype)
+    arrays = p, g, m, v**2, np.arange(size) % 3 == 0
     whole = [x.copy() for x in arrays]
-    adamw(*whole, scalars)
-    Team(threads).share(lambda turns: shares.update(turns, *arrays, scalars), size)
+    adamw(*whole, SCALARS)
+    Team(threads).share(lambda turns: shares.update(turns, *arrays, SCALARS), size)
     assert all(np.array_equal(x, y) for x, y in zip(arrays, whole, strict=True))
 
 
@@ -61,7 +61,7 @@ def test_an_update_clips_as_if_the_gradient_had_been_scaled(norm, dtype):
     found = []
     for gradient, clip in ((clipped, 1.0), (g, factor)):
         state = p.copy(), gradient, m.copy(), v**2, np.ones(100, bool)
-        adamw(*state, rounded(SCALARS._replace(clip=clip), p.dtype))
+        adamw(*state, SCALARS._replace(clip=clip))
         found.append([x.tobytes() for x in (state[0], state[2], state[3])])
     assert found[0] == found[1]
     assert np.array_equal(g, given)

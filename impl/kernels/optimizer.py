@@ -1,6 +1,6 @@
 """AdamW (Loshchilov & Hutter 2019): clipping, decoupled weight decay, update; one pass over a flat parameter buffer."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -8,24 +8,24 @@ from impl.kernels.compile import kernel
 
 
 class Scalars(NamedTuple):
-    """Of an update; of the parameters' dtype, rounded once.
+    """Of an update, all float64.
 
     A correction is 1 / (1 - beta^t): two multiplications in place of two divisions, which the processor has only one
     slow unit for.
     """
 
-    shrink: Any
+    shrink: float
     """1 - lr * weight_decay"""
-    lr: Any
-    beta1: Any
-    rest1: Any
+    lr: float
+    beta1: float
+    rest1: float
     """1 - beta1"""
-    beta2: Any
-    rest2: Any
-    correction1: Any
-    correction2: Any
-    eps: Any
-    clip: Any
+    beta2: float
+    rest2: float
+    correction1: float
+    correction2: float
+    eps: float
+    clip: float
     """What the gradient is multiplied with; 1 changes no bit of it."""
 
 
@@ -35,8 +35,13 @@ def adamw(p, g, m, v, decayed, scalars):
 
     g <- clip g; p <- p (1 - lr wd) where decayed; m <- b1 m + (1 - b1) g; v <- b2 v + (1 - b2) g^2;
     p <- p - lr (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps). g itself is left as it was.
+    Each scalar is rounded once to their dtype.
     """
-    shrink, lr, beta1, rest1, beta2, rest2, correction1, correction2, eps, clip = scalars
+    number = p.dtype.type
+    clip, eps = number(scalars.clip), number(scalars.eps)
+    shrink, lr = number(scalars.shrink), number(scalars.lr)
+    beta1, rest1, correction1 = number(scalars.beta1), number(scalars.rest1), number(scalars.correction1)
+    beta2, rest2, correction2 = number(scalars.beta2), number(scalars.rest2), number(scalars.correction2)
     for i in range(p.size):
         gradient = clip * g[i]
         first = beta1 * m[i] + rest1 * gradient

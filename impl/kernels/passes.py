@@ -41,7 +41,10 @@ Array = Any
 
 
 class Model(NamedTuple):
-    """What the passes read: parameters, the transposes kept of them, tables of the rotary embedding, two scalars."""
+    """What the passes read: parameters, the transposes kept of them, tables of the rotary embedding, two scalars.
+
+    The transposes are made by `work`.
+    """
 
     shape: Shape
     parameters: Array

@@ -9,9 +9,18 @@ from typing import Any, NamedTuple
 from impl.kernels.compile import kernel, part
 from impl.kernels.layout import WIDE, Size, passing
 from impl.kernels.loss import cross_entropy
-from impl.kernels.passes import Piece, backward, forward
+from impl.kernels.passes import Piece, backward, forward, transpose_matrices
 from impl.kernels.rows import Rows, rows_of
-from impl.kernels.turns import BRANCHES, DONE, HEAD, NEXT_PIECE, take, wait_for_turn
+from impl.kernels.turns import (
+    BRANCHES,
+    DONE,
+    HEAD,
+    NEXT_PIECE,
+    TRANSPOSED,
+    TRANSPOSING,
+    take,
+    wait_for_turn,
+)
 
 Array = Any
 
@@ -60,6 +69,10 @@ def work(worker, tokens, model, dropping, room, sums, weight, backwards):
 
     Returns when the whole batch is done, by whomever. Each worker begins with another chain, then helps with the rest.
     """
+    if take(sums.turns[0], TRANSPOSING) == 0:  # while the others wake
+        transpose_matrices(model.parameters, model.transposed, model.shape)
+        take(sums.turns[0], TRANSPOSED)
+    wait_for_turn(sums.turns[0], TRANSPOSED, 1)
     batch, length = tokens.input.shape
     size = sequences_of(length, model.shape.width)
     for i in range(CHAINS):
