@@ -1,5 +1,6 @@
 """Threads that work on the same batch. Kernels release Python's lock, and no result depends on who did what."""
 
+import contextlib
 import os
 import threading
 import weakref
@@ -35,17 +36,17 @@ class Team:
 
         `work` must be one that whoever comes can finish: it returns when all is done, and one that starts later finds
         nothing left to do. `turns` [..., counters] are what it waits by (kernels/turns.py): if it raises in one thread,
-        they tell the others. If it raises here, they are waited for, and what the first of them raised is raised.
+        they tell the others. If it raises here, they are waited for, and what was raised first, by whomever, is raised.
         """
         task, helpers = _Task(work, turns), self._helpers[: max(most - 1, 0)]
         for helper in helpers:
             helper.tasks.put(task)
         try:
             task.do(0)
-        except BaseException:
+        except BaseException as error:
             for _ in helpers:
                 task.ended.acquire()
-            if task.errors:  # what was raised here may only follow from it
+            if task.errors and task.errors[0] is not error:  # which only follows from it
                 raise task.errors[0] from None
             raise
 
@@ -64,12 +65,14 @@ class _Task:
     def __init__(self, work: Callable[[int], None], turns: Array) -> None:
         self._work, self._turns = work, turns
         self.errors: list[BaseException] = []
+        """In the order in which they were raised."""
         self.ended = threading.Semaphore(0)
 
     def do(self, worker: int) -> None:
         try:
             self._work(worker)
-        except BaseException:
+        except BaseException as error:
+            self.errors.append(error)
             self._turns[..., GAVE_UP] = 1
             raise
 
@@ -87,10 +90,8 @@ class _Helper:
 
 def _help(worker: int, tasks: "SimpleQueue[_Task | None]") -> None:
     while (task := tasks.get()) is not None:
-        try:
+        with contextlib.suppress(BaseException):  # the task knows
             task.do(worker)
-        except BaseException as error:
-            task.errors.append(error)
         task.ended.release()
         del task  # and with it a model that nobody else needs any more
 

@@ -56,6 +56,19 @@ def test_a_team_hands_on_what_a_helper_raises():
     members.run(lambda worker: None, 2, turns)  # which knows nothing of it
 
 
+def test_what_follows_from_an_error_is_not_raised_in_its_place():
+    """Ctrl-C comes to the thread that called; the others then give up."""
+    members, turns = Team(2), np.zeros(3, np.int64)
+
+    def work(worker):
+        if worker == 0:
+            raise KeyboardInterrupt
+        wait_for_turn(turns, 2, 1)
+
+    with pytest.raises(KeyboardInterrupt):
+        members.run(work, 2, turns)
+
+
 def test_after_an_error_no_helper_goes_on():
     """It would add to the gradients of the next window."""
     members, running, finished = Team(3), threading.Barrier(3), []
