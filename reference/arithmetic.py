@@ -175,7 +175,8 @@ class Observed(NDArrayOperatorsMixin):
         if ufunc not in ROUNDINGS and ufunc is not np.matmul:
             return NotImplemented
         unit = max([x.unit for x in inputs if isinstance(x, Observed)])
-        return self.operation(ufunc, [self.constant(x, unit) for x in inputs], unit)
+        with np.errstate(all="ignore"):
+            return self.operation(ufunc, [self.constant(x, unit) for x in inputs], unit)
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
         if func is np.arange:  # np.arange(n, like=self)

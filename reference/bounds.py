@@ -84,8 +84,7 @@ def observed(arguments: Any, kind: type[Observed], unit: float, scalars: str = "
 def run(oracle: Callable[..., Any], *args: Any, dtype: Any, scalars: str = "double", **kwargs: Any) -> Any:
     """The oracle's result as `Tracked` arrays, for a subject that computes in `dtype`."""
     unit = unit_roundoff(dtype)
-    with np.errstate(all="ignore"):  # an infinite bound is one
-        return oracle(*observed(args, Tracked, unit, scalars), **observed(kwargs, Tracked, unit, scalars))
+    return oracle(*observed(args, Tracked, unit, scalars), **observed(kwargs, Tracked, unit, scalars))
 
 
 def allowed(x: Tracked) -> np.ndarray:
@@ -120,8 +119,7 @@ def simulate(oracle: Callable[..., Any], *args: Any, draws: int = DRAWS, **kwarg
     variance = map_arrays(lambda x: np.zeros(np.shape(x)), plain)
     for draw in range(2 * draws):
         kind = Perturbed.tossing(Coins(draw, common=draw % 2 == 0))
-        with np.errstate(all="ignore"):
-            result = oracle(*observed(args, kind, SIMULATED), **observed(kwargs, kind, SIMULATED))
+        result = oracle(*observed(args, kind, SIMULATED), **observed(kwargs, kind, SIMULATED))
         variance = map_arrays(
             lambda s, x, y: s + ((y.value - x) / SIMULATED) ** 2 / draws, variance, plain, result
         )
