@@ -60,7 +60,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_finish() -> None:
     """Millions of objects come and go, hardly any in cycles: looking for these would take a tenth of the time."""
     gc.freeze()
-    gc.set_threshold(100_000)
+    gc.set_threshold(10_000)
 
 
 @pytest.fixture(scope="session")

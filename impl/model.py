@@ -20,6 +20,7 @@ from impl.kernels.layout import Shape, Size
 from impl.kernels.memory import zeros
 from impl.kernels.passes import Model
 from impl.kernels.rows import Rows, Tokens, whole_tiles
+from impl.kernels.turns import TRANSPOSED, TRANSPOSING
 from impl.kernels.work import CHAINS, STRETCH, Room, Sums, sequences_of, turns_size, work
 from impl.parameters import named_views, parameter_count, parameter_shapes
 from impl.rotary import Rotary
@@ -101,16 +102,24 @@ class MiniGPT:
         arrays = chains, of_head.reshape(CHAINS, -1), self.flat_gradients, squares
         self._team.share(lambda turns: shares.finish_gradients(turns, *arrays), self.flat_gradients.size)
         self._added = False
-        return float(elementwise.sum_onto(0.0, squares))
+        return float(shares.total(squares))
 
     def nll(self, batch: Batch, nll: float = 0.0) -> float:
         """`nll` plus the negative log-likelihoods, in nats, of the unmasked targets, one by one; no dropout."""
         return self._losses(self._model(), batch, NO_DROPOUT, nll, 0.0, backwards=False)
 
     def _losses(
-        self, model: Model, batch: Batch, dropout: Dropout, nll: float, weight: float, *, backwards: bool
+        self,
+        model: Model,
+        batch: Batch,
+        dropout: Dropout,
+        nll: float,
+        weight: float,
+        *,
+        backwards: bool,
+        transposed: bool = False,
     ) -> float:
-        """Every thread takes pieces of the batch; the sum is over them in order.
+        """Every thread takes pieces of the batch; the sum is over them in order. `transposed`: matrices are already.
 
         ValueError before a kernel, which checks nothing, would read what is not the batch's.
         """
@@ -126,6 +135,7 @@ class MiniGPT:
         tokens = Tokens(input, target, loss_mask, key_mask, dropout.first_row)
         losses = np.empty(batch.input.shape)
         turns = np.zeros((CHAINS, turns_size(self._shape)), np.int64)
+        turns[0, TRANSPOSING : TRANSPOSED + 1] = transposed
         sums = Sums(losses, *self.sums, turns)
         dropping = dropout.dropping(self.config.context, self.dtype)
         each, length = self._number(weight), batch.input.shape[1]
@@ -157,15 +167,17 @@ class MiniGPT:
         model, size = self._model(), sequences_of(length, width)
         for start in range(0, len(tokens) if length else 0, size):
             some = slice(start, start + size)
-            for name, rows in self._layers_of_piece(model, tokens[some], key_mask[some]).items():
+            for name, rows in self._layers_of_piece(model, tokens[some], key_mask[some], start > 0).items():
                 outs[name][some] = rows
         return outs
 
-    def _layers_of_piece(self, model: Model, tokens: Array, key_mask: Array) -> dict[str, Array]:
+    def _layers_of_piece(
+        self, model: Model, tokens: Array, key_mask: Array, transposed: bool
+    ) -> dict[str, Array]:
         """The same as views of the first worker's room: what `work` leaves there of one piece."""
         counted, shape = np.ones(tokens.shape, np.bool_), self._shape
         batch = Batch(tokens, np.zeros_like(tokens), counted, key_mask)
-        self._losses(model, batch, NO_DROPOUT, 0.0, 0.0, backwards=False)
+        self._losses(model, batch, NO_DROPOUT, 0.0, 0.0, backwards=False, transposed=transposed)
         size, room = Size(whole_tiles(tokens.size), *tokens.shape), self._rooms[0].numbers
         last = interpreted(layout.passing)(room, size, shape)
         outs = {"embed_out": last.embedded, "final_ln_out": last.normed, "logits": last.logits}

@@ -10,7 +10,7 @@ from impl.kernels import shares
 from impl.kernels.memory import zeros
 from impl.kernels.optimizer import Scalars
 from impl.parameters import named_views
-from impl.team import Team, team
+from impl.team import team
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -32,14 +32,7 @@ def clip_factor(norm: float, max_norm: float) -> float:
 class AdamW:
     """Moments m, v, the update count t, and beta^t as running products (exact to rounding, unlike a libm pow)."""
 
-    def __init__(
-        self,
-        shapes: dict[str, tuple[int, ...]],
-        dtype: str,
-        config: OptimizerConfig,
-        threads: Team | None = None,
-    ) -> None:
-        self._team = threads or team()
+    def __init__(self, shapes: dict[str, tuple[int, ...]], dtype: str, config: OptimizerConfig) -> None:
         sizes = {name: math.prod(shape) for name, shape in shapes.items()}
         self._config = config
         self._decayed = np.concatenate([np.full(size, decays(name)) for name, size in sizes.items()])
@@ -57,7 +50,7 @@ class AdamW:
         powers = self.beta1_power, self.beta2_power
         scalars = adamw_scalars(self._config, lr, *powers, clip)
         arrays = parameters, gradients, self._m, self._v, self._decayed
-        self._team.share(lambda turns: shares.update(turns, *arrays, scalars), parameters.size)
+        team().share(lambda turns: shares.update(turns, *arrays, scalars), parameters.size)
 
     def state(self) -> dict[str, Any]:
         """The update count, the running products as exact hex, and a copy of both moments by parameter name."""
@@ -87,7 +80,7 @@ def adamw_scalars(
     beta1, beta2 = config.beta1, config.beta2
     return Scalars(
         1.0 - lr * config.weight_decay,
-        lr,
+        float(lr),
         beta1,
         1.0 - beta1,
         beta2,

@@ -38,17 +38,25 @@ class Team:
         nothing left to do. `turns` [..., counters] are what it waits by (kernels/turns.py): if it raises in one thread,
         they tell the others. If it raises here, they are waited for, and what was raised first, by whomever, is raised.
         """
-        task, helpers = _Task(work, turns), self._helpers[: max(most - 1, 0)]
-        for helper in helpers:
-            helper.tasks.put(task)
+        task = _Task(work, turns)
         try:
+            for helper in self._helpers[: max(most - 1, 0)]:
+                helper.tasks.put(task)
             task.do(0)
         except BaseException as error:
-            for _ in helpers:
-                task.ended.acquire()
-            if task.errors and task.errors[0] is not error:  # which only follows from it
+            task.fail(error)  # an interrupt may come anywhere
+            self._wait()
+            if task.errors[0] is not error:  # which only follows from it
                 raise task.errors[0] from None
             raise
+
+    def _wait(self) -> None:
+        """Until every helper has ended what it was given."""
+        nothing = _Task(lambda _: None, np.zeros(COUNTERS, np.int64))
+        for helper in self._helpers:
+            helper.tasks.put(nothing)
+        for _ in self._helpers:
+            nothing.ended.acquire()
 
     def share(self, kernel: Callable[[Array], None], numbers: int) -> None:
         """kernel(turns), of kernels/shares.py, by all threads; by the caller's alone if others would wake too late."""
@@ -69,12 +77,18 @@ class _Task:
         self.ended = threading.Semaphore(0)
 
     def do(self, worker: int) -> None:
+        """A worker's part, unless another one has failed already."""
         try:
-            self._work(worker)
+            if not self.errors:
+                self._work(worker)
         except BaseException as error:
-            self.errors.append(error)
-            self._turns[..., GAVE_UP] = 1
+            self.fail(error)
             raise
+
+    def fail(self, error: BaseException) -> None:
+        if error not in self.errors:
+            self.errors.append(error)
+        self._turns[..., GAVE_UP] = 1
 
 
 class _Helper:

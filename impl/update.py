@@ -26,7 +26,8 @@ class LanguageModel(Protocol):
 
     def accumulate(self, batch: Batch, dropout: Dropout, tokens: int, nll: float = 0.0) -> float: ...
 
-    def finish_gradients(self) -> float: ...
+    def finish_gradients(self) -> float:
+        """The sum of the squares of all gradients."""
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,31 @@ def test_what_follows_from_an_error_is_not_raised_in_its_place():
         members.run(work, 2, turns)
 
 
+def test_an_interrupt_while_helpers_are_called_stops_them():
+    """One that has the task already may be at work; one that starts later must not."""
+    members, begun, written = Team(2), threading.Event(), []
+
+    def work(worker):
+        begun.set()
+        time.sleep(0.05)
+        written.append(worker)
+
+    class InterruptedOnce:
+        interrupted = False
+
+        def put(self, task):
+            given.put(task)
+            if not self.interrupted:
+                self.interrupted = begun.wait(10.0)
+                raise KeyboardInterrupt
+
+    given = members._helpers[0].tasks
+    vars(members._helpers[0])["tasks"] = InterruptedOnce()
+    with pytest.raises(KeyboardInterrupt):
+        members.run(work, 2, np.zeros(3, np.int64))
+    assert written == [1]
+
+
 def test_after_an_error_no_helper_goes_on():
     """It would add to the gradients of the next window."""
     members, running, finished = Team(3), threading.Barrier(3), []

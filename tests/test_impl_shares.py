@@ -31,10 +31,7 @@ def test_a_gradient_is_the_sum_of_its_chains(threads, size, dtype):
     assert np.array_equal(out, wanted)
     assert not chains.any()
     assert not of_head.any()
-    total = 0.0
-    for square in squares:
-        total += square
-    assert total == sum_squares(wanted)
+    assert shares.total(squares) == sum_squares(wanted)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

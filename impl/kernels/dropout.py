@@ -8,7 +8,7 @@ from impl.kernels.philox import philox
 
 @kernel
 def dropout_keep(key, step, site, threshold, places, keep):
-    """Which elements survive: keep bool [N, D]; places int64 [N], of the rows in the window.
+    """Which elements survive: keep bool [N, D], contiguous; places int64 [N], of the rows in the window.
 
     A place is sequence * context + position, `context` being the longest length the model knows, so that it depends
     neither on padding nor on how a batch is cut. An element's number is place * D + feature. Its 32 bits are lane

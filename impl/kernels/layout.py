@@ -144,7 +144,7 @@ def block(flat, i, shape):
 
 @kernel
 def keeps_transposes(shape):
-    """Whether a block's matrices are transposed once a step.
+    """Whether a block's matrices are transposed before all pieces.
 
     Wide ones are not: `gemm` transposes what it copies of them, which costs it nothing. But it does so for whole tiles.
     """

@@ -20,7 +20,7 @@ def count(size):
 
 @kernel
 def finish_gradients(turns, chains, head_chains, out, squares):
-    """out [n] = the sum of the two chains [2, n]; those of the tied head [2, k] are added to its first k numbers.
+    """out [n] = the sum of the two chains [2, n]; those of the tied head [2, k] are added to its first k <= n numbers.
 
     All chains become 0. squares[i], float64, is the sum of the squares of share i. Returns when all is done, whoever
     did it.
@@ -36,6 +36,15 @@ def finish_gradients(turns, chains, head_chains, out, squares):
         take(turns, DONE)
         i = take(turns, NEXT_PIECE)
     wait_for_turn(turns, DONE, squares.size)
+
+
+@kernel
+def total(squares):
+    """Of all shares, one after the other."""
+    found = 0.0
+    for i in range(squares.size):
+        found += squares[i]
+    return found
 
 
 @kernel

@@ -14,10 +14,11 @@ from numba.core import cgutils, types
 from impl.kernels.compile import intrinsic_or, kernel
 
 GAVE_UP, NEXT_PIECE, DONE, TRANSPOSING, TRANSPOSED, HEAD, EMBEDDING, BRANCHES = range(8)
-"""The counters of a chain. GAVE_UP: not 0 if a worker failed. NEXT_PIECE: to be taken. DONE: how many are. TRANSPOSING,
-of the first chain: how many workers came, whose first transposes the matrices; TRANSPOSED: 1 if it has. From HEAD on
-whose turn it is to add to the gradients of the head, the embedding, and of the branches of each block: attention of
-block i at BRANCHES + 2i, its feed-forward network at BRANCHES + 2i + 1."""
+"""The counters of a chain; the first of them serve kernels/shares.py as well. GAVE_UP: not 0 if a worker failed.
+NEXT_PIECE: to be taken. DONE: how many are. TRANSPOSING, of the first chain: how many workers came, whose first
+transposes the matrices; TRANSPOSED: 1 if it has. From HEAD on whose turn it is to add to the gradients of the head, the
+embedding, and of the branches of each block: attention of block i at BRANCHES + 2i, its feed-forward network at
+BRANCHES + 2i + 1."""
 _PATIENCE = 2000
 """Looks at a counter before the processor is offered to other threads."""
 _LOCK = threading.Lock()
