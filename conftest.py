@@ -58,7 +58,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Millions of objects come and go, hardly any in cycles: looking for these would take a tenth of the time."""
+    """Millions of objects come and go, hardly any in cycles: looking for these as often as usual takes a second."""
     gc.freeze()
     gc.set_threshold(10_000)
 

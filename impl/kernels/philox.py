@@ -16,8 +16,8 @@ _HALF, _LOW = np.uint64(32), np.uint64(0xFFFFFFFF)
 def philox(key_0, key_1, c0, c1, c2, c3):
     """Four uint32 for a counter of four uint32 and a key of two.
 
-    In between they are the lower halves of uint64, whose upper ones nobody reads: what a product leaves there is in no
-    need of being cleared, and vectors keep their width.
+    In between they are the lower halves of uint64. Nobody reads the upper ones, so that what a product leaves there
+    need not be cleared and vectors keep their width.
     """
     c0, c1, c2, c3 = np.uint64(c0), np.uint64(c1), np.uint64(c2), np.uint64(c3)
     for _ in range(10):
