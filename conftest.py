@@ -58,7 +58,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Millions of objects come and go, hardly any in cycles: looking for these as often as usual takes a second."""
+    """Millions of objects come and go, hardly any in cycles: to look for these as often as usual is time lost."""
     gc.freeze()
     gc.set_threshold(10_000)
 
