@@ -1,7 +1,7 @@
 """Passes over all parameters, share by share: which thread takes a share changes nothing."""
 
 from impl.kernels.compile import kernel
-from impl.kernels.elementwise import take_onto, take_sum
+from impl.kernels.elementwise import sum_onto, take_onto, take_sum
 from impl.kernels.optimizer import adamw
 from impl.kernels.reduce import STRETCH, sum_squares
 from impl.kernels.turns import DONE, NEXT_PIECE, take, wait_for_turn
@@ -41,10 +41,7 @@ def finish_gradients(turns, chains, head_chains, out, squares):
 @kernel
 def total(squares):
     """Of all shares, one after the other."""
-    found = 0.0
-    for i in range(squares.size):
-        found += squares[i]
-    return found
+    return sum_onto(0.0, squares)
 
 
 @kernel
