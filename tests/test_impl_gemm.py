@@ -61,7 +61,7 @@ def _small(a, b, c, add):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("columns", [2, 16, 20, 24, 48])
+@pytest.mark.parametrize("columns", [2, 8, 13, 16, 20, 24, 48])
 @pytest.mark.parametrize("add", [False, True])
 def test_small_products_are_the_same_chains(dtype, columns, add):
     a, b, c = _operands((24, 16, columns), dtype)

@@ -55,7 +55,7 @@ def arguments(dtype):
         norm.layer_norm_parameters_backward: (rows(), rows(), zeros(D), zeros(D)),
         loss.cross_entropy: (rows(), tokens, seen, number(1.0), np.zeros(N), rows()),
         attention.attention: (rows(), rows(), rows(), starts, seen, number(0.25), rows(), weights),
-        attention._softmax: (rows(), number(0.25), seen, zeros(D), zeros(D)),
+        attention._softmax: (rows(), number(0.25), seen, TILE, zeros(D), zeros(D)),
         attention._softmax_backward: (rows(), number(0.25), rows(), zeros(D)),
         dropout._keep_in_a_row: (tokens.astype(np.uint32), 0, *[np.uint32(1)] * 4, keep.reshape(-1)),
         rotary.rotate: (rows(), zeros(N, D), zeros(N, D), D // 8, positions),

@@ -20,15 +20,16 @@ from impl.kernels.vectors import BITS, I32, I64, address, lanes, load, prefetch,
 ROWS = 8
 
 
-def _tile(height, vectors, ahead=False):
+def _tile(height, vectors, ahead=False, bits=BITS):
     """The kernel for a tile of C: so many rows by so many vectors, each element's chain in a register to its end.
 
-    With `ahead` the tile below is brought near meanwhile: a C that no cache holds is a long way off.
+    A vector has so many `bits`. With `ahead` the tile below is brought near meanwhile: a C that no cache holds is a
+    long way off.
     """
 
     def twin(a, b, c, i, j, add):
         for row in range(i, i + height):
-            for column in range(j, j + vectors * BITS // 8 // c.itemsize):
+            for column in range(j, j + vectors * bits // 8 // c.itemsize):
                 chain = c[row, column] if add else c.dtype.type(0.0)
                 for k in range(a.shape[1]):
                     chain = fma(a[row, k], b[k, column], chain)
@@ -36,7 +37,7 @@ def _tile(height, vectors, ahead=False):
 
     @intrinsic_or(twin)
     def tile(typingctx, a, b, c, i, j, add):
-        count = BITS // c.dtype.bitwidth
+        count = bits // c.dtype.bitwidth
 
         def codegen(context, builder, signature, args):
             kinds = signature.args[:3]
@@ -62,7 +63,7 @@ def _emit_tile(builder, arrays, where, count, height, vectors):
     depth = cgutils.unpack_tuple(builder, a.shape, 2)[1]
     element = a.data.type.pointee
     vector = ir.VectorType(element, count)
-    name = f"llvm.fma.v{count}f{BITS // count}"
+    name = f"llvm.fma.v{count}f{32 if element == ir.FloatType() else 64}"
     vector_fma = cgutils.get_or_insert_function(builder.module, ir.FunctionType(vector, [vector] * 3), name)
 
     def broadcast(where):
@@ -114,6 +115,8 @@ DEPTH, PANELS = 512, 4
 _wide_tile, _small_tile = _tile(ROWS, 2), _tile(ROWS, 1)
 """Sixteen chains keep both units for fused multiply-adds busy; eight are for what is left over."""
 _far_tile = _tile(ROWS, 2, ahead=True)
+_half_tile = _tile(ROWS, 1, bits=BITS // 2)
+"""For `small_gemm` alone: half a vector."""
 
 
 @kernel
@@ -232,9 +235,14 @@ def gemm(a, b, c, add):
 def small_gemm(a, b, c, add):
     """The same, the rows of C whole tiles, for products that take no longer than a call of `gemm`."""
     rows, columns = c.shape
+    half = lanes(c) // 2
     tiled_columns = columns - columns % lanes(c)
     for j in range(0, tiled_columns, lanes(c)):
         for i in range(0, rows, ROWS):
             _small_tile(a, b, c, i, j, add)
+    if columns - tiled_columns >= half:
+        for i in range(0, rows, ROWS):
+            _half_tile(a, b, c, i, tiled_columns, add)
+        tiled_columns += half
     if tiled_columns < columns:
         _edge(a, b, c, 0, rows, tiled_columns, columns, add)
