@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,7 +36,7 @@ class Batch:
 
     def rows(self, chosen: Int[np.ndarray, " N"]) -> Batch:
         """Copies of these rows, padded to the longest of them."""
-        length = int(np.count_nonzero(self.key_mask[chosen], axis=1).max())
+        length = int(self._lengths[chosen].max())
         return Batch(*(x[chosen, :length] for x in self._arrays))
 
     def parts(self, count: int) -> list[Batch]:
@@ -44,6 +45,10 @@ class Batch:
             return [self]
         pieces = [np.array_split(x, min(count, len(x))) for x in self._arrays]
         return [Batch(*part) for part in zip(*pieces, strict=True)]
+
+    @cached_property
+    def _lengths(self) -> Int[np.ndarray, " B"]:
+        return np.count_nonzero(self.key_mask, axis=1)
 
     @property
     def _arrays(self) -> tuple[np.ndarray, ...]:

@@ -34,6 +34,10 @@ class Dropout:
         """What an entry that is kept is multiplied with."""
         return np.dtype(dtype).type(1.0 / (1.0 - self.rate))
 
+    def behind(self, sequences: int) -> Dropout:
+        """That of the batch that follows one of so many sequences in the window."""
+        return Dropout(self.rate, self.key, self.step, self.first_row + sequences)
+
     def keep(self, site: int, length: int, context: int, out: Array) -> None:
         """Fill `out`, bool [B * T, D], with what this site keeps."""
         sequence, position = np.divmod(np.arange(len(out)), length)

@@ -19,7 +19,7 @@ from impl.kernels.compile import interpreted
 from impl.kernels.layout import Shape, Size
 from impl.kernels.memory import zeros
 from impl.kernels.passes import Model
-from impl.kernels.rows import Rows, Tokens, whole_tiles
+from impl.kernels.rows import Rows, Tokens, any_foreign, whole_tiles
 from impl.kernels.turns import TRANSPOSED, TRANSPOSING
 from impl.kernels.work import CHAINS, STRETCH, Room, Sums, sequences_of, turns_size, work
 from impl.parameters import named_views, parameter_count, parameter_shapes
@@ -130,9 +130,12 @@ class MiniGPT:
             raise ValueError(f"a batch of arrays of different shapes: {sorted(shapes)}")
         if input.shape[1] > self.config.context:
             raise ValueError(f"{input.shape[1]} tokens a row; the model's context is {self.config.context}")
-        self._refuse_foreign(input)
-        self._refuse_foreign(target[loss_mask])
         tokens = Tokens(input, target, loss_mask, key_mask, dropout.first_row)
+        if any_foreign(tokens, self.config.vocab_size):
+            read = np.concatenate([input.reshape(-1), target[loss_mask]])
+            raise ValueError(
+                f"tokens from {read.min()} to {read.max()}; the model has {self.config.vocab_size}"
+            )
         losses = np.empty(batch.input.shape)
         turns = np.zeros((CHAINS, turns_size(self._shape)), np.int64)
         turns[0, TRANSPOSING : TRANSPOSED + 1] = transposed
@@ -199,13 +202,6 @@ class MiniGPT:
             self._norm_eps,
             self._score_scale,
         )
-
-    def _refuse_foreign(self, ids: Array) -> None:
-        """ValueError if they are not the model's."""
-        if ids.size and not 0 <= ids.min() <= ids.max() < self.config.vocab_size:
-            raise ValueError(
-                f"tokens from {ids.min()} to {ids.max()}; the model has {self.config.vocab_size}"
-            )
 
     def _room(self, worker: int, sequences: int, length: int) -> Room:
         """Memory of a worker for pieces of so many sequences of up to this length; a new one if it must grow."""

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -60,7 +60,7 @@ def update(
     nll = 0.0
     for batch in window:
         nll = model.accumulate(batch, dropout, tokens, nll)
-        dropout = replace(dropout, first_row=dropout.first_row + len(batch.input))
+        dropout = dropout.behind(len(batch.input))
     grad_norm = math.sqrt(model.finish_gradients())
     loss = nll / max(tokens, 1)
     refuse_non_finite(scheduler.step + 1, loss=loss, gradient_norm=grad_norm)

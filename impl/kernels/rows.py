@@ -45,6 +45,17 @@ def whole_tiles(rows):
 
 
 @kernel
+def any_foreign(tokens, vocabulary):
+    """Whether an input, or a target that counts, is none of so many tokens."""
+    for b in range(tokens.input.shape[0]):
+        for t in range(tokens.input.shape[1]):
+            for token, read in ((tokens.input[b, t], True), (tokens.target[b, t], tokens.loss_mask[b, t])):
+                if read and not 0 <= token < vocabulary:
+                    return True
+    return False
+
+
+@kernel
 def counted_length(loss_mask):
     """1 + the last position of loss_mask [T] that counts; 0 if none does."""
     for t in range(loss_mask.size - 1, -1, -1):
