@@ -114,16 +114,16 @@ class Simulated:
 
 
 def simulate(oracle: Callable[..., Any], *args: Any, draws: int = DRAWS, **kwargs: Any) -> Any:
-    """The oracle's result as `Simulated` arrays. Takes 2 `draws` runs of the oracle, each some 2 times a plain one."""
+    """The oracle's result as `Simulated` arrays, of `draws` runs of either kind, each some 2 times a plain one."""
     plain = oracle(*args, **kwargs)
-    variance = map_arrays(lambda x: np.zeros(np.shape(x)), plain)
-    for draw in range(2 * draws):
-        kind = Perturbed.tossing(Coins(draw, common=draw % 2 == 0))
-        result = oracle(*observed(args, kind, SIMULATED), **observed(kwargs, kind, SIMULATED))
-        variance = map_arrays(
-            lambda s, x, y: s + ((y.value - x) / SIMULATED) ** 2 / draws, variance, plain, result
-        )
-    return map_arrays(lambda x, s: Simulated(np.asarray(x), np.sqrt(s)), plain, variance)
+    kind = Perturbed.tossing(Coins(0, draws))
+    runs = oracle(*observed(args, kind, SIMULATED), **observed(kwargs, kind, SIMULATED))
+
+    def deviation(x: Any, y: Perturbed) -> Simulated:
+        errors = (y.parts[0] - x) / SIMULATED
+        return Simulated(np.asarray(x), np.sqrt((errors * errors).sum(axis=0) / draws))
+
+    return map_arrays(deviation, plain, runs)
 
 
 def probable(oracle: Callable[..., Any], *args: Any, dtype: Any, draws: int = DRAWS, **kwargs: Any) -> Any:

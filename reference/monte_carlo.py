@@ -18,50 +18,56 @@ Source: Parker, "Monte Carlo arithmetic", UCLA CSD-970002, 1997; Higham, Mary, "
 error analysis", SIAM J. Sci. Comput. 41, 2019, theorem 2.4 (Hoeffding; lambda).
 """
 
-import itertools
-import math
+from collections.abc import Callable
 from typing import Any, Self
 
 import numpy as np
 
-from reference.arithmetic import WEIGHED, Observed, evaluate, gamma, loss_of, rounding_of
+from reference.arithmetic import DOUBLE, WEIGHED, Observed, gamma, loss_of, rounding_of
 
 LAMBDA = 6.0
 SIMULATED = 2.0**-36
 DRAWS = 8
-
-
 _SIGNS_OF_BYTE = 2.0 * np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1) - 1.0
 
 
 class Coins:
-    """Signs: one per entry, or one per operation (`common`). Tossed many at a time."""
+    """Signs for several runs at once: in the first `draws` runs one an operation, in as many after them one an entry.
+
+    Tossed many at a time.
+    """
 
     AT_A_TIME = 2**12
 
-    def __init__(self, seed: int, common: bool) -> None:
-        self.common = common
+    def __init__(self, seed: int, draws: int) -> None:
+        self.draws = draws
         self.generator = np.random.Generator(np.random.Philox(seed))
         self.signs: np.ndarray = np.empty(0)
-        self.one_by_one = (sign for _ in itertools.count() for sign in self.draw(self.AT_A_TIME).tolist())
 
-    def toss(self, shape: tuple[int, ...]) -> Any:
-        """+1 or -1 with equal probability."""
-        if self.common or not shape:
-            return next(self.one_by_one)
-        count = math.prod(shape)
+    def toss(self, loss: np.ndarray) -> np.ndarray:
+        """`loss` [runs, ...] with the sign of a coin; its memory is used. If it is [1, ...], all runs lose the same."""
+        if len(loss) < 2 * self.draws:
+            loss = np.repeat(loss, 2 * self.draws, axis=0)
+        common, single = loss[: self.draws], loss[self.draws :]
+        common *= self.draw(self.draws).reshape((-1,) + (1,) * (loss.ndim - 1))
+        single *= self.draw(single.size).reshape(single.shape)
+        return loss
+
+    def draw(self, count: int) -> np.ndarray:
+        """So many signs: bits of random bytes."""
         if count > self.signs.size:
-            self.signs = self.draw(max(count, self.AT_A_TIME))
-        tossed, self.signs = self.signs[:count], self.signs[count:]
-        return tossed.reshape(shape)
-
-    def draw(self, least: int) -> np.ndarray:
-        """At least so many signs: the bits of random bytes."""
-        return _SIGNS_OF_BYTE[np.frombuffer(self.generator.bytes(-(-least // 8)), np.uint8)].reshape(-1)
+            fresh = self.generator.bytes(max(count, self.AT_A_TIME) // 8 + 1)
+            self.signs = _SIGNS_OF_BYTE[np.frombuffer(fresh, np.uint8)].reshape(-1)
+        drawn, self.signs = self.signs[:count], self.signs[count:]
+        return drawn
 
 
 class Perturbed(Observed):
-    """fp64 values that every operation moves by as much as it may lose, up or down."""
+    """fp64 values that every operation moves by as much as it may lose, up or down, in several runs at once.
+
+    The first axis of `parts[0]` is that of the runs, of length 1 as long as they are all the same. It is not one of the
+    oracle's: `value` is the first run, and what an oracle decides by it is decided for all.
+    """
 
     __slots__ = ()
     coins: Coins
@@ -71,27 +77,83 @@ class Perturbed(Observed):
         """A class of arrays that share these coins."""
         return type("Perturbed", (cls,), {"coins": coins, "__slots__": ()})
 
+    @classmethod
+    def exact(cls, value: Any, unit: float) -> Self:
+        return cls((np.asarray(value, dtype=np.float64)[None],), unit)
+
+    @property
+    def value(self) -> np.ndarray:
+        first: np.ndarray = self.parts[0][0]
+        return first
+
     def constant(self, x: Any, unit: float) -> Self:
         if isinstance(x, Perturbed):
             return x  # type: ignore[return-value]
-        value = np.asarray(x, dtype=np.float64)
-        if value.ndim == 0 and (loss := rounding_of(float(value), unit)):
-            value = np.asarray(value + loss * self.coins.toss(()))
+        value = np.asarray(x, dtype=np.float64)[None]
+        if value.ndim == 1 and (loss := rounding_of(float(value[0]), unit)):
+            value = value + self.coins.toss(np.array([loss]))
         return type(self)((value,), unit)
 
     def moved(self, value: np.ndarray, loss: np.ndarray, unit: float) -> Self:
-        """The value, off by `loss`, whose memory is used."""
-        loss *= self.coins.toss(value.shape)
-        loss += value
-        return type(self)((loss,), unit)
+        """The values of the runs, off by `loss`, whose memory is used."""
+        lost = self.coins.toss(loss)
+        lost += value
+        return type(self)((lost,), unit)
 
     def operation(self, ufunc: Any, operands: list[Self], unit: float) -> Self:
-        value = evaluate(ufunc, operands)
-        magnitudes = [np.abs(x.value) for x in operands] if ufunc in WEIGHED else []
+        values = aligned([x.parts[0] for x in operands])
+        if ufunc is np.matmul and min(x.ndim for x in operands) < 2:
+            raise TypeError("a product with a vector cannot be simulated; make it a matrix")
+        value = ufunc(*values)
+        magnitudes = [np.abs(x) for x in values] if ufunc in WEIGHED else []
         return self.moved(value, loss_of(ufunc, unit, magnitudes, np.abs(value)), unit)
 
     def sum(self, axis: int | None = None, keepdims: bool = False) -> Self:
-        terms = self.size if axis is None else self.shape[axis]
-        value = np.asarray(self.value.sum(axis=axis, keepdims=keepdims))
-        magnitude = np.abs(self.value).sum(axis=axis, keepdims=keepdims)
-        return self.moved(value, gamma(max(terms - 1, 0), self.unit) * magnitude, self.unit)
+        terms, over, runs = self.size if axis is None else self.shape[axis], self.inner(axis), self.parts[0]
+        magnitude = np.abs(runs).sum(axis=over, keepdims=keepdims)
+        loss = gamma(max(terms - 1, 0), self.unit) * magnitude
+        return self.moved(runs.sum(axis=over, keepdims=keepdims), loss, self.unit)
+
+    def inner(self, axis: int | None) -> Any:
+        """An axis of the oracle's, or all of them, among those of `parts[0]`."""
+        if axis is None:
+            return tuple(range(1, self.parts[0].ndim))
+        return axis if axis < 0 else axis + 1
+
+    def move(self, function: Callable[..., np.ndarray], *operands: Any) -> Self:
+        like = [x if isinstance(x, Observed) else self.exact(x, DOUBLE) for x in operands]
+        runs = same_runs([x.parts[0] for x in like])
+        moved = np.stack([function(*run) for run in zip(*runs, strict=True)])
+        return type(self)((moved,), max(x.unit for x in like))
+
+    def __getitem__(self, index: Any) -> Self:
+        inner = index if isinstance(index, tuple) else (index,)
+        return self.each(lambda runs: runs[(slice(None), *inner)])
+
+    def reshape(self, *shape: Any) -> Self:
+        inner = shape[0] if isinstance(shape[0], tuple) else shape
+        return self.each(lambda runs: runs.reshape((len(runs), *inner)))
+
+    def swapaxes(self, a: int, b: int) -> Self:
+        return self.each(lambda runs: runs.swapaxes(self.inner(a), self.inner(b)))
+
+    def max(self, axis: int | None = None, keepdims: bool = False) -> Self:
+        return self.each(lambda runs: runs.max(axis=self.inner(axis), keepdims=keepdims))
+
+    @property
+    def T(self) -> Self:
+        return self.each(lambda runs: runs.transpose(0, *range(runs.ndim - 1, 0, -1)))
+
+
+def aligned(stacks: list[np.ndarray]) -> list[np.ndarray]:
+    """The same, but broadcast as the runs' arrays would be: missing axes come behind that of the runs."""
+    most = max(x.ndim for x in stacks)
+    return [
+        x.reshape((len(x),) + (1,) * (most - x.ndim) + x.shape[1:]) if x.ndim < most else x for x in stacks
+    ]
+
+
+def same_runs(stacks: list[np.ndarray]) -> list[np.ndarray]:
+    """The same, of as many runs each."""
+    most = max(len(x) for x in stacks)
+    return [np.broadcast_to(x, (most, *x.shape[1:])) for x in stacks]

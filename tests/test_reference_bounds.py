@@ -23,6 +23,7 @@ from reference import (
     loss,
     loss_bounds,
     model,
+    monte_carlo,
     normalisation,
     optimizer,
     rotary,
@@ -346,6 +347,42 @@ def test_a_worst_case_is_no_use_for_a_whole_model():
         model.forward, params, tokens, real, dict(model.DEFAULT_CONFIG), dtype=np.float32
     )
     assert not np.all(result.bound < np.abs(result.value).max())
+
+
+def in_every_way(x, weight, row, places):
+    """Whatever an oracle may do with arrays."""
+    y = x @ weight + row
+    y = np.concatenate(
+        [y - np.max(y, axis=0, keepdims=True), row * np.ones((1, 4)), y.swapaxes(0, 1).T], axis=0
+    )
+    z = y.reshape(1, -1, 4)[..., places].swapaxes(1, 2)[0]
+    z = np.take_along_axis(z, np.argsort(places)[:, None], axis=0).reshape((4, -1)).T
+    z = np.where(np.arange(4) < 3, z, 0.5) * (2.0**0.5)
+    spread = z.var(axis=0) + z.std(axis=1).sum() + np.max(z) * z.mean()
+    return z, np.exp(z[:, 0])[:, None] + row, spread, z.sum(), z.copy()[1, 2]
+
+
+@pytest.mark.parametrize("draws", [1, 3])
+@pytest.mark.parametrize("unit", [0.0, monte_carlo.SIMULATED])
+def test_runs_beside_each_other_are_those_of_the_oracle(draws, unit):
+    """They are the oracle's where nothing is lost; where something is, each loses its own."""
+    rng, places = np.random.default_rng(3), np.array([2, 0, 3, 1])
+    args = rng.standard_normal((3, 5)), rng.standard_normal((5, 4)), rng.standard_normal(4), places
+    kind = monte_carlo.Perturbed.tossing(monte_carlo.Coins(0, draws))
+    simulated = in_every_way(*bounds.observed(args, kind, unit))
+    expected = bounds.worst_case(in_every_way, *args, dtype=np.float64)
+    for bounded, x in zip(expected, simulated, strict=True):
+        runs = x.parts[0]
+        assert runs.shape == (2 * draws, *bounded.value.shape) and x.shape == bounded.value.shape
+        assert all(bounds.compare(run, bounded.value, bounded.bound).within is (unit == 0.0) for run in runs)
+        assert unit == 0.0 or len({run.tobytes() for run in runs}) == 2 * draws
+
+
+def test_a_product_with_a_vector_is_not_taken_for_one_with_many():
+    kind = monte_carlo.Perturbed.tossing(monte_carlo.Coins(0, 1))
+    matrix, vector = bounds.observed((np.eye(2), np.ones(2)), kind, monte_carlo.SIMULATED)
+    with pytest.raises(TypeError, match="make it a matrix"):
+        matrix @ vector
 
 
 def test_simulations_are_repeatable():
