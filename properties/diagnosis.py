@@ -4,7 +4,6 @@ A mutant is named when it answers every call of the failing example as the subje
 mutant's own formula, while the oracle does not. If several do, those remain that explain the examples that passed, too.
 """
 
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from fixtures.conventions import Conventions
+from fixtures.folder import folder_for_a_moment
 from fixtures.guard import OBJECTS, Call, Guard, Misbehaviour, Raised, arrays_in, copied
 from fixtures.mutants import MUTANTS, Mutant
 from fixtures.subjects import reference
@@ -102,7 +102,7 @@ class Candidate:
         self, calls: Sequence[Call], *, least: int = Likeness.WITHIN_BOUND, near: Any = None
     ) -> Likeness:
         """How alike it is to the subject in all these calls; below `least` it is not looked at further."""
-        with tempfile.TemporaryDirectory() as folder, np.errstate(all="ignore"):
+        with folder_for_a_moment() as folder, np.errstate(all="ignore"):
             exact = True
             for place, answer in enumerate(replay(self.function, calls, Path(folder))):
                 call = calls[place]
