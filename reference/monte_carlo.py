@@ -44,14 +44,15 @@ class Coins:
         self.generator = np.random.Generator(np.random.Philox(seed))
         self.signs: np.ndarray = np.empty(0)
 
-    def toss(self, loss: np.ndarray) -> np.ndarray:
-        """`loss` [runs, ...] with the sign of a coin; its memory is used. If it is [1, ...], all runs lose the same."""
-        if len(loss) < 2 * self.draws:
-            loss = np.repeat(loss, 2 * self.draws, axis=0)
-        common, single = loss[: self.draws], loss[self.draws :]
-        common *= self.draw(self.draws).reshape((-1,) + (1,) * (loss.ndim - 1))
-        single *= self.draw(single.size).reshape(single.shape)
-        return loss
+    def toss(self, value: np.ndarray, loss: np.ndarray) -> np.ndarray:
+        """`value` [runs, ...], whose memory is used, off by `loss` [1, ...]; [1, ...] if it is the same in all runs."""
+        runs = np.repeat(value, 2 * self.draws, axis=0) if len(value) < 2 * self.draws else value
+        common, single = runs[: self.draws], runs[self.draws :]
+        common += loss * self.draw(self.draws).reshape((-1,) + (1,) * (runs.ndim - 1))
+        signs = self.draw(single.size).reshape(single.shape)
+        signs *= loss
+        single += signs
+        return runs
 
     def draw(self, count: int) -> np.ndarray:
         """So many signs: bits of random bytes."""
@@ -91,26 +92,24 @@ class Perturbed(Observed):
             return x  # type: ignore[return-value]
         value = np.asarray(x, dtype=np.float64)[None]
         if value.ndim == 1 and (loss := rounding_of(float(value[0]), unit)):
-            value = value + self.coins.toss(np.array([loss]))
+            value = self.coins.toss(value, np.array([loss]))
         return type(self)((value,), unit)
 
     def moved(self, value: np.ndarray, loss: np.ndarray, unit: float) -> Self:
-        """The values of the runs, off by `loss`, whose memory is used."""
-        lost = self.coins.toss(loss)
-        lost += value
-        return type(self)((lost,), unit)
+        """The values of the runs, whose memory is used, off by `loss`: that of the first, the others are as large."""
+        return type(self)((self.coins.toss(value, loss),), unit)
 
     def operation(self, ufunc: Any, operands: list[Self], unit: float) -> Self:
         values = aligned([x.parts[0] for x in operands])
         if ufunc is np.matmul and min(x.ndim for x in operands) < 2:
             raise TypeError("a product with a vector cannot be simulated; make it a matrix")
         value = ufunc(*values)
-        magnitudes = [np.abs(x) for x in values] if ufunc in WEIGHED else []
-        return self.moved(value, loss_of(ufunc, unit, magnitudes, np.abs(value)), unit)
+        magnitudes = [np.abs(x[:1]) for x in values] if ufunc in WEIGHED else []
+        return self.moved(value, loss_of(ufunc, unit, magnitudes, np.abs(value[:1])), unit)
 
     def sum(self, axis: int | None = None, keepdims: bool = False) -> Self:
         terms, over, runs = self.size if axis is None else self.shape[axis], self.inner(axis), self.parts[0]
-        magnitude = np.abs(runs).sum(axis=over, keepdims=keepdims)
+        magnitude = np.abs(runs[:1]).sum(axis=over, keepdims=keepdims)
         loss = gamma(max(terms - 1, 0), self.unit) * magnitude
         return self.moved(runs.sum(axis=over, keepdims=keepdims), loss, self.unit)
 
