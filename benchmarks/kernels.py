@@ -30,11 +30,12 @@ from impl.kernels import (
     rotary,
 )
 from impl.kernels.memory import zeros
-from impl.kernels.work import PIECE_ROWS as PIECE_ROWS  # for the page, too
+from impl.kernels.work import sequences_of
 
 OUT = Path(__file__).resolve().parents[1] / "runs" / "kernels.json"
 BATCH, LENGTH, WIDTH, HIDDEN, VOCABULARY, HEADS, PARAMETERS = 16, 32, 64, 256, 64, 4, 103_680
 ROWS = BATCH * LENGTH
+PIECE_ROWS = LENGTH * sequences_of(LENGTH, WIDTH)
 ROUNDS, ROUND_SECONDS = 15, 0.01
 Array = np.ndarray[Any, np.dtype[Any]]
 Call = Callable[[], Any]

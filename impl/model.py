@@ -56,6 +56,7 @@ class MiniGPT:
         self.restore(parameters)
         self._flat_transposed = zeros(count, dtype)
         self._rooms: dict[int, Room] = {}
+        self._turns_size = turns_size(self._shape)
         self._number = np.dtype(dtype).type
         self._norm_eps = self._number(config.ln_eps)
         self._score_scale = self._number(1.0 / np.sqrt(config.d_model // config.n_heads))
@@ -90,7 +91,7 @@ class MiniGPT:
         Returns `nll` plus the batch's negative log-likelihoods in nats, added one after the other.
         """
         self._added = True
-        return self._losses(self._model(), batch, dropout, nll, 1.0 / max(tokens, 1), backwards=True)
+        return self._losses(self._model, batch, dropout, nll, 1.0 / max(tokens, 1), backwards=True)
 
     def finish_gradients(self) -> float:
         """After the last batch of a window: `gradients`, of what the chains are, which then begin anew.
@@ -106,7 +107,7 @@ class MiniGPT:
 
     def nll(self, batch: Batch, nll: float = 0.0) -> float:
         """`nll` plus the negative log-likelihoods, in nats, of the unmasked targets, one by one; no dropout."""
-        return self._losses(self._model(), batch, NO_DROPOUT, nll, 0.0, backwards=False)
+        return self._losses(self._model, batch, NO_DROPOUT, nll, 0.0, backwards=False)
 
     def _losses(
         self,
@@ -137,7 +138,7 @@ class MiniGPT:
                 f"tokens from {read.min()} to {read.max()}; the model has {self.config.vocab_size}"
             )
         losses = np.empty(batch.input.shape)
-        turns = np.zeros((CHAINS, turns_size(self._shape)), np.int64)
+        turns = np.zeros((CHAINS, self._turns_size), np.int64)
         turns[0, TRANSPOSING : TRANSPOSED + 1] = transposed
         sums = Sums(losses, *self.sums, turns)
         dropping = dropout.dropping(self.config.context, self.dtype)
@@ -145,8 +146,7 @@ class MiniGPT:
         size = sequences_of(length, self.config.d_model)
 
         def share(worker: int) -> None:
-            room = self._room(worker, size, length)
-            work(worker, tokens, model, dropping, room, sums, each, backwards)
+            work(worker, tokens, model, dropping, self._room(worker), sums, each, backwards)
 
         self._team.run(share, -(-len(batch.input) // size), turns)
         return float(elementwise.sum_onto(nll, losses.reshape(-1)))
@@ -167,7 +167,7 @@ class MiniGPT:
         names = ["embed_out", *(f"block_{i}_out" for i in range(self.config.n_layers)), "final_ln_out"]
         outs = {name: np.zeros((*tokens.shape, width), self.dtype) for name in names}
         outs["logits"] = np.zeros((*tokens.shape, self.config.vocab_size), self.dtype)
-        model, size = self._model(), sequences_of(length, width)
+        model, size = self._model, sequences_of(length, width)
         for start in range(0, len(tokens) if length else 0, size):
             some = slice(start, start + size)
             for name, rows in self._layers_of_piece(model, tokens[some], key_mask[some], start > 0).items():
@@ -190,8 +190,9 @@ class MiniGPT:
 
     # ---- what the kernels are given
 
+    @cached_property
     def _model(self) -> Model:
-        """The parameters as they are now, and room for the transposes that are kept."""
+        """The parameters, and room for the transposes that are kept."""
         rotary = self._rotary
         tables = rotary.cosine, rotary.sine, rotary.back, rotary.half
         return Model(
@@ -203,21 +204,27 @@ class MiniGPT:
             self._score_scale,
         )
 
-    def _room(self, worker: int, sequences: int, length: int) -> Room:
-        """Memory of a worker for pieces of so many sequences of up to this length; a new one if it must grow."""
-        size = Size(whole_tiles(sequences * length), sequences, length)
-        numbers, count = layout.room_size(size, self._shape), size.rows
-        found = self._rooms.get(worker)
-        if found is None or found.numbers.size < numbers or found.losses.size < count:
-            sites = 2 * self.config.n_layers + 1
-            ints, bools = np.zeros((4, count), np.int64), np.zeros((2, count), np.bool_)
-            rows = Rows(
-                np.zeros(STRETCH + 1, np.int64), ints[0], ints[1], bools[0], bools[1], ints[2], ints[3]
-            )
-            keep = zeros(sites * count * self.config.d_model, np.bool_)
-            found = Room(zeros(numbers, self.dtype), keep, rows, zeros(count, np.float64))
-            self._rooms[worker] = found
-        return found
+    def _room(self, worker: int) -> Room:
+        """Memory of a worker for a piece of any batch; what no piece has needed yet takes no memory."""
+        if worker not in self._rooms:
+            self._rooms[worker] = self._new_room()
+        return self._rooms[worker]
+
+    def _new_room(self) -> Room:
+        config = self.config
+        sizes = [self._piece_size(length) for length in range(1, config.context + 1)]
+        numbers = max(layout.room_size(size, self._shape) for size in sizes)
+        count, sites = max(size.rows for size in sizes), 2 * config.n_layers + 1
+        starts = np.zeros(STRETCH + 1, np.int64)
+        ints, bools = np.zeros((4, count), np.int64), np.zeros((2, count), np.bool_)
+        rows = Rows(starts, ints[0], ints[1], bools[0], bools[1], ints[2], ints[3])
+        keep = zeros(sites * count * config.d_model, np.bool_)
+        return Room(zeros(numbers, self.dtype), keep, rows, zeros(count, np.float64))
+
+    def _piece_size(self, length: int) -> Size:
+        """Of the largest piece of a batch of this length."""
+        sequences = sequences_of(length, self.config.d_model)
+        return Size(whole_tiles(sequences * length), sequences, length)
 
 
 def given(x: Array, dtype: Any) -> Array:

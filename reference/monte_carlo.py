@@ -6,10 +6,10 @@ the error is sum c_i d_i with |d_i| <= L_i. If the d_i have mean 0 and are indep
     P( |error| > lambda s ) <= 2 exp(-lambda^2 / 2),   s^2 = sum c_i^2 L_i^2
 
 whatever their distribution; s is the deviation of the result when every d_i is +L_i or -L_i by the toss of a coin,
-and that can be simulated: run the oracle several times on `Perturbed` arguments. A systematic error (a library
-function that always rounds down, a constant) is common to all entries of an array, so a second set of runs tosses one
-coin per operation instead of one per entry, and the two variances are added. Both are measured at a coarse unit
-roundoff, where the fp64 noise of the simulation itself does not matter, and scaled: the error is linear in the unit.
+and that can be simulated: run the oracle on `Perturbed` arguments, several runs side by side. A systematic error (a
+library function that always rounds down, a constant) is common to all entries of an array, so a second set of runs
+tosses one coin per operation instead of one per entry, and the two variances are added. Both are measured at a coarse
+unit roundoff, where the fp64 noise of the simulation itself does not matter, and scaled: the error is linear in it.
 
 lambda = 6 makes the probability 3e-8 per entry, for a subject whose every operation is as wrong as it may be; a sum in
 a real order loses about sqrt(n) and not n units, so real subjects stay far below.
@@ -19,6 +19,7 @@ error analysis", SIAM J. Sci. Comput. 41, 2019, theorem 2.4 (Hoeffding; lambda).
 """
 
 from collections.abc import Callable
+from types import EllipsisType
 from typing import Any, Self
 
 import numpy as np
@@ -45,7 +46,10 @@ class Coins:
         self.signs: np.ndarray = np.empty(0)
 
     def toss(self, value: np.ndarray, loss: np.ndarray) -> np.ndarray:
-        """`value` [runs, ...], whose memory is used, off by `loss` [1, ...]; [1, ...] if it is the same in all runs."""
+        """`value` [runs, ...], whose memory is used, off by `loss` [1, ...].
+
+        As long as all runs are the same, `value` is [1, ...].
+        """
         runs = np.repeat(value, 2 * self.draws, axis=0) if len(value) < 2 * self.draws else value
         common, single = runs[: self.draws], runs[self.draws :]
         common += loss * self.draw(self.draws).reshape((-1,) + (1,) * (runs.ndim - 1))
@@ -108,12 +112,16 @@ class Perturbed(Observed):
         return self.moved(value, loss_of(ufunc, unit, magnitudes, np.abs(value[:1])), unit)
 
     def sum(self, axis: int | None = None, keepdims: bool = False) -> Self:
-        terms, over, runs = self.size if axis is None else self.shape[axis], self.inner(axis), self.parts[0]
+        terms, over, runs = (
+            self.size if axis is None else self.shape[axis],
+            self.axis_of_runs(axis),
+            self.parts[0],
+        )
         magnitude = np.abs(runs[:1]).sum(axis=over, keepdims=keepdims)
         loss = gamma(max(terms - 1, 0), self.unit) * magnitude
         return self.moved(runs.sum(axis=over, keepdims=keepdims), loss, self.unit)
 
-    def inner(self, axis: int | None) -> Any:
+    def axis_of_runs(self, axis: int | None) -> Any:
         """An axis of the oracle's, or all of them, among those of `parts[0]`."""
         if axis is None:
             return tuple(range(1, self.parts[0].ndim))
@@ -126,18 +134,23 @@ class Perturbed(Observed):
         return type(self)((moved,), max(x.unit for x in like))
 
     def __getitem__(self, index: Any) -> Self:
-        inner = index if isinstance(index, tuple) else (index,)
-        return self.each(lambda runs: runs[(slice(None), *inner)])
+        places = index if isinstance(index, tuple) else (index,)
+        picked = [place for place in places if not isinstance(place, slice | EllipsisType | None)]
+        if len(picked) > 1 and not all(isinstance(place, int) for place in picked):
+            return self.move(
+                lambda run: run[index], self
+            )  # NumPy would put their axes before that of the runs
+        return self.each(lambda runs: runs[(slice(None), *places)])
 
     def reshape(self, *shape: Any) -> Self:
-        inner = shape[0] if isinstance(shape[0], tuple) else shape
-        return self.each(lambda runs: runs.reshape((len(runs), *inner)))
+        lengths = shape[0] if isinstance(shape[0], tuple) else shape
+        return self.each(lambda runs: runs.reshape((len(runs), *lengths)))
 
     def swapaxes(self, a: int, b: int) -> Self:
-        return self.each(lambda runs: runs.swapaxes(self.inner(a), self.inner(b)))
+        return self.each(lambda runs: runs.swapaxes(self.axis_of_runs(a), self.axis_of_runs(b)))
 
     def max(self, axis: int | None = None, keepdims: bool = False) -> Self:
-        return self.each(lambda runs: runs.max(axis=self.inner(axis), keepdims=keepdims))
+        return self.each(lambda runs: runs.max(axis=self.axis_of_runs(axis), keepdims=keepdims))
 
     @property
     def T(self) -> Self:

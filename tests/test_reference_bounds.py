@@ -365,7 +365,7 @@ def in_every_way(x, weight, row, places):
 @pytest.mark.parametrize("draws", [1, 3])
 @pytest.mark.parametrize("unit", [0.0, monte_carlo.SIMULATED])
 def test_runs_beside_each_other_are_those_of_the_oracle(draws, unit):
-    """They are the oracle's where nothing is lost; where something is, each loses its own."""
+    """They are the oracle's where nothing is lost, and are not where something is."""
     rng, places = np.random.default_rng(3), np.array([2, 0, 3, 1])
     args = rng.standard_normal((3, 5)), rng.standard_normal((5, 4)), rng.standard_normal(4), places
     kind = monte_carlo.Perturbed.tossing(monte_carlo.Coins(0, draws))
@@ -375,7 +375,55 @@ def test_runs_beside_each_other_are_those_of_the_oracle(draws, unit):
         runs = x.parts[0]
         assert runs.shape == (2 * draws, *bounded.value.shape) and x.shape == bounded.value.shape
         assert all(bounds.compare(run, bounded.value, bounded.bound).within is (unit == 0.0) for run in runs)
-        assert unit == 0.0 or len({run.tobytes() for run in runs}) == 2 * draws
+
+
+def lost(oracle, draws, *args):
+    """What each run lost in units roundoff, [runs, ...]; the simulation itself is off by less than 2^-10 of one."""
+    kind = monte_carlo.Perturbed.tossing(monte_carlo.Coins(0, draws))
+    runs = oracle(*bounds.observed(args, kind, monte_carlo.SIMULATED)).parts[0]
+    errors = (runs - oracle(*args)) / monte_carlo.SIMULATED
+    assert np.all(np.abs(errors - np.round(errors)) < 2.0**-10)
+    return np.round(errors)
+
+
+def test_coins_are_tossed_for_an_operation_and_for_an_entry():
+    """1 + 1 loses 2 units, a sum of n ones n (n - 1), and each of their entries has a coin of its own, or none has."""
+    common, single = np.split(lost(lambda x: x + 1.0, 16, np.ones((4, 5))), 2)
+    assert set(common.flat) == set(single.flat) == {-2.0, 2.0}
+    assert all(np.ptp(run) == 0.0 for run in common) and {run.flat[0] for run in common} == {-2.0, 2.0}
+    assert all(np.ptp(run) > 0.0 for run in single) and len({run.tobytes() for run in single}) == 16
+    common, single = np.split(lost(lambda x: x.sum(axis=1), 16, np.ones((4, 5))), 2)
+    assert set(common.flat) == set(single.flat) == {-20.0, 20.0}
+    assert all(np.ptp(run) == 0.0 for run in common) and any(np.ptp(run) > 0.0 for run in single)
+
+
+def test_a_constant_has_a_coin_of_its_own():
+    """One that float32 cannot hold loses a unit, and its sum with 0 another: they add up or cancel."""
+    assert set(lost(lambda x: x + (1.0 + 2.0**-30), 16, np.zeros(1)).flat) == {-2.0, 0.0, 2.0}
+    assert set(lost(lambda x: x + 1.0, 16, np.zeros(1)).flat) == {-1.0, 1.0}
+
+
+@pytest.mark.parametrize("draws", [1, 5])
+def test_a_deviation_is_that_of_both_kinds_of_run(draws):
+    """Each run of either kind is 2 units off, all in all sqrt(2^2 + 2^2)."""
+    simulated = bounds.simulate(lambda x: x + 1.0, np.ones((2, 3)), draws=draws)
+    assert np.all(np.abs(simulated.deviation - math.sqrt(8.0)) < 2.0**-10)
+
+
+def test_several_indices_pick_the_same_of_each_run():
+    x, places = np.arange(60.0).reshape(3, 4, 5), np.array([2, 1])
+    for index in (
+        (places, slice(None), places),
+        (0, slice(None), places),
+        (..., places),
+        (1, slice(None), 2),
+    ):
+        plain = x[index] + 0.0
+        simulated = bounds.simulate(lambda x, index=index: x[index] + 0.0, x, draws=1)
+        assert simulated.value.tobytes() == plain.tobytes()
+        assert np.all(
+            np.abs(simulated.deviation - math.sqrt(2.0) * plain) < 2.0**-10 * np.maximum(plain, 1.0)
+        )
 
 
 def test_a_product_with_a_vector_is_not_taken_for_one_with_many():

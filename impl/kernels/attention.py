@@ -18,7 +18,7 @@ from impl.kernels.rows import whole_tiles
 from impl.kernels.transpose import transpose
 
 TILE = 16
-"""Queries of a tile; the last one of a sequence has ROWS if they are enough."""
+"""Queries of a tile; the last one of a sequence has ROWS if they are enough. Both are powers of two."""
 
 
 @kernel
@@ -43,8 +43,8 @@ def front(room, rows, columns):
 def attention(q, k, v, starts, key_mask, scale, out, weights):
     """q, k, v, out [N, H*K]; key_mask bool [N]; weights [B, tiles(T), P, H*TILE] receives the softmax.
 
-    Sequence b is the rows starts[b] to starts[b + 1], at most T of them; rows behind the last become zeros. P is T
-    padded to whole tiles; at the front of weights[b, t] stands [keys, H*count] for a tile of so many queries: at
+    Sequence b is the rows starts[b] to starts[b + 1], at most T of them; rows behind the last become zeros. P is
+    tiles(T) * TILE; at the front of weights[b, t] stands [keys, H*count] for a tile of so many queries: at
     [j, h * count + i] what its query i of head h takes of key j.
     """
     heads, longest, width = weights.shape[3] // TILE, weights.shape[2], q.shape[1]
@@ -54,8 +54,8 @@ def attention(q, k, v, starts, key_mask, scale, out, weights):
     out[starts[-1] :] = 0.0
     for b in range(starts.size - 1):
         rows, length = slice(starts[b], starts[b + 1]), starts[b + 1] - starts[b]
-        query, key = _whole_tiles(q[rows], room[0]), _whole_tiles(k[rows], room[1])
-        value = _whole_tiles(v[rows], room[2])
+        query, key = _padded(q[rows], room[0]), _padded(k[rows], room[1])
+        value = _padded(v[rows], room[2])
         whole = length % ROWS == 0
         mixed = out[rows] if whole else room[3]
         for t in range(tiles(length)):
@@ -79,7 +79,7 @@ def attention(q, k, v, starts, key_mask, scale, out, weights):
 
 
 @kernel
-def _whole_tiles(x, room):
+def _padded(x, room):
     """x [T, D] if its rows are whole tiles; else a copy in `room`, with zeros to the end of the tile."""
     length = x.shape[0]
     if length % TILE == 0:
@@ -135,8 +135,8 @@ def attention_backward(dout, q, k, v, starts, weights, scale, dq, dk, dv):
         d[starts[-1] :] = 0.0
     for b in range(starts.size - 1):
         rows, length = slice(starts[b], starts[b + 1]), starts[b + 1] - starts[b]
-        query, key = _whole_tiles(q[rows], room[0]), _whole_tiles(k[rows], room[1])
-        value, outer = _whole_tiles(v[rows], room[2]), _whole_tiles(dout[rows], room[3])
+        query, key = _padded(q[rows], room[0]), _padded(k[rows], room[1])
+        value, outer = _padded(v[rows], room[2]), _padded(dout[rows], room[3])
         whole = length % ROWS == 0
         dquery, dkey = dq[rows] if whole else room[4], dk[rows] if whole else room[5]
         dvalue = dv[rows] if whole else room[6]

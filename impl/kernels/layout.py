@@ -91,7 +91,7 @@ class Kept(NamedTuple):
     inverse_deviations: Array
     """[2, rows], of both LayerNorms."""
     weights: Array
-    """[sequences, tiles, P, heads * TILE], for sequences as long as the longest."""
+    """[sequences, tiles, tiles * TILE, heads * TILE], for sequences as long as the longest."""
 
 
 class Passing(NamedTuple):

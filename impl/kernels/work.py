@@ -28,8 +28,9 @@ CHAINS = 2
 STRETCH = 8
 """Sequences that follow each other in a chain; a power of two."""
 PIECE_ROWS, PIECE_ROWS_WIDE = 224, 256
-"""Of a piece at most, if all its sequences are as long as the batch's longest. Few enough for all that becomes of them
-to stay in a core's cache; but if the matrices do not fit into it either, as many as make reading them worth while."""
+"""Of a piece at most, counted as if every sequence were as long as the batch's longest; a single one may have more. Few
+enough for all that becomes of them to stay in a core's cache; but if the matrices do not fit into it either, as many as
+make reading them worth while."""
 
 
 class Room(NamedTuple):
