@@ -108,8 +108,8 @@ def _emit_tile(builder, arrays, where, count, height, vectors):
         store(builder, ends[t], c_at[t])
 
 
-LARGE = 2**20
-"""Bytes of a matrix from which on copies pay."""
+LARGE = 2**18
+"""Numbers in a matrix from which on copies pay."""
 DEPTH, PANELS = 512, 4
 """A block's steps of k and its panels of B, all of which stay in the second cache."""
 _wide_tile, _small_tile = _tile(ROWS, 2), _tile(ROWS, 1)
@@ -212,7 +212,7 @@ def gemm(a, b, c, add):
     rows, columns = c.shape
     width, by_rows = lanes(c), b.strides[1] == b.itemsize
     copied = a.shape[1] > 0 and c.itemsize in a.strides and (by_rows or b.strides[0] == b.itemsize)
-    large = max(a.size, b.size, c.size) * c.itemsize >= LARGE
+    large = max(a.size, b.size, c.size) >= LARGE
     tiled_rows = rows - rows % ROWS
     wide_columns = columns - columns % (2 * width) if by_rows or copied else 0
     tiled_columns = columns - columns % width if by_rows else wide_columns
