@@ -112,11 +112,8 @@ class Perturbed(Observed):
         return self.moved(value, loss_of(ufunc, unit, magnitudes, np.abs(value[:1])), unit)
 
     def sum(self, axis: int | None = None, keepdims: bool = False) -> Self:
-        terms, over, runs = (
-            self.size if axis is None else self.shape[axis],
-            self.axis_of_runs(axis),
-            self.parts[0],
-        )
+        terms = self.size if axis is None else self.shape[axis]
+        runs, over = self.parts[0], self.axis_of_runs(axis)
         magnitude = np.abs(runs[:1]).sum(axis=over, keepdims=keepdims)
         loss = gamma(max(terms - 1, 0), self.unit) * magnitude
         return self.moved(runs.sum(axis=over, keepdims=keepdims), loss, self.unit)
@@ -137,9 +134,8 @@ class Perturbed(Observed):
         places = index if isinstance(index, tuple) else (index,)
         picked = [place for place in places if not isinstance(place, slice | EllipsisType | None)]
         if len(picked) > 1 and not all(isinstance(place, int) for place in picked):
-            return self.move(
-                lambda run: run[index], self
-            )  # NumPy would put their axes before that of the runs
+            # NumPy would put the axes that arrays pick before that of the runs.
+            return self.move(lambda run: run[index], self)
         return self.each(lambda runs: runs[(slice(None), *places)])
 
     def reshape(self, *shape: Any) -> Self:
