@@ -12,7 +12,7 @@ import hypothesis
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
-from fixtures import guard, protocol
+from honestloop import guard, protocol
 from properties import assertions, grading
 
 # Hypothesis's explanation of a failure runs the property many more times; the rule's message says more.

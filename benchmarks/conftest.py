@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fixtures import protocol
+from honestloop import protocol
 from reference.model import DEFAULT_CONFIG, parameter_shapes
 
 BATCH, LENGTH = 32, 28  # a batch of the verb corpus, padded to its longest sequence

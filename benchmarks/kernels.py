@@ -19,18 +19,18 @@ import numpy as np
 from benchmarks import machine
 from impl.kernels import (
     activation,
+    adamw,
     attention,
     dropout,
     elementwise,
     gemm,
+    layer_norm,
     loss,
-    norm,
-    optimizer,
     reduce,
     rotary,
 )
-from impl.kernels.memory import zeros
-from impl.kernels.work import sequences_of
+from impl.kernels.runtime.memory import zeros
+from impl.kernels.worker import sequences_of
 
 OUT = Path(__file__).resolve().parents[1] / "runs" / "kernels.json"
 BATCH, LENGTH, WIDTH, HIDDEN, VOCABULARY, HEADS, PARAMETERS = 16, 32, 64, 256, 64, 4, 103_680
@@ -107,11 +107,11 @@ def rows(dtype: str, torch: Any) -> list[Case]:
     tables = np.cos(angle).astype(dtype), np.sin(angle).astype(dtype)
     key, eps, half = np.array([1, 2], np.uint32), number(1e-5), WIDTH // HEADS // 2
     peers: dict[str, Call] = torch_rows(torch, x, gamma, beta, h, logits, targets) if torch else {}
-    forward = norm.layer_norm, (x, gamma, beta, eps, y, normalised, deviation)
+    forward = layer_norm.layer_norm, (x, gamma, beta, eps, y, normalised, deviation)
     cases = {
         "LayerNorm": (*forward, 3 * x.nbytes),
         "LayerNorm, backward": (
-            norm.layer_norm_backward,
+            layer_norm.layer_norm_backward,
             (dy, normalised, deviation, gamma, y),
             3 * x.nbytes,
         ),
@@ -205,11 +205,11 @@ def updates(dtype: str, torch: Any) -> list[Case]:
     p, g, m, v = (drawn(dtype, PARAMETERS) for _ in range(4))
     v **= 2
     decayed = np.ones(PARAMETERS, np.bool_)
-    scalars = optimizer.Scalars(0.999, 1e-3, 0.9, 0.1, 0.95, 0.05, 1.1, 1.1, 1e-8, 1.0)
+    scalars = adamw.Scalars(0.999, 1e-3, 0.9, 0.1, 0.95, 0.05, 1.1, 1.1, 1e-8, 1.0)
 
     def ours() -> None:
         clip = 1.0 / max(math.sqrt(reduce.sum_squares(g)), 1.0)
-        optimizer.adamw(p, g, m, v, decayed, scalars._replace(clip=clip))
+        adamw.adamw(p, g, m, v, decayed, scalars._replace(clip=clip))
 
     peer = None
     if torch:

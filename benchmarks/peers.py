@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fixtures import protocol
+from honestloop import protocol
 from reference.model import DEFAULT_CONFIG
 
 Array = np.ndarray[Any, np.dtype[Any]]

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from fixtures.mutants import MUTANTS
-from gates.definition import CONTROLS, GATES
+from gates.verdict.definition import CONTROLS, GATES
 from properties.checks import all_properties
 from reference.rules import RULES, Rule
 
@@ -57,7 +57,7 @@ def checked_by() -> dict[str, list[str]]:
     """Rule -> the properties and gate checks that hold a subject to it."""
     found: dict[str, list[str]] = {rule: [] for rule in RULES}
     for rule in ("SUBJ-05", "SUBJ-07"):
-        found[rule].append("every call (`fixtures/guard.py`)")
+        found[rule].append("every call (`honestloop/guard.py`)")
     for test, prop in all_properties().items():
         for rule in prop.rules:
             found[rule].append(f"`properties/{test}`")

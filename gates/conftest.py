@@ -12,14 +12,15 @@ from typing import Any
 
 import pytest
 
-from gates import verdict as verdicts
-from gates.definition import GATES, control
-from gates.finding import Finding, GateError
+from gates.errors import GateError
 from gates.jobs import Site, all_jobs
-from gates.pool import Pool
-from gates.run import ROOT, Process
-from gates.scoring import Ruler
-from gates.verdict import PASSED, Verdict
+from gates.judge.scoring import Ruler
+from gates.subject.pool import Pool
+from gates.subject.process import ROOT, Process
+from gates.verdict import verdict as verdicts
+from gates.verdict.definition import GATES, control
+from gates.verdict.finding import Finding
+from gates.verdict.verdict import PASSED, Verdict
 
 HERE = Path(__file__).parent
 MOST_RUNS = "resume"

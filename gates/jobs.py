@@ -21,15 +21,16 @@ import tomli_w
 from fixtures.corpus import files
 from fixtures.corpus.conjugation import Row
 from fixtures.corpus.split import BlindSplit, draw_blind
-from gates import guarded, manifest_truth, probes, strength, torn
-from gates.definition import CONTROLS, Control, control
-from gates.difference import MACHINES
-from gates.finding import GateError
-from gates.pool import Job
-from gates.replay import Course, Settings
-from gates.run import UNDRAWN, UNTRACKED, Finished, RunDirectory, Subject
-from gates.scoring import Ruler
-from gates.update import Followed
+from gates.errors import GateError
+from gates.judge import guarded, manifest, probes, strength, torn
+from gates.judge.difference import MACHINES
+from gates.judge.replay import Course, Settings
+from gates.judge.scoring import Ruler
+from gates.judge.update import Followed
+from gates.subject.pool import Job
+from gates.subject.process import UNDRAWN, UNTRACKED, Finished, Subject
+from gates.subject.run_directory import RunDirectory
+from gates.verdict.definition import CONTROLS, Control, control
 
 SHORT = ("--steps", "2")
 LONGER = ("--steps", "100")
@@ -100,7 +101,7 @@ class Trained:
     arguments: tuple[str, ...]
     data: Path
     early_manifest: bytes | None  # as it was when the first step appeared in the log
-    git: tuple[manifest_truth.Git, manifest_truth.Git]  # before and after
+    git: tuple[manifest.Git, manifest.Git]  # before and after
     began: datetime
     ended: datetime
 
@@ -208,13 +209,13 @@ def watch(subject: Subject, data: Path, *options: str) -> Trained:
     """Train, keeping what the manifest was when the first step was logged."""
     run = RunDirectory(subject.home / "run")
     arguments = ("train", "--out", str(run.path), "--data", str(data), *options)
-    git, began = manifest_truth.git_state(), datetime.now(UTC)
+    git, began = manifest.git_state(), datetime.now(UTC)
     process = subject.start(*arguments)
     process.wait_until(lambda: run.logged_steps() > 0)
     early = run.path / "manifest.json"
     seen = early.read_bytes() if early.exists() else None
     process.wait().succeeded()
-    return Trained(run, arguments, data, seen, (git, manifest_truth.git_state()), began, datetime.now(UTC))
+    return Trained(run, arguments, data, seen, (git, manifest.git_state()), began, datetime.now(UTC))
 
 
 def train_blind(site: Site) -> Blind:

@@ -12,11 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from fixtures.corpus import files
-from gates.definition import RATIO_LIMIT
-from gates.finding import GateError
-from gates.pool import WORKERS
-from gates.run import ROOT, Subject
-from gates.scoring import Contest, Ruler, contest
+from gates.errors import GateError
+from gates.judge.scoring import Contest, Ruler, contest
+from gates.subject.pool import WORKERS
+from gates.subject.process import ROOT, Subject
+from gates.verdict.definition import RATIO_LIMIT
 
 DEFAULT_OUT = ROOT / "docs" / "seeds.md"
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from gates import drift_truth
-from gates.drift_truth import Drift
+from gates.judge import drift
+from gates.judge.drift import Drift
 
 
 @pytest.fixture(scope="module")
@@ -14,20 +14,20 @@ def measured(runs, site, ruler):
 
 @pytest.mark.needs("committed")
 def test_the_report_exists(accept, measured):
-    accept(drift_truth.report_exists(*measured))
+    accept(drift.report_exists(*measured))
 
 
 @pytest.mark.needs("committed")
 def test_its_errors_agree_with_a_recomputation(accept, measured):
-    accept(drift_truth.errors_agree(*measured))
+    accept(drift.errors_agree(*measured))
 
 
 @pytest.mark.needs("committed")
 def test_its_argmax_flips_agree_with_a_recomputation(accept, measured):
-    accept(drift_truth.flips_agree(*measured))
+    accept(drift.flips_agree(*measured))
 
 
 @pytest.mark.needs("control/makes_up_drift")
 def test_refuses_a_report_that_is_made_up(refuse, runs, site, ruler):
     run = runs["control/makes_up_drift"]
-    refuse("makes_up_drift", drift_truth.errors_agree(run, Drift(run.weights, ruler, site.committed["val"])))
+    refuse("makes_up_drift", drift.errors_agree(run, Drift(run.weights, ruler, site.committed["val"])))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gates import manifest_truth as truth
+from gates.judge import manifest as truth
 
 
 @pytest.fixture

@@ -2,9 +2,9 @@
 
 import pytest
 
-from gates import artefacts, guarded, static_scan
 from gates.jobs import module_of
-from gates.run import ROOT
+from gates.judge import artefacts, guarded, static_scan
+from gates.subject.process import ROOT
 
 
 def test_the_source_has_no_way_to_unpickle(accept, note, site):

@@ -3,8 +3,8 @@
 import pytest
 
 from fixtures.corpus import files
-from gates import perplexity, probes, scoring
-from gates.scoring import Ruler
+from gates.judge import perplexity, probes, scoring
+from gates.judge.scoring import Ruler
 
 UNSEEN = ("val", "test")
 

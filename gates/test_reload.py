@@ -2,7 +2,7 @@
 
 import pytest
 
-from gates import reload
+from gates.judge import reload
 
 
 @pytest.mark.needs("committed")

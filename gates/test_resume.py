@@ -2,10 +2,10 @@
 
 import pytest
 
-from gates import resume, torn
-from gates.definition import CONTROLS, control
-from gates.finding import GateError
+from gates.errors import GateError
 from gates.jobs import CONTROL_STOP, FOLLOWED_STOP, STOPS, TORN_AT
+from gates.judge import resume, torn
+from gates.verdict.definition import CONTROLS, control
 
 INTERRUPTIONS = [*STOPS, "kill-early", "kill-late", "terminate"]
 FORGETFUL = ["forgets_model", "forgets_optimizer", "forgets_scheduler", "forgets_data", "forgets_control"]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gates import strength
+from gates.judge import strength
 
 A_DOZEN = 12
 

@@ -2,8 +2,9 @@
 
 import pytest
 
-from gates import jobs, update
-from gates.definition import CONTROLS, control
+from gates import jobs
+from gates.judge import update
+from gates.verdict.definition import CONTROLS, control
 
 
 def controls(*checks: str) -> list[object]:

@@ -1,7 +1,7 @@
 """The loop's parts as plain functions, NumPy in and NumPy out: what `properties/` grades.
 
 Floating-point arguments decide the dtype (float32 or float64); nothing that is passed in is changed. A loop of
-your own needs functions of these names and signatures; shapes and conventions are in fixtures/protocol.py.
+your own needs functions of these names and signatures; shapes and conventions are in honestloop/protocol.py.
 """
 
 import math
@@ -10,21 +10,25 @@ from typing import Any
 
 import numpy as np
 
-from impl import evaluate, ngram, optimizer, parameters, rng
+from impl import evaluate, rng
 from impl.config import Config, ModelConfig, OptimizerConfig
-from impl.data import Batch, DataIterator
-from impl.data import make_batch as _make_batch
-from impl.drift import round_weights
-from impl.dropout import NO_DROPOUT, Dropout
-from impl.kernels import activation, elementwise, gemm, loss, norm
+from impl.data.iterator import Batch, DataIterator
+from impl.data.iterator import make_batch as _make_batch
+from impl.data.tokenizer import Tokenizer, train_on_texts
+from impl.kernels import activation, elementwise, gemm, loss
 from impl.kernels import attention as attention_kernels
 from impl.kernels import dropout as dropout_kernels
-from impl.kernels.optimizer import adamw
+from impl.kernels import layer_norm as layer_norm_kernels
+from impl.kernels.adamw import adamw
 from impl.kernels.reduce import sum_squares
-from impl.model import MiniGPT
-from impl.rotary import Rotary
-from impl.schedule import Schedule, learning_rate
-from impl.tokenizer import Tokenizer, train_on_texts
+from impl.model import parameters
+from impl.model.dropout import NO_DROPOUT, Dropout
+from impl.model.minigpt import MiniGPT
+from impl.model.rotary import Rotary
+from impl.optim import optimizer
+from impl.optim.schedule import Schedule, learning_rate
+from impl.report import ngram
+from impl.report.drift import round_weights
 from impl.trainer import Trainer
 from impl.update import update
 
@@ -55,15 +59,15 @@ def layer_norm(x: Array, gamma: Array, beta: Array, eps: float) -> Array:
 def layer_norm_backward(x: Array, gamma: Array, eps: float, dy: Array) -> tuple[Array, Array, Array]:
     _, normalised, deviation = _normalise(x, gamma, np.zeros_like(gamma), eps)
     dx, dgamma, dbeta = np.empty_like(normalised), np.zeros_like(gamma), np.zeros_like(gamma)
-    norm.layer_norm_backward(_rows(dy), normalised, deviation, gamma, dx)
-    norm.layer_norm_parameters_backward(_rows(dy), normalised, dgamma, dbeta)
+    layer_norm_kernels.layer_norm_backward(_rows(dy), normalised, deviation, gamma, dx)
+    layer_norm_kernels.layer_norm_parameters_backward(_rows(dy), normalised, dgamma, dbeta)
     return dx.reshape(x.shape), dgamma, dbeta
 
 
 def _normalise(x: Array, gamma: Array, beta: Array, eps: float) -> tuple[Array, Array, Array]:
     rows = _rows(x)
     out, normalised, deviation = np.empty_like(rows), np.empty_like(rows), np.empty(len(rows), x.dtype)
-    norm.layer_norm(rows, gamma, beta, x.dtype.type(eps), out, normalised, deviation)
+    layer_norm_kernels.layer_norm(rows, gamma, beta, x.dtype.type(eps), out, normalised, deviation)
     return out, normalised, deviation
 
 

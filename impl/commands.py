@@ -8,17 +8,19 @@ from typing import Any
 import numpy as np
 
 from impl import config as configuration
-from impl import drift, finish, loop, ngram, tensors
-from impl import run as runs
+from impl import loop
 from impl.config import Config
-from impl.corpus import load_corpus
+from impl.data.corpus import load_corpus
+from impl.data.tokenizer import train_tokenizer
 from impl.errors import UsageError
-from impl.files import atomic_write
-from impl.log import TrainLog
-from impl.run import Run
-from impl.tokenizer import train_tokenizer
-from impl.tracking import Tracker
-from impl.translate import translate
+from impl.model.translate import translate
+from impl.report import drift, finish, ngram
+from impl.report.tracking import Tracker
+from impl.run import directory as runs
+from impl.run import tensors
+from impl.run.directory import Run
+from impl.run.files import atomic_write
+from impl.run.log import TrainLog
 
 DEFAULT_DATA = Path(__file__).resolve().parents[1] / "fixtures" / "corpus"
 

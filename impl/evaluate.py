@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from impl.data import make_batch
-from impl.model import MiniGPT
+from impl.data.iterator import make_batch
+from impl.model.minigpt import MiniGPT
 
 
 @dataclass(frozen=True)

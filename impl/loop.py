@@ -6,21 +6,21 @@ from dataclasses import dataclass
 from types import FrameType, TracebackType
 from typing import Any
 
-from impl import checkpoint
-from impl.checkpoint import Best, Checkpoint, Expected, StateMachine
-from impl.data import DataIterator
-from impl.dropout import Dropout
+from impl.data.iterator import DataIterator
 from impl.errors import UsageError
 from impl.evaluate import evaluate
-from impl.log import TrainLog, starts_with, with_hex
-from impl.model import MiniGPT
-from impl.optimizer import AdamW
-from impl.parameters import initial_parameters, parameter_shapes
-from impl.progress import Progress
+from impl.model.dropout import Dropout
+from impl.model.minigpt import MiniGPT
+from impl.model.parameters import initial_parameters, parameter_shapes
+from impl.optim.optimizer import AdamW
+from impl.optim.schedule import Schedule
+from impl.report.progress import Progress
+from impl.report.tracking import Tracker
 from impl.rng import ControlRNG
-from impl.run import CHECKPOINTS, LOG, Run
-from impl.schedule import Schedule
-from impl.tracking import Tracker
+from impl.run import checkpoint
+from impl.run.checkpoint import Best, Checkpoint, Expected, StateMachine
+from impl.run.directory import CHECKPOINTS, LOG, Run
+from impl.run.log import TrainLog, starts_with, with_hex
 from impl.update import refuse_non_finite, update
 
 

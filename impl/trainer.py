@@ -10,20 +10,20 @@ from typing import Any
 
 import numpy as np
 
-from impl import checkpoint
-from impl.checkpoint import Expected, StateMachine
 from impl.config import OptimizerConfig
-from impl.data import Batch
-from impl.dropout import Dropout
+from impl.data.iterator import Batch
 from impl.kernels import elementwise
 from impl.kernels.dropout import drop
 from impl.kernels.gemm import gemm
 from impl.kernels.loss import cross_entropy
 from impl.kernels.reduce import sum_squares
-from impl.optimizer import AdamW
-from impl.parameters import named_views
+from impl.model.dropout import Dropout
+from impl.model.parameters import named_views
+from impl.optim.optimizer import AdamW
+from impl.optim.schedule import Schedule
 from impl.rng import ControlRNG
-from impl.schedule import Schedule
+from impl.run import checkpoint
+from impl.run.checkpoint import Expected, StateMachine
 from impl.update import update
 
 Array = np.ndarray[Any, np.dtype[Any]]

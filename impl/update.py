@@ -7,11 +7,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from impl.data import Batch
-from impl.dropout import Dropout
+from impl.data.iterator import Batch
 from impl.errors import NonFiniteError
-from impl.optimizer import AdamW, clip_factor
-from impl.schedule import Schedule
+from impl.model.dropout import Dropout
+from impl.optim.optimizer import AdamW, clip_factor
+from impl.optim.schedule import Schedule
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

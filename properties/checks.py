@@ -23,8 +23,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis.errors import HypothesisException
 
-from fixtures.guard import Call, Misbehaviour
-from fixtures.protocol import FUNCTIONS, Subject
+from honestloop.guard import Call, Misbehaviour
+from honestloop.protocol import FUNCTIONS, Subject
 from properties import assertions
 from properties.assertions import Refusal, refuse
 from reference.rules import RULES

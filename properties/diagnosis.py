@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from fixtures.conventions import Conventions
 from fixtures.folder import folder_for_a_moment
-from fixtures.guard import OBJECTS, Call, Guard, Misbehaviour, Raised, arrays_in, copied
 from fixtures.mutants import MUTANTS, Mutant
 from fixtures.subjects import reference
+from honestloop.conventions import Conventions
+from honestloop.guard import OBJECTS, Call, Guard, Misbehaviour, Raised, arrays_in, copied
 from reference import bounds
 from reference.bounds import Bounded, named_arrays
 from reference.running_error import Tracked

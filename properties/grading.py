@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis.errors import FlakyFailure
 
-from fixtures.protocol import FUNCTIONS, ProtocolError, Subject
+from honestloop.protocol import FUNCTIONS, ProtocolError, Subject
 from properties import assertions
 from properties.assertions import Refusal
 from properties.checks import Property, property_of

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from fixtures.guard import Call, Raised
+from honestloop.guard import Call, Raised
 
 LARGEST = 48
 """Entries of an array that a snippet writes out."""

@@ -25,9 +25,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.errors import HypothesisException
 
-from fixtures.conventions import Conventions
 from fixtures.mutants import MUTANTS, Mutant, subject_with
-from fixtures.protocol import FUNCTIONS, ProtocolError, Subject
+from honestloop.conventions import Conventions
+from honestloop.protocol import FUNCTIONS, ProtocolError, Subject
 from properties import assertions
 from properties.assertions import Refusal
 from properties.checks import Property, all_properties

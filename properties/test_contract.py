@@ -5,8 +5,8 @@ import random
 import numpy as np
 import pytest
 
-from fixtures.protocol import FUNCTIONS, OPTIONAL, ProtocolError
 from fixtures.strategies import model_parameters
+from honestloop.protocol import FUNCTIONS, OPTIONAL, ProtocolError
 from properties.assertions import holds, refuse, same_bytes
 from properties.checks import checks
 from properties.dtypes import to

@@ -5,8 +5,8 @@ import json
 import numpy as np
 from hypothesis import strategies as st
 
-from fixtures.protocol import fields
 from fixtures.strategies import run_seeds, sequences
+from honestloop.protocol import fields
 from properties.assertions import holds, refuse, same_bytes
 from properties.checks import checks
 from reference import data

@@ -8,7 +8,6 @@ import numpy as np
 from hypothesis import assume
 from hypothesis import strategies as st
 
-from fixtures.guard import Misbehaviour
 from fixtures.loop_strategies import (
     ALWAYS,
     DROPOUT,
@@ -21,6 +20,7 @@ from fixtures.loop_strategies import (
     windows,
 )
 from fixtures.strategies import generators, seeds
+from honestloop.guard import Misbehaviour
 from properties.assertions import holds, same_bytes, within
 from properties.checks import checks
 from properties.dtypes import either, to

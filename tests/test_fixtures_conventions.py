@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
-from fixtures.conventions import LEGAL, MEANING, ConventionError, Conventions, declared
-from fixtures.protocol import Subject
 from fixtures.subjects.reference import functions
+from honestloop.conventions import LEGAL, MEANING, ConventionError, Conventions, declared
+from honestloop.protocol import Subject
 from properties.checks import all_properties
 
 FEW = settings(

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from fixtures import mutants
-from fixtures.conventions import Conventions
 from fixtures.mutants import FAMILIES, MUTANTS, subject_with
-from fixtures.protocol import FUNCTIONS
 from fixtures.subjects import reference
-from gates.definition import CONTROLS
+from gates.verdict.definition import CONTROLS
+from honestloop.conventions import Conventions
+from honestloop.protocol import FUNCTIONS
 from reference.rules import RULES
 
 FOLDER = Path(mutants.__file__).parent

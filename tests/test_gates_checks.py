@@ -9,20 +9,11 @@ import numpy as np
 import pytest
 
 from fixtures.corpus import files
-from gates import (
-    difference,
-    drift_truth,
-    manifest_truth,
-    perplexity,
-    probes,
-    reload,
-    resume,
-    scoring,
-    tensors,
-    tracked,
-)
 from gates.jobs import RESUME_STEPS, STOPS, Interrupted
-from gates.run import Finished, RunDirectory
+from gates.judge import difference, drift, manifest, perplexity, probes, reload, resume, scoring, tracking
+from gates.subject import tensors
+from gates.subject.process import Finished
+from gates.subject.run_directory import RunDirectory
 from reference import model
 from reference.data import make_batch
 
@@ -143,24 +134,24 @@ def test_a_checkpoint_manifest_lists_its_three_files(tmp_path, listed):
     assert "manifest.json: files" in finding(listed)
 
 
-def logged(**changes: object) -> tuple[RunDirectory, tracked.Store]:
+def logged(**changes: object) -> tuple[RunDirectory, tracking.Store]:
     """A log of two steps, changed on its last line, and a store that holds just what is in it."""
     numbers = {"loss": 2.0, "lr": 0.1, "grad_norm": 1.0}
     last = {"step": 2, **numbers, "val_loss": 1.0, "val_ppl": 2.7, **changes}
     run = RunDirectory(Path("unused"))
     run.__dict__["log"] = [{"step": 1, **numbers}, {k: v for k, v in last.items() if v is not None}]
-    curves = {name: {n["step"]: n[name] for n in run.log if name in n} for name in tracked.METRICS}
-    return run, tracked.Store("", [], curves, {})
+    curves = {name: {n["step"]: n[name] for n in run.log if name in n} for name in tracking.METRICS}
+    return run, tracking.Store("", [], curves, {})
 
 
 def test_a_log_with_every_number_in_the_store_passes():
-    assert tracked.metrics_equal_the_log(*logged()).passed
+    assert tracking.metrics_equal_the_log(*logged()).passed
 
 
-@pytest.mark.parametrize("name", tracked.METRICS)
+@pytest.mark.parametrize("name", tracking.METRICS)
 @pytest.mark.parametrize("value", [None, "2.0"])
 def test_a_log_that_lacks_a_number_has_no_metrics_to_equal(name, value):
-    finding = tracked.metrics_equal_the_log(*logged(**{name: value}))
+    finding = tracking.metrics_equal_the_log(*logged(**{name: value}))
     assert not finding.passed
     assert f"train_log.jsonl line 2: {name}" in finding.message
 
@@ -168,7 +159,7 @@ def test_a_log_that_lacks_a_number_has_no_metrics_to_equal(name, value):
 def test_an_empty_log_has_no_metrics_to_equal():
     run = RunDirectory(Path("unused"))
     run.__dict__["log"] = []
-    assert not tracked.metrics_equal_the_log(run, tracked.Store("", [], {}, {})).passed
+    assert not tracking.metrics_equal_the_log(run, tracking.Store("", [], {}, {})).passed
 
 
 def test_logits_in_single_precision_are_not_the_oracle(answers, weights):
@@ -245,19 +236,19 @@ def test_cuts_need_epochs_of_the_length_they_were_chosen_for(tmp_path):
 
 
 def test_git_state_outside_a_repository_is_unknown(tmp_path):
-    assert manifest_truth.git_state(tmp_path) == manifest_truth.Git(None, None, None)
+    assert manifest.git_state(tmp_path) == manifest.Git(None, None, None)
 
 
 def test_drift_of_weights_that_fit_the_format_is_zero_and_nothing_flips(ruler, weights):
     coarse = {name: np.round(x * 4) / 4 for name, x in weights.items()}
-    drift = drift_truth.Drift(coarse, ruler, SPLITS["val"][:2])
-    for measured in drift.measured.values():
-        assert [error for error, _ in measured.errors.values()] == [0.0] * len(drift_truth.LAYERS)
+    found = drift.Drift(coarse, ruler, SPLITS["val"][:2])
+    for measured in found.measured.values():
+        assert [error for error, _ in measured.errors.values()] == [0.0] * len(drift.LAYERS)
         assert 0 in measured.flips
 
 
 def test_drift_grows_with_coarser_formats(ruler, weights):
-    drift = drift_truth.Drift(weights, ruler, SPLITS["val"][:2]).measured
-    for layer in drift_truth.LAYERS:
-        fine, coarse = (drift[form].errors[layer] for form in ("float16", "bfloat16"))
+    measured = drift.Drift(weights, ruler, SPLITS["val"][:2]).measured
+    for layer in drift.LAYERS:
+        fine, coarse = (measured[form].errors[layer] for form in ("float16", "bfloat16"))
         assert 0 < fine[1] < fine[0] < coarse[0]

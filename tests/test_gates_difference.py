@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gates import difference, resume, tensors
-from gates.run import RunDirectory
+from gates.judge import difference, resume
+from gates.subject import tensors
+from gates.subject.run_directory import RunDirectory
 
 STEPS, RESUMED_AT = 6, 3
 MACHINES = {

@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gates import artefacts, guarded, static_scan, tensors
-from gates.finding import GateError
-from gates.run import ROOT, Finished
+from gates.errors import GateError
+from gates.judge import artefacts, guarded, static_scan
+from gates.subject import tensors
+from gates.subject.process import ROOT, Finished
 
 TRICKS = [
     "import pickle",
@@ -103,7 +104,7 @@ ORDINARY = [
     "model.eval()",
     'def f():\n    """Never import pickle, which unpickles."""',
     "NOTE = 'no pickle'",
-    "import sys\ncommand = [sys.executable, '-m', 'impl.mlflow_helper', str(path)]",
+    "import sys\ncommand = [sys.executable, '-m', 'impl.report.mlflow_helper', str(path)]",
     "command = ['ls', '-S']",
     "import numpy as np\nnp.load(p, None, False)",
     "import sys\nsys.modules[__name__]",
@@ -359,7 +360,7 @@ def test_the_guard_excepts_the_cache_of_numba_and_counts_it(tmp_path):
 
 
 def test_a_guard_that_was_not_there_is_no_pass(tmp_path):
-    from gates.run import RunDirectory
+    from gates.subject.run_directory import RunDirectory
 
     assert not guarded.works_without_unpickling(RunDirectory(tmp_path), []).passed
     (tmp_path / "1.json").write_text(

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from gates import run
-from gates.finding import GateError
-from gates.pool import Pool
-from gates.run import RunDirectory, Subject
+from gates.errors import GateError
+from gates.subject import process
+from gates.subject.pool import Pool
+from gates.subject.process import Subject
+from gates.subject.run_directory import RunDirectory
 
 COUNTER = """
 import os, pathlib, signal, sys, time
@@ -159,10 +160,10 @@ def test_the_pool_hands_on_what_a_job_raised():
 
 
 def test_the_caller_cannot_turn_tracking_off_nor_move_it(monkeypatch):
-    for name in run.NOT_INHERITED:
+    for name in process.NOT_INHERITED:
         monkeypatch.setenv(name, "off")
-    assert not run.environment({}).keys() & set(run.NOT_INHERITED)
-    assert run.environment(run.UNTRACKED)["HONESTLOOP_TRACKING"] == "off"
+    assert not process.environment({}).keys() & set(process.NOT_INHERITED)
+    assert process.environment(process.UNTRACKED)["HONESTLOOP_TRACKING"] == "off"
 
 
 def test_processes_run_from_the_repository_root_with_one_thread(tmp_path, monkeypatch):
@@ -170,5 +171,5 @@ def test_processes_run_from_the_repository_root_with_one_thread(tmp_path, monkey
         "import os; print(os.getcwd(), os.environ['OMP_NUM_THREADS'])", encoding="utf-8"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    assert Subject("tiny_where", tmp_path / "home").run("train").stdout.split() == [str(run.ROOT), "1"]
+    assert Subject("tiny_where", tmp_path / "home").run("train").stdout.split() == [str(process.ROOT), "1"]
     assert Path(sys.executable).exists()

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from gates.definition import GATES
-from gates.run import ROOT
+from gates.subject.process import ROOT
+from gates.verdict.definition import GATES
 
 RULER = "gates/test_perplexity.py::test_uniform_weights_have_perplexity_v"
 SKIP_ALL = """

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load, save
 
-from gates import tensors
+from gates.subject import tensors
 
 ARRAYS = {
     "E": np.arange(6, dtype=np.float32).reshape(2, 3),

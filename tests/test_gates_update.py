@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 
 from fixtures.corpus import files
-from gates import jobs, mistakes, replay, scoring, torn, update
-from gates.finding import GateError
-from gates.replay import NAMES, Course, Law, Settings, State
-from gates.run import Finished, RunDirectory
+from gates import jobs
+from gates.errors import GateError
+from gates.judge import mistakes, replay, scoring, torn, update
+from gates.judge.replay import NAMES, Course, Law, Settings, State
+from gates.subject.process import Finished
+from gates.subject.run_directory import RunDirectory
 from reference import model
 
 DTYPES = ("float32", "float64")

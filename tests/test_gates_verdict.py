@@ -7,11 +7,11 @@ from xml.etree import ElementTree
 
 import pytest
 
-from gates import verdict as verdicts
-from gates.definition import CONTROLS, GATES
-from gates.finding import Finding, at_most, no_problems, within
-from gates.run import ROOT
-from gates.verdict import FAILED, INCOMPLETE, NOT_RUN, PASSED, Verdict
+from gates.subject.process import ROOT
+from gates.verdict import verdict as verdicts
+from gates.verdict.definition import CONTROLS, GATES
+from gates.verdict.finding import Finding, at_most, no_problems, within
+from gates.verdict.verdict import FAILED, INCOMPLETE, NOT_RUN, PASSED, Verdict
 from reference.rules import RULES
 
 

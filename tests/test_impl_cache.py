@@ -11,9 +11,9 @@ from pathlib import Path
 import numba
 import pytest
 
-from impl.kernels import cache
-from impl.kernels.compile import interpreted
 from impl.kernels.reduce import sum_squares
+from impl.kernels.runtime import cache
+from impl.kernels.runtime.compile import interpreted
 
 ROOT = Path(__file__).resolve().parents[1]
 COUNT = """

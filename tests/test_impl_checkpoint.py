@@ -6,9 +6,9 @@ import os
 import numpy as np
 import pytest
 
-from impl import checkpoint, files, tensors
-from impl.checkpoint import Expected
 from impl.errors import UsageError
+from impl.run import checkpoint, files, tensors
+from impl.run.checkpoint import Expected
 
 SHAPES = {"E": (4, 3), "ln_final.gamma": (3,)}
 EXPECTED = Expected("a" * 32, SHAPES, "float32")
@@ -148,7 +148,7 @@ def _fail_on(monkeypatch, event):
 
     targets = {
         "open": ("pathlib.Path.open", full),
-        "write": ("impl.checkpoint.write_synced", full),
+        "write": ("impl.run.directory.checkpoint.write_synced", full),
         "fsync": ("os.fsync", full),
         "rename": ("pathlib.Path.rename", full),
         "mkdir": ("os.mkdir", full),

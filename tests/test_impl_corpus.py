@@ -10,7 +10,7 @@ import pytest
 
 from fixtures.corpus.conjugation import Row as FixtureRow
 from fixtures.corpus.files import COMMITTED, read_directory, to_jsonl, write_directory
-from impl.corpus import load_corpus, read_split
+from impl.data.corpus import load_corpus, read_split
 from impl.errors import UsageError
 
 SPLITS = read_directory()

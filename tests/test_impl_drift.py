@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from impl import drift, plots
-from impl import run as runs
 from impl.config import Config
-from impl.drift import round_weights
-from impl.model import MiniGPT
-from impl.parameters import initial_parameters
+from impl.model.minigpt import MiniGPT
+from impl.model.parameters import initial_parameters
+from impl.report import drift, plots
+from impl.report.drift import round_weights
+from impl.run import directory as runs
 
 ROOT = Path(__file__).resolve().parents[1]
 

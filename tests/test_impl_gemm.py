@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numba import njit
 
-from impl.kernels.fma import fma
 from impl.kernels.gemm import gemm, small_gemm
+from impl.kernels.runtime.fma import fma
 
 _SHAPES = [(1, 1, 1), (8, 5, 32), (9, 7, 33), (16, 64, 48), (13, 1, 70), (3, 40, 15), (24, 9, 16), (5, 0, 6)]
 _SHAPES += [

@@ -11,25 +11,25 @@ import pytest
 from numba.core.registry import cpu_target
 
 from impl.config import ModelConfig
-from impl.data import make_batch
+from impl.data.iterator import make_batch
 from impl.kernels import (
     activation,
+    adamw,
     attention,
     dropout,
     elementwise,
     gemm,
+    layer_norm,
     loss,
-    norm,
-    optimizer,
     reduce,
     rotary,
     transpose,
 )
 from impl.kernels.attention import TILE, tiles
-from impl.kernels.compile import fresh
-from impl.kernels.work import work
-from impl.model import MiniGPT
-from impl.parameters import initial_parameters
+from impl.kernels.runtime.compile import fresh
+from impl.kernels.worker import work
+from impl.model.minigpt import MiniGPT
+from impl.model.parameters import initial_parameters
 
 LIBM = r"exp|exp2|expm1|log|log2|log1p|pow|sin|cos|tan|tanh|erf|erfc|fma"
 N, D = 32, 64
@@ -45,14 +45,14 @@ def arguments(dtype):
     tokens, seen = np.zeros(N, np.int64), np.ones(N, bool)
     keep, rows = np.ones((N, D), bool), lambda: zeros(N, D)
     weights, starts, positions = zeros(1, tiles(N), N, 4 * TILE), np.array([0, N]), np.arange(N)
-    scalars = optimizer.Scalars(*[0.5] * 10)
+    scalars = adamw.Scalars(*[0.5] * 10)
     return {
         gemm.gemm: (rows(), zeros(D, D), rows(), False),
         gemm._blocked: (rows(), zeros(D, D), rows(), N, D, False),
         activation.gelu: (rows(), rows(), rows()),
-        norm.layer_norm: (rows(), zeros(D), zeros(D), number(1e-5), rows(), rows(), zeros(N)),
-        norm.layer_norm_backward: (rows(), rows(), zeros(N), zeros(D), rows()),
-        norm.layer_norm_parameters_backward: (rows(), rows(), zeros(D), zeros(D)),
+        layer_norm.layer_norm: (rows(), zeros(D), zeros(D), number(1e-5), rows(), rows(), zeros(N)),
+        layer_norm.layer_norm_backward: (rows(), rows(), zeros(N), zeros(D), rows()),
+        layer_norm.layer_norm_parameters_backward: (rows(), rows(), zeros(D), zeros(D)),
         loss.cross_entropy: (rows(), tokens, seen, number(1.0), np.zeros(N), rows()),
         attention.attention: (rows(), rows(), rows(), starts, seen, number(0.25), rows(), weights),
         attention._softmax: (rows(), number(0.25), seen, TILE, zeros(D), zeros(D)),
@@ -61,7 +61,7 @@ def arguments(dtype):
         rotary.rotate: (rows(), zeros(N, D), zeros(N, D), D // 8, positions),
         dropout.apply_keep: (rows(), keep, number(1.1), rows()),
         dropout.drop: (rows(), keep, number(1.1)),
-        optimizer.adamw: (zeros(D), zeros(D), zeros(D), zeros(D), np.ones(D, bool), scalars),
+        adamw.adamw: (zeros(D), zeros(D), zeros(D), zeros(D), np.ones(D, bool), scalars),
         reduce.sum_squares: (zeros(D),),
         elementwise.add: (rows(), rows(), rows()),
         elementwise.add_to: (rows(), rows()),

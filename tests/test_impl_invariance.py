@@ -93,12 +93,12 @@ SMALL = """
 import hashlib
 import numpy as np
 from impl.config import ModelConfig, OptimizerConfig
-from impl.data import make_batch
-from impl.dropout import Dropout
-from impl.model import MiniGPT
-from impl.optimizer import AdamW
-from impl.parameters import initial_parameters, parameter_shapes
-from impl.schedule import Schedule
+from impl.data.iterator import make_batch
+from impl.model.dropout import Dropout
+from impl.model.minigpt import MiniGPT
+from impl.optim.optimizer import AdamW
+from impl.model.parameters import initial_parameters, parameter_shapes
+from impl.optim.schedule import Schedule
 from impl.update import update
 
 np.seterr(all="ignore")

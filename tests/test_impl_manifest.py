@@ -12,11 +12,11 @@ import jsonschema
 import pytest
 import rfc8785
 
-from impl import manifest
 from impl.config import Config
-from impl.corpus import load_corpus
+from impl.data.corpus import load_corpus
 from impl.errors import UsageError
-from impl.files import write_json
+from impl.run import manifest
+from impl.run.files import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 SCHEMA = json.loads((ROOT / "reference" / "manifest.schema.json").read_bytes())
@@ -58,7 +58,7 @@ def inside(value, path):
 
 def test_committed_schema_is_the_one_of_the_model():
     printed = subprocess.run(
-        [sys.executable, "-m", "impl.manifest"], cwd=ROOT, capture_output=True, check=True
+        [sys.executable, "-m", "impl.run.directory.manifest"], cwd=ROOT, capture_output=True, check=True
     )
     assert (ROOT / "reference" / "manifest.schema.json").read_bytes() == printed.stdout
     jsonschema.Draft202012Validator.check_schema(SCHEMA)

@@ -4,8 +4,9 @@ import numpy as np
 import psutil
 import pytest
 
-from impl.kernels import attention, gemm, loss, memory, norm, rotary
-from impl.kernels.compile import fresh
+from impl.kernels import attention, gemm, layer_norm, loss, rotary
+from impl.kernels.runtime import memory
+from impl.kernels.runtime.compile import fresh
 
 WIDTH, CALLS, GROWTH = 8192, 4000, 2**24
 """A row of float32 is 32 KiB, so what loses one a call grows by 128 MB."""
@@ -24,8 +25,8 @@ def arguments():
     weights = np.zeros((1, 1, attention.TILE, HEADS * attention.TILE), np.float32)
     square, narrow = np.zeros((512, 512), np.float32), np.zeros((512, 8), np.float32)
     return {
-        norm.layer_norm: (rows(), row, row, number, rows(), rows(), one),
-        norm.layer_norm_backward: (rows(), rows(), one, row, rows()),
+        layer_norm.layer_norm: (rows(), row, row, number, rows(), rows(), one),
+        layer_norm.layer_norm_backward: (rows(), rows(), one, row, rows()),
         loss.cross_entropy: (rows(), np.zeros(1, np.int64), seen[:1], number, np.zeros(1), rows()),
         rotary.rotate: (rows(), rows(), rows(), WIDTH // 4, np.zeros(1, np.int64)),
         gemm.gemm: (narrow.T, square, square[:8].copy(), False),  # of both, copies are made

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from impl.config import ModelConfig
-from impl.data import Batch, make_batch
-from impl.dropout import NO_DROPOUT, Dropout
-from impl.kernels.compile import interpreted
-from impl.kernels.layout import Shape, keeps_transposes
-from impl.kernels.turns import GAVE_UP, wait_for_turn
-from impl.model import MiniGPT
-from impl.parameters import initial_parameters, parameter_shapes
-from impl.team import Team
+from impl.data.iterator import Batch, make_batch
+from impl.kernels.runtime.compile import interpreted
+from impl.kernels.runtime.ordered import GAVE_UP, wait_for_turn
+from impl.kernels.runtime.thread_pool import Team
+from impl.kernels.views import Shape, keeps_transposes
+from impl.model.dropout import NO_DROPOUT, Dropout
+from impl.model.minigpt import MiniGPT
+from impl.model.parameters import initial_parameters, parameter_shapes
 from impl.trainer import Trainer
 
 CONFIG = ModelConfig(d_model=8, n_heads=2, n_layers=1, d_ff=12, vocab_size=7, context=6)

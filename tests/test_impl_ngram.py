@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fixtures.corpus.files import read_directory
-from impl import ngram
 from impl.errors import UsageError
+from impl.report import ngram
 from reference import ngram as oracle
 from reference import tokenizer
 from reference.perplexity import perplexity

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from impl.kernels.compile import interpreted
 from impl.kernels.gemm import ROWS
 from impl.kernels.rows import Rows, Tokens, rows_of
+from impl.kernels.runtime.compile import interpreted
 
 CONTEXT, LENGTHS, FIRST = 9, (3, 0, 5, 1), 4
 

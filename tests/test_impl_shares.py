@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 
-from impl.kernels import shares
+from impl.kernels import parallel
+from impl.kernels.adamw import Scalars, adamw
 from impl.kernels.elementwise import scale
-from impl.kernels.optimizer import Scalars, adamw
 from impl.kernels.reduce import sum_squares
-from impl.optimizer import clip_factor
-from impl.team import MANY, Team
+from impl.kernels.runtime.thread_pool import MANY, Team
+from impl.optim.optimizer import clip_factor
 
 SCALARS = Scalars(0.999, 1e-3, 0.9, 0.1, 0.95, 0.05, 1.1, 1.3, 1e-8, 1.0)
-SIZES = [1, shares.SHARE, 3 * shares.SHARE + 5, MANY + 7]
+SIZES = [1, parallel.SHARE, 3 * parallel.SHARE + 5, MANY + 7]
 
 
 def drawn(dtype, *shape):
@@ -22,16 +22,16 @@ def drawn(dtype, *shape):
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_a_gradient_is_the_sum_of_its_chains(threads, size, dtype):
-    chains, of_head = drawn(dtype, 2, size), drawn(dtype, 2, min(size, shares.SHARE + 3))
+    chains, of_head = drawn(dtype, 2, size), drawn(dtype, 2, min(size, parallel.SHARE + 3))
     wanted = chains[0] + chains[1]
     for chain in of_head:
         wanted[: chain.size] += chain
-    out, squares = np.zeros(size, dtype), np.zeros(shares.count(size))
-    Team(threads).share(lambda turns: shares.finish_gradients(turns, chains, of_head, out, squares), size)
+    out, squares = np.zeros(size, dtype), np.zeros(parallel.count(size))
+    Team(threads).share(lambda turns: parallel.finish_gradients(turns, chains, of_head, out, squares), size)
     assert np.array_equal(out, wanted)
     assert not chains.any()
     assert not of_head.any()
-    assert shares.total(squares) == sum_squares(wanted)
+    assert parallel.total(squares) == sum_squares(wanted)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -42,7 +42,7 @@ def test_an_update_is_one_of_the_whole(threads, size, dtype):
     arrays = p, g, m, v**2, np.arange(size) % 3 == 0
     whole = [x.copy() for x in arrays]
     adamw(*whole, SCALARS)
-    Team(threads).share(lambda turns: shares.update(turns, *arrays, SCALARS), size)
+    Team(threads).share(lambda turns: parallel.update(turns, *arrays, SCALARS), size)
     assert all(np.array_equal(x, y) for x, y in zip(arrays, whole, strict=True))
 
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from fixtures.corpus.conjugation import rows
 from fixtures.corpus.files import COMMITTED
 from fixtures.corpus.split import draw
-from impl.corpus import Row, load_corpus
+from impl.data.corpus import Row, load_corpus
+from impl.data.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
 from impl.errors import UsageError
-from impl.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
 from reference import tokenizer as oracle
 
 SEEDS = st.integers(min_value=0, max_value=2**64 - 1)

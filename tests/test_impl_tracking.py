@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from impl.tracking import DEFAULT_URI, HELPER_SETTINGS, Tracker, without_password
+from impl.report.tracking import DEFAULT_URI, HELPER_SETTINGS, Tracker, without_password
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # a library's, on import
     from mlflow import MlflowClient
 
-    from impl.mlflow_helper import first_commands
-    from impl.mlflow_store import METRICS, Mirror, parameters, read_log
+    from impl.report.mlflow_helper import first_commands
+    from impl.report.mlflow_store import METRICS, Mirror, parameters, read_log
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN_ID = "0123456789abcdef0123456789abcdef"

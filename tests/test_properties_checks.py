@@ -10,9 +10,9 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from fixtures.conventions import Conventions
-from fixtures.guard import Misbehaviour
-from fixtures.protocol import FUNCTIONS, ProtocolError, Subject
+from honestloop.conventions import Conventions
+from honestloop.guard import Misbehaviour
+from honestloop.protocol import FUNCTIONS, ProtocolError, Subject
 from properties import assertions
 from properties.assertions import Refusal, holds
 from properties.checks import all_properties, checks, named_functions, property_of

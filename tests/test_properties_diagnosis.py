@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from fixtures.conventions import Conventions
-from fixtures.guard import Guard, Misbehaviour
 from fixtures.mutants import MUTANTS, subject_with
-from fixtures.protocol import Subject
 from fixtures.subjects import reference
+from honestloop.conventions import Conventions
+from honestloop.guard import Guard, Misbehaviour
+from honestloop.protocol import Subject
 from properties.diagnosis import diagnose
 
 LAW = Conventions()

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fixtures import protocol
+from honestloop import protocol
 from properties import assertions
 from reference import activation, bounds
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fixtures.conventions import Conventions
 from fixtures.mutants import MUTANTS
 from fixtures.strategies import in_single, log_uniform, model_parameters, normal
 from fixtures.subjects.reference import functions
+from honestloop.conventions import Conventions
 from properties.dtypes import to
 from reference import (
     activation,

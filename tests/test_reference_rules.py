@@ -4,7 +4,7 @@ import importlib.util
 import re
 from pathlib import Path
 
-from gates.definition import GATES
+from gates.verdict.definition import GATES
 from properties.checks import all_properties
 from reference.rules import RULES
 
@@ -24,7 +24,7 @@ def test_every_rule_is_checked_and_every_property_has_a_rule():
     """By a property, or by a check of a gate; what @checks does not know it refuses."""
     by_properties = {rule for prop in all_properties().values() for rule in prop.rules}
     by_gates = {check.rule for gate in GATES for check in gate.checks.values()}
-    by_every_call = {"SUBJ-05", "SUBJ-07"}  # fixtures/guard.py
+    by_every_call = {"SUBJ-05", "SUBJ-07"}  # honestloop/guard.py
     assert by_properties | by_gates | by_every_call == set(RULES)
 
 

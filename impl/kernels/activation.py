@@ -1,7 +1,7 @@
 """Exact GELU (Hendrycks & Gimpel 2016): x * Phi(x), Phi the standard normal distribution function."""
 
-from impl.kernels.compile import kernel
 from impl.kernels.elementary import normal_cdf_pdf
+from impl.kernels.runtime.compile import kernel
 
 
 @kernel

@@ -9,12 +9,12 @@ of `small_gemm` changes no number.
 
 import numpy as np
 
-from impl.kernels.compile import inlined, kernel, part
 from impl.kernels.elementary import exp
 from impl.kernels.elementwise import copy
 from impl.kernels.gemm import ROWS, small_gemm
-from impl.kernels.memory import free, scratch
 from impl.kernels.rows import whole_tiles
+from impl.kernels.runtime.compile import inlined, kernel, part
+from impl.kernels.runtime.memory import free, scratch
 from impl.kernels.transpose import transpose
 
 TILE = 16

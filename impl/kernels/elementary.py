@@ -16,8 +16,8 @@ import numpy as np
 from llvmlite import ir
 from numba.core import types
 
-from impl.kernels.compile import by_precision, inlined, intrinsic_or, kernel
-from impl.kernels.fma import fma
+from impl.kernels.runtime.compile import by_precision, inlined, intrinsic_or, kernel
+from impl.kernels.runtime.fma import fma
 
 _ROUND = 1.5 * 2.0**52
 _ROUND_BITS = 0x4338000000000000

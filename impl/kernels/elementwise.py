@@ -1,6 +1,6 @@
 """Whole-array steps that are one line of mathematics: embed, copy rows, add, multiply."""
 
-from impl.kernels.compile import kernel
+from impl.kernels.runtime.compile import kernel
 
 
 @kernel

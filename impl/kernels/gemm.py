@@ -11,11 +11,11 @@ import itertools
 from llvmlite import ir
 from numba.core import cgutils, types
 
-from impl.kernels.compile import inlined, intrinsic_or, kernel, strided
-from impl.kernels.fma import fma
-from impl.kernels.memory import free, scratch
+from impl.kernels.runtime.compile import inlined, intrinsic_or, kernel, strided
+from impl.kernels.runtime.fma import fma
+from impl.kernels.runtime.memory import free, scratch
+from impl.kernels.runtime.vectors import BITS, I32, I64, address, lanes, load, prefetch, store
 from impl.kernels.transpose import transpose
-from impl.kernels.vectors import BITS, I32, I64, address, lanes, load, prefetch, store
 
 ROWS = 8
 

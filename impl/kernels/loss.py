@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from impl.kernels.compile import kernel
 from impl.kernels.elementary import exp, log
-from impl.kernels.memory import free, scratch
 from impl.kernels.reduce import row_max, row_sum
+from impl.kernels.runtime.compile import kernel
+from impl.kernels.runtime.memory import free, scratch
 
 
 @kernel

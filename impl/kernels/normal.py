@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from impl.kernels.compile import kernel
 from impl.kernels.elementary import log, sin_cos
+from impl.kernels.runtime.compile import kernel
 
 
 @kernel

@@ -5,7 +5,7 @@ No state to carry, so a value depends neither on threads nor on the order in whi
 
 import numpy as np
 
-from impl.kernels.compile import inlined, kernel
+from impl.kernels.runtime.compile import inlined, kernel
 
 _MULTIPLY_0, _MULTIPLY_1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 _WEYL_0, _WEYL_1 = np.uint32(0x9E3779B9), np.uint32(0xBB67AE85)

@@ -11,9 +11,9 @@ import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
 
-from impl.kernels.compile import intrinsic_or, kernel
-from impl.kernels.fma import fma
-from impl.kernels.vectors import BITS, I32, I64
+from impl.kernels.runtime.compile import intrinsic_or, kernel
+from impl.kernels.runtime.fma import fma
+from impl.kernels.runtime.vectors import BITS, I32, I64
 
 
 def _in_python(step, combine, start, widen=False):

@@ -1,8 +1,8 @@
 """Rotary position embedding (Su et al. 2021), rotate-half pairing: feature i of a head turns with feature i + K/2."""
 
-from impl.kernels.compile import kernel
 from impl.kernels.elementary import sin_cos
-from impl.kernels.memory import free, scratch
+from impl.kernels.runtime.compile import kernel
+from impl.kernels.runtime.memory import free, scratch
 
 
 @kernel

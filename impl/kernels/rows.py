@@ -6,14 +6,14 @@ gradient is 0.
 
 from typing import Any, NamedTuple
 
-from impl.kernels.compile import kernel
 from impl.kernels.gemm import ROWS
+from impl.kernels.runtime.compile import kernel
 
 Array = Any
 
 
 class Tokens(NamedTuple):
-    """A batch, as impl/data.py has it, all [B, T]; and the number of its first sequence in the window."""
+    """A batch, as impl/data/iterator.py has it, all [B, T]; and the number of its first sequence in the window."""
 
     input: Array
     target: Array

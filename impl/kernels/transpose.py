@@ -7,8 +7,8 @@ perfect shuffle, Stone 1971).
 from llvmlite import ir
 from numba.core import types
 
-from impl.kernels.compile import intrinsic_or, kernel
-from impl.kernels.vectors import BITS, I32, I64, address, lanes, load, store
+from impl.kernels.runtime.compile import intrinsic_or, kernel
+from impl.kernels.runtime.vectors import BITS, I32, I64, address, lanes, load, store
 
 
 def _square_in_python(x, out, i, j):

@@ -1,0 +1,1 @@
+"""Recompute what a run claims, compare, and find what is wrong."""

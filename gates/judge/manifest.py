@@ -1,0 +1,231 @@
+"""Checks of the manifest gate: the manifest is valid, and every fact in it is a fact.
+
+Facts of the machine and of the installed packages are read here independently, in the same interpreter that runs the
+subject; facts of the run are recomputed from its files.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import re
+import subprocess
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jsonschema
+import psutil
+import rfc8785
+
+from gates.errors import GateError
+from gates.judge import scoring
+from gates.subject.process import ROOT
+from gates.subject.run_directory import RunDirectory
+from gates.verdict.finding import Finding, Problem, no_problems
+from reference import model
+from reference.philox import stream_key
+
+if TYPE_CHECKING:
+    from gates.jobs import Trained
+
+SCHEMA = ROOT / "reference" / "manifest.schema.json"
+STREAMS = ("init", "data", "control")
+
+
+@dataclass(frozen=True)
+class Git:
+    """State of the work tree; all None where there is no commit to name."""
+
+    sha: str | None
+    dirty: bool | None
+    diff_sha256: str | None
+
+
+def git_state(root: Path = ROOT) -> Git:
+    """The commit that is checked out, whether anything differs from it, and the hash of the difference."""
+    try:
+        sha, status, diff = (
+            subprocess.run(
+                ["git", *words],
+                cwd=root,
+                env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
+                capture_output=True,
+                check=True,
+            ).stdout
+            for words in (("rev-parse", "HEAD"), ("status", "--porcelain"), ("diff", "HEAD", "--binary"))
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return Git(None, None, None)
+    return Git(sha.decode().strip(), bool(status.strip()), hashlib.sha256(diff).hexdigest())
+
+
+def valid(run: RunDirectory) -> Finding:
+    """manifest.json conforms to the JSON Schema of the reference."""
+    if not SCHEMA.exists():
+        raise GateError(f"{SCHEMA.relative_to(ROOT)} is missing")
+    validator = jsonschema.Draft202012Validator(json.loads(SCHEMA.read_bytes()))
+    errors = sorted(
+        validator.iter_errors(run.json("manifest.json")), key=lambda error: list(map(str, error.path))
+    )
+    problems = [
+        Problem(f"manifest.json: {'.'.join(map(str, e.path)) or 'the object'}", _shown(e.instance), e.message)
+        for e in errors
+    ]
+    return no_problems("manifest/schema", problems, of=f"{len(run.json('manifest.json'))} fields")
+
+
+def hashes(run: RunDirectory, data: Path) -> Finding:
+    """Hashes of configuration, corpus and tokenizer, recomputed; and the configuration is the one in config.toml."""
+    said = run.json("manifest.json")
+    config = tomllib.loads(run.read("config.toml").decode("utf-8"))
+    corpus = {path.name: _sha256(path.read_bytes()) for path in data.glob("*.jsonl")}
+    expected: dict[str, tuple[Any, Any]] = {
+        "config": (said["config"], {**config, "seed": str(config["seed"])}),
+        "config_sha256": (said["config_sha256"], _sha256(rfc8785.dumps(said["config"]))),
+        "corpus": (said["corpus"], corpus),
+        "tokenizer_sha256": (said["tokenizer_sha256"], _sha256(run.read("tokenizer.json"))),
+    }
+    return _equal("manifest/hashes", expected, of=f"{len(corpus) + 2} hashes")
+
+
+def git(run: RunDirectory, states: Sequence[Git]) -> Finding:
+    """Commit, dirty flag and hash of the diff, as git tells them: before the run, or after it."""
+    said = run.json("manifest.json")["git"]
+    names = ("sha", "dirty", "diff_sha256")
+    before = states[0]
+    state = next((s for s in states if all(said.get(n) == getattr(s, n) for n in names)), before)
+    expected = {f"git.{name}": (said.get(name), getattr(state, name)) for name in names}
+    commit = (
+        f"commit {before.sha[:12]}, {'dirty' if before.dirty else 'clean'}" if before.sha else "no commit"
+    )
+    return _equal("manifest/git", expected, of=commit)
+
+
+def packages(run: RunDirectory) -> Finding:
+    """Every installed distribution, with its version, and no other."""
+    said = {_normal(name): version for name, version in run.json("manifest.json")["packages"].items()}
+    real = {_normal(d.metadata["Name"]): d.version for d in metadata.distributions() if d.metadata["Name"]}
+    expected = {f"packages.{name}": (said.get(name), real.get(name)) for name in sorted({*said, *real})}
+    return _equal("manifest/packages", expected, of=f"{len(real)} packages")
+
+
+def machine(run: RunDirectory) -> Finding:
+    """Python, operating system, processor, cores, memory, numba and BLAS, read again."""
+    said = run.json("manifest.json")
+    expected: dict[str, tuple[Any, Any]] = {
+        "cores.logical": (said["cores"]["logical"], psutil.cpu_count()),
+        "cores.physical": (said["cores"]["physical"], psutil.cpu_count(logical=False)),
+        "memory_bytes": (said["memory_bytes"], psutil.virtual_memory().total),
+        "numba.version": (said["numba"]["version"], metadata.version("numba")),
+    }
+    for field, word in {
+        "python": platform.python_version(),
+        "os": platform.system(),
+        "cpu_model": _cpu_model() or said["cpu_model"],
+    }.items():
+        expected[field] = (said[field], said[field] if word in said[field] else f"something that says {word}")
+    threads = [library["num_threads"] for library in said["blas"]]
+    expected["blas"] = (
+        said["blas"],
+        said["blas"] if threads and min(threads) > 0 else "a BLAS with its thread count",
+    )
+    return _equal("manifest/machine", expected, of=f"{len(expected)} facts")
+
+
+def run_facts(trained: "Trained") -> Finding:
+    """What was run, when, from which seed, on which model, with which loss."""
+    said = trained.run.json("manifest.json")
+    seed = said["config"]["seed"]
+    streams = {
+        name: b"".join(word.to_bytes(4, "little") for word in stream_key(int(seed), name)).hex()
+        for name in STREAMS
+    }
+    words = said["loss_reduction"].lower()
+    started = datetime.fromisoformat(said["started_at"])
+    expected: dict[str, tuple[Any, Any]] = {
+        "command_line": (said["command_line"][-len(trained.arguments) :], list(trained.arguments)),
+        "seed": (said["seed"], seed),
+        "rng.algorithm": (said["rng"]["algorithm"], "philox4x32-10"),
+        "rng.streams": (said["rng"]["streams"], streams),
+        "dtype": (said["dtype"], said["config"]["dtype"]),
+        "n_parameters": (said["n_parameters"], model.parameter_count(scoring.CONFIG)),
+        "loss_reduction": (
+            words,
+            words if "token" in words and "mask" in words else "words on tokens and masks",
+        ),
+        "started_at": (
+            said["started_at"],
+            said["started_at"]
+            if _around(trained.began, started, trained.ended)
+            else f"after {trained.began}",
+        ),
+    }
+    for name in ("results.json", trained.run.last_checkpoint() + "/manifest.json"):
+        expected[f"run_id, as in {name}"] = (trained.run.json(name)["run_id"], said["run_id"])
+    return _equal("manifest/run", expected, of=f"{len(expected)} facts")
+
+
+def written_first(trained: "Trained", killed: RunDirectory) -> Finding:
+    """Whole when the first step was logged, and the same bytes at the end; whole in a run killed at that moment."""
+    expected: dict[str, tuple[Any, Any]] = {}
+    final = trained.run.read("manifest.json")
+    if trained.early_manifest != final:
+        got = "no manifest" if trained.early_manifest is None else "other bytes"
+        expected["when step 1 was logged, before the run went on"] = (got, "the bytes of the end")
+    return _equal("manifest/first", expected | _killed(killed, json.loads(final).keys()), of="2 runs")
+
+
+def written_when_killed(killed: RunDirectory, fields: Sequence[str]) -> Finding:
+    """The second half of `written_first`, for a run that is only killed."""
+    return _equal("manifest/first", _killed(killed, fields), of="1 run")
+
+
+def _killed(killed: RunDirectory, fields: Any) -> dict[str, tuple[Any, Any]]:
+    steps = killed.logged_steps()
+    place = f"in a run killed after step {steps}: before the first step, manifest.json"
+    try:
+        missing = sorted(set(fields) - set(killed.json("manifest.json")))
+    except GateError as error:
+        return {place: (str(error), "a whole manifest")}
+    return {place: (f"without {missing}" if missing else "whole", "whole")}
+
+
+def _equal(where: str, expected: dict[str, tuple[Any, Any]], *, of: str) -> Finding:
+    problems = [
+        Problem(f"manifest.json: {field}", _shown(got), _shown(real))
+        for field, (got, real) in expected.items()
+        if got != real
+    ]
+    return no_problems(where, problems, of=of)
+
+
+def _around(began: datetime, moment: datetime, ended: datetime) -> bool:
+    """Between the two, to the millisecond that a manifest gives."""
+    return began.replace(microsecond=began.microsecond // 1000 * 1000) <= moment <= ended
+
+
+def _cpu_model() -> str | None:
+    try:
+        found = re.search(
+            r"^model name\s*:\s*(.+?)\s*$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE
+        )
+    except OSError:
+        return None
+    return found[1] if found else None
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

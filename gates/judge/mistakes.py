@@ -1,0 +1,234 @@
+"""Mistakes that real loops made, each a small override of the law: what an update that is wrong is compared with.
+
+They give a failure its name ("behaves like: ..."). They decide nothing: a loop that is wrong in a way that is not here
+is refused all the same.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from gates.judge.replay import (
+    After,
+    Batch,
+    Course,
+    Gradient,
+    Law,
+    Settings,
+    State,
+    behave,
+    differentiate,
+    masks,
+)
+from reference import bounds, clipping, model
+
+ROOM = 4.0  # the bounds are those of the law; a mistake that is not the law may be a little worse conditioned
+
+
+class NoDropout(Law):
+    says = "no dropout"
+
+    def drop(self, settings: Settings, update: int) -> model.Dropout:
+        return model.no_dropout
+
+
+class FirstMasks(Law):
+    says = "the dropout masks of the first step"
+
+    def drop(self, settings: Settings, update: int) -> model.Dropout:
+        return masks(settings, 0)
+
+
+class LaterMasks(Law):
+    says = "the dropout masks of a later step"
+
+    def drop(self, settings: Settings, update: int) -> model.Dropout:
+        return masks(settings, update)
+
+
+class Padding(Law):
+    says = "training on the padding too"
+
+    def batch(self, course: Course, update: int) -> Batch:
+        tokens, target, real, key_mask = super().batch(course, update)
+        return tokens, target, np.ones_like(real), key_mask
+
+
+class NextBatch(Law):
+    says = "the batch after it"
+
+    def batch(self, course: Course, update: int) -> Batch:
+        return course.batches[update][1]
+
+
+class SameBatch(Law):
+    says = "the batch before it once more"
+
+    def batch(self, course: Course, update: int) -> Batch:
+        return course.batches[max(update - 2, 0)][1]
+
+
+class FirstOrder(Law):
+    says = "the order of the first epoch"
+
+    def batch(self, course: Course, update: int) -> Batch:
+        an_epoch = -(-len(course.sequences) // course.settings.batch_size)
+        return course.batches[(update - 1) % an_epoch][1]
+
+
+class GradientKept(Law):
+    """Only after the first update, whose clipped gradient can be told from the first moment."""
+
+    says = "a gradient that is not zeroed after the update before"
+
+    def gradient(self, found: Gradient, before: State, update: int, o: Mapping[str, float]) -> Gradient:
+        return {name: g + before.m[name] / (1.0 - o["beta1"]) for name, g in found.items()}
+
+
+class SummedLoss(Law):
+    says = "the sum of the losses instead of their mean"
+
+    def clip(self, found: list[Any], limit: float) -> list[Any]:
+        return clipping.clip_by_global_norm([g * 1e6 for g in found], limit)[0]
+
+
+class NoClipping(Law):
+    says = "no clipping, or clipping after the update"
+
+    def clip(self, found: list[Any], limit: float) -> list[Any]:
+        return found
+
+
+class EachTensorClipped(Law):
+    says = "each tensor clipped by itself"
+
+    def clip(self, found: list[Any], limit: float) -> list[Any]:
+        return [clipping.clip_by_global_norm([g], limit)[0][0] for g in found]
+
+
+class NoMoments(Law):
+    says = "moments that start again from zero"
+
+    def moments(self, before: State, name: str) -> tuple[Any, Any]:
+        return np.zeros_like(before.m[name]), np.zeros_like(before.v[name])
+
+
+class RateBefore(Law):
+    says = "the rate of the update before"
+
+    def rate(self, settings: Settings, update: int) -> float:
+        return settings.rate(update - 1) if update > 1 else 0.0
+
+
+class RateAfter(Law):
+    says = "the rate of the update after"
+
+    def rate(self, settings: Settings, update: int) -> float:
+        return settings.rate(update + 1)
+
+
+class DecayOfEverything(Law):
+    says = "weight decay of biases and LayerNorm parameters too"
+
+    def decays(self, name: str) -> bool:
+        return True
+
+
+class NoDecay(Law):
+    says = "no weight decay"
+
+    def decays(self, name: str) -> bool:
+        return False
+
+
+class DecayWithoutRate(Law):
+    says = "weight decay that is not multiplied by the rate"
+
+    def step(self, p: Any, g: Any, m: Any, v: Any, *, t: int, lr: Any, wd: Any, o: Mapping[str, Any]) -> Any:
+        return super().step(p, g, m, v, t=t, lr=lr, wd=wd / lr, o=o)
+
+
+class L2(Law):
+    says = "L2 regularisation: decay added to the gradient instead of decoupled"
+
+    def step(self, p: Any, g: Any, m: Any, v: Any, *, t: int, lr: Any, wd: Any, o: Mapping[str, Any]) -> Any:
+        return super().step(p, g + wd * p, m, v, t=t, lr=lr, wd=0.0, o=o)
+
+
+class EarlyEpsilon(Law):
+    says = "epsilon added before the bias correction"
+
+    def step(self, p: Any, g: Any, m: Any, v: Any, *, t: int, lr: Any, wd: Any, o: Mapping[str, Any]) -> Any:
+        late = {**o, "eps": o["eps"] / np.sqrt(1.0 - o["beta2"] ** t)}
+        return super().step(p, g, m, v, t=t, lr=lr, wd=wd, o=late)
+
+
+class NoCorrection(Law):
+    says = "no bias correction"
+
+    def step(self, p: Any, g: Any, m: Any, v: Any, *, t: int, lr: Any, wd: Any, o: Mapping[str, Any]) -> Any:
+        return super().step(p, g, m, v, t=10**6, lr=lr, wd=wd, o=o)
+
+
+class FirstCount(Law):
+    says = "bias correction that starts again: t is 1"
+
+    def step(self, p: Any, g: Any, m: Any, v: Any, *, t: int, lr: Any, wd: Any, o: Mapping[str, Any]) -> Any:
+        return super().step(p, g, m, v, t=1, lr=lr, wd=wd, o=o)
+
+
+class CountAhead(Law):
+    says = "bias correction of the update after: t is one too high"
+
+    def step(self, p: Any, g: Any, m: Any, v: Any, *, t: int, lr: Any, wd: Any, o: Mapping[str, Any]) -> Any:
+        return super().step(p, g, m, v, t=t + 1, lr=lr, wd=wd, o=o)
+
+
+MISTAKES: tuple[Law, ...] = (
+    GradientKept(),
+    SummedLoss(),
+    NoClipping(),
+    EachTensorClipped(),
+    NoMoments(),
+    RateBefore(),
+    RateAfter(),
+    DecayOfEverything(),
+    NoDecay(),
+    DecayWithoutRate(),
+    L2(),
+    EarlyEpsilon(),
+    NoCorrection(),
+    FirstCount(),
+    CountAhead(),
+    # These have gradients of their own, which take longer than all the rest.
+    NoDropout(),
+    FirstMasks(),
+    LaterMasks(),
+    Padding(),
+    NextBatch(),
+    SameBatch(),
+    FirstOrder(),
+)
+
+
+def named(course: Course, update: int, before: State, left: State, expected: After) -> str:
+    """What the update behaves like, in words; "" if like none of these."""
+    usual = differentiate(course, update, before, Law())
+    for mistake in MISTAKES:
+        kind = type(mistake)
+        same = kind.batch is Law.batch and kind.drop is Law.drop
+        with np.errstate(all="ignore"):
+            found = behave(course, update, before, mistake, usual if same else None)
+        parts = (
+            (left.weights, found.weights, expected.weights),
+            (left.m, found.m, expected.m),
+            (left.v, found.v, expected.v),
+        )
+        if all(_agree(*part) for part in parts):
+            return mistake.says
+    return ""
+
+
+def _agree(got: Mapping[str, Any], found: Mapping[str, Any], law: Mapping[str, Any]) -> bool:
+    return all(bounds.compare(got[name], found[name], ROOM * law[name].bound).within for name in law)

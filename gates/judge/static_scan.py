@@ -1,0 +1,438 @@
+"""Ways to unpickle, looked for in source code that is parsed and never run.
+
+Scanned are the subject's own files, wherever they lie, and whatever they import that is neither the standard library
+nor an installed package. Strings are folded before they are compared, so `"pick" + "le"`, an f-string or a reversed
+literal is seen; a name that cannot be folded may not be imported, executed or looked up in a module. What a scan cannot
+see is code that an installed library runs; that is what the guarded process is for.
+"""
+
+import ast
+import re
+import sys
+import sysconfig
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.machinery import PathFinder
+from pathlib import Path
+
+from gates.errors import GateError
+from gates.verdict.finding import Finding, Problem, no_problems
+
+PICKLERS = {"pickle", "_pickle", "cPickle", "pickle5", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
+PICKLERS |= {"copyreg", "_compat_pickle", "pickletools", "jsonpickle", "hickle", "klepto"}
+FORBIDDEN_NAMES = PICKLERS | {
+    "Unpickler",
+    "Pickler",
+    "find_class",
+    "read_pickle",
+    "to_pickle",
+    "_reconstruct",
+}
+EXECUTORS = {"eval", "exec", "compile", "__import__", "__builtins__", "__loader__"}
+CODE = {".py", ".pyc", ".so", ".pyd"}
+HOOKS = {"__reduce__", "__reduce_ex__"}
+# Names that no other string needs to spell ("eval" and "compile" are also ordinary words, of a command line for one).
+SPELLED = FORBIDDEN_NAMES | HOOKS | {"__import__", "__builtins__"}
+# Modules that import or run code by name: useful to almost nobody, and a way round every rule above.
+LOADERS = {"runpy", "imp", "ctypes", "code", "codeop", "zipimport", "pkgutil", "_posixsubprocess"}
+IMPORTERS = {"import_module", "__import__", "resolve_name", "find_spec", "spec_from_file_location"}
+# Modules that may only be used by writing `module.name`: whoever holds the module itself can look up any name in it.
+NEVER_LOOSE = {"builtins", "importlib"}
+# Which positional argument of a function of NumPy is allow_pickle.
+ALLOW_PICKLE_AT = {"load": 2, "NpzFile": 2, "read_array": 1, "write_array": 3}
+PICKLE_WORD = re.compile(r"(?<![a-z])(_|c|cloud)?pickle(?![a-z])", re.IGNORECASE)
+PICKLE_IMPORT = re.compile(r"\b(import|from)\s+(_|c|cloud)?pickle\b")
+WITHOUT_GUARD = re.compile(
+    r"-[A-Za-z]*[IES][A-Za-z]*"
+)  # options of Python that ignore PYTHONPATH or the site
+TORCH_CALLS = {
+    "torch.load",
+    "torch.save",
+    "torch.serialization",
+    "torch.package",
+    "torch.jit.load",
+    "torch.*",
+    "builtins.*",
+    "importlib.*",
+}
+UNCONTROLLED = {
+    "numpy.save",
+    "numpy.savez",
+    "numpy.savez_compressed",
+}  # these pickle arrays of objects by default
+
+
+@dataclass(frozen=True)
+class Site:
+    """A place in a source file and what is wrong with it."""
+
+    file: Path
+    line: int
+    what: str
+
+
+def check(subject: str, root: Path) -> Finding:
+    """No file of the subject has a way to unpickle."""
+    files = list(sources(subject, root))
+    if not files:
+        raise GateError(f"no source file of subject {subject!r} was scanned")
+    problems = [
+        Problem(f"{_short(site.file, root)}:{site.line}: {site.what}", "in the subject's source", "none")
+        for file in files
+        for site in scan(file)
+    ]
+    return no_problems("no_pickle/source", problems, of=f"{len(files)} files", what="ways to unpickle")
+
+
+def sources(subject: str, root: Path) -> Iterator[Path]:
+    """Every source file of a subject, found without importing it. GateError if it is not there or not readable.
+
+    The whole package (or the one module) that the subject names, and, transitively, every module that is imported and
+    lies outside the standard library and site-packages, with the packages it is in. What lies in the subject's own
+    top-level package is never taken for a library.
+    """
+    path = [str(root), *sys.path]
+    waiting = [*_chain(subject, path), *_inside(_find(subject, path)[1])]
+    if not waiting:
+        raise GateError(f"the source of subject {subject!r} was not found on the path")
+    own_files, own_folders = _find(subject.partition(".")[0], path)
+    seen: set[Path] = set()
+    while waiting:
+        file = waiting.pop()
+        is_own = file in own_files or any(folder in file.parents for folder in own_folders)
+        if file in seen or (_is_library(file) and not is_own):
+            continue
+        if file.suffix != ".py":
+            raise GateError(f"{file}: not Python source, so it cannot be scanned")
+        seen.add(file)
+        yield file
+        waiting += [found for name in _imports(file) for found in _chain(name, path)]
+
+
+def scan(file: Path) -> list[Site]:
+    """Every way to unpickle in one source file, in order of lines. GateError if it does not parse."""
+    scanner = _Scanner(file)
+    scanner.visit(_parse(file))
+    return sorted(scanner.found, key=lambda site: site.line)
+
+
+def _parse(file: Path) -> ast.Module:
+    try:
+        return _parsed(file.read_bytes())
+    except SyntaxError as error:
+        raise GateError(f"{file}: cannot be parsed ({error.msg}, line {error.lineno})") from None
+    except ValueError as error:
+        raise GateError(f"{file}: cannot be parsed ({error})") from None
+
+
+_parsed = cache(ast.parse)  # a file is parsed for what it imports and for what it does, and by every control
+
+
+@dataclass
+class _Scanner(ast.NodeVisitor):
+    file: Path
+    found: list[Site] = field(default_factory=list)
+    aliases: dict[str, str] = field(default_factory=dict)  # local name -> what it was imported as
+    called: set[ast.AST] = field(default_factory=set)  # functions of calls seen so far
+    bases: set[ast.AST] = field(default_factory=set)  # what stands before a dot, seen so far
+
+    def add(self, node: ast.AST, what: str) -> None:
+        self.found.append(Site(self.file, getattr(node, "lineno", 0), what))
+
+    def visit_Module(self, node: ast.Module) -> None:
+        """Learn what every imported name stands for before looking at its uses."""
+        for statement in ast.walk(node):
+            if isinstance(statement, ast.Import):
+                for name in statement.names:
+                    top = name.name.split(".")[0]
+                    self.aliases[name.asname or top] = name.name if name.asname else top
+            elif isinstance(statement, ast.ImportFrom):
+                for name in statement.names:
+                    self.aliases[name.asname or name.name] = f"{statement.module or ''}.{name.name}".lstrip(
+                        "."
+                    )
+        self._strings(node)
+        self.generic_visit(node)
+
+    def _strings(self, tree: ast.Module) -> None:
+        """Programs in strings: what is handed to a call, and how another Python is started."""
+        said = _docstrings(tree)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call):
+                self._words([*node.args, *(k.value for k in node.keywords)], PICKLE_WORD.search, "in a call")
+            if isinstance(node, ast.Constant) and node not in said:
+                self._words([node], PICKLE_IMPORT.search, "as a program")
+            if isinstance(node, ast.stmt) and not hasattr(node, "body") and self._starts_python(node):
+                self._words([node], PICKLE_WORD.search, "beside sys.executable")
+                self._words([node], WITHOUT_GUARD.fullmatch, "beside sys.executable")
+
+    def _words(self, nodes: Sequence[ast.AST], wrong: Callable[[str], object], where: str) -> None:
+        """Look at every text that stands in the nodes or that their constants make."""
+        for part in (part for node in nodes for part in ast.walk(node) if isinstance(part, ast.expr)):
+            text = fold(part)
+            if text is not None and wrong(text):
+                self.add(part, f"says {text[:60]!r} {where}")
+
+    def _starts_python(self, node: ast.AST) -> bool:
+        names = (part for part in ast.walk(node) if isinstance(part, (ast.Name, ast.Attribute)))
+        return any(self._dotted(name) == "sys.executable" for name in names)
+
+    def visit_Import(self, node: ast.Import) -> None:
+        for name in node.names:
+            self._imported(node, name.name)
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+        for name in node.names:
+            inside = [] if node.level or not node.module else [node.module]
+            self._imported(node, ".".join([*inside, name.name]))
+
+    def _imported(self, node: ast.AST, name: str) -> None:
+        parts = set(name.split("."))
+        if parts & FORBIDDEN_NAMES:
+            self.add(node, f"imports {name}")
+        elif name.split(".")[0] in LOADERS:
+            self.add(node, f"imports {name}, which runs code by name")
+        elif name in TORCH_CALLS or (name.startswith("builtins.") and parts & EXECUTORS):
+            self.add(node, f"imports {name}")
+
+    def visit_Name(self, node: ast.Name) -> None:
+        if node.id in EXECUTORS:
+            self.add(node, f"uses {node.id}")
+        elif node.id in FORBIDDEN_NAMES and node.id not in self.aliases:
+            self.add(node, f"uses the name {node.id}")
+        self._loose(node, self.aliases.get(node.id, ""))
+
+    def visit_Attribute(self, node: ast.Attribute) -> None:
+        whole = self._dotted(node)
+        if node.attr in FORBIDDEN_NAMES:
+            self.add(node, f"uses .{node.attr}")
+        elif whole in TORCH_CALLS or (whole.startswith("builtins.") and node.attr in EXECUTORS):
+            self.add(node, f"uses {whole}")
+        elif node.attr == "__import__":
+            self.add(node, "uses .__import__")
+        elif node.attr.startswith("__") and self._dotted(node.value) in NEVER_LOOSE:
+            self.add(node, f"uses {whole}, where names can be computed")
+        self.bases.add(node.value)
+        self._loose(node, whole)
+        self.generic_visit(node)
+
+    def _loose(self, node: ast.expr, whole: str) -> None:
+        """An importer, or NumPy's reader, may be called by its name and not be handed on; nor may some modules."""
+        first, _, last = whole.rpartition(".")
+        importer = last == "import_module" or (last in IMPORTERS and first.startswith("importlib"))
+        reader = whole.startswith("numpy.") and last in ALLOW_PICKLE_AT
+        if (importer or reader) and node not in self.called:
+            self.add(node, f"hands on {whole}")
+        if whole in NEVER_LOOSE and node not in self.bases:
+            self.add(node, f"hands on the module {whole}")
+
+    def visit_Call(self, node: ast.Call) -> None:
+        whole = self._dotted(node.func)
+        self.called.add(node.func)
+        for keyword in node.keywords:
+            if keyword.arg == "allow_pickle" and not _is_false(keyword.value):
+                self.add(node, f"allow_pickle={ast.unparse(keyword.value)}")
+            if keyword.arg is None and whole.startswith("numpy."):
+                self.add(node, f"{whole} with unknown keywords, allow_pickle may be one")
+        last = whole.rsplit(".", 1)[-1]
+        if whole.startswith("numpy.") and last in ALLOW_PICKLE_AT:
+            self._positional(node, ALLOW_PICKLE_AT[last])
+        if whole in UNCONTROLLED:
+            self.add(node, f"{whole} pickles arrays of objects")
+        if last in IMPORTERS - {"__import__"}:
+            self._computed(node, node.args[0] if node.args else None, f"{last} of a computed name")
+        if whole == "getattr" and len(node.args) > 1 and self._is_module(node.args[0]):
+            self._computed(node, node.args[1], "getattr of a computed name on a module")
+        if whole in ("globals", "locals", "vars") and not _harmless_vars(node):
+            self.add(node, f"uses {whole}(), where names can be computed")
+        self.generic_visit(node)
+
+    def _positional(self, node: ast.Call, place: int) -> None:
+        """allow_pickle given by its place, or by a list of unknown length."""
+        if any(isinstance(argument, ast.Starred) for argument in node.args):
+            self.add(node, "unknown arguments, allow_pickle may be one")
+        elif len(node.args) > place and not _is_false(node.args[place]):
+            self.add(node, f"allow_pickle={ast.unparse(node.args[place])}, by its place")
+
+    def visit_Subscript(self, node: ast.Subscript) -> None:
+        if self._dotted(node.value) == "sys.modules":
+            self._computed(node, node.slice, "sys.modules at a computed name")
+        self.generic_visit(node)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
+        if node.name in HOOKS:
+            self.add(node, f"defines {node.name}")
+        self.generic_visit(node)
+
+    visit_AsyncFunctionDef = visit_FunctionDef
+
+    def generic_visit(self, node: ast.AST) -> None:
+        if isinstance(node, ast.expr):
+            text = fold(node)
+            if text is not None and text in SPELLED:
+                self.add(node, f"spells the name {text!r}")
+                return
+        super().generic_visit(node)
+
+    def _computed(self, node: ast.AST, name: ast.expr | None, what: str) -> None:
+        """A name given to an importer must be a literal, and not a forbidden one; `__name__` is the file's own."""
+        if isinstance(name, ast.Name) and name.id == "__name__":
+            return
+        text = fold(name) if name is not None else None
+        if text is None:
+            self.add(node, what)
+        elif set(text.split(".")) & (FORBIDDEN_NAMES | LOADERS | EXECUTORS | NEVER_LOOSE):
+            self.add(node, f"imports {text}")
+
+    def _is_module(self, node: ast.expr) -> bool:
+        return self._dotted(node).split(".")[0] in {name.split(".")[0] for name in self.aliases.values()}
+
+    def _dotted(self, node: ast.expr) -> str:
+        """`np.lib.load` -> "numpy.lib.load", through the file's own imports; "" for anything else."""
+        parts: list[str] = []
+        while isinstance(node, ast.Attribute):
+            parts.append(node.attr)
+            node = node.value
+        if not isinstance(node, ast.Name):
+            return ".".join(["", *reversed(parts)]) if parts else ""
+        return ".".join([self.aliases.get(node.id, node.id), *reversed(parts)])
+
+
+def fold(node: ast.expr) -> str | None:
+    """The text that an expression of constants makes, or None if it is not text or not constant."""
+    if isinstance(node, ast.Constant):
+        if isinstance(node.value, bytes):
+            return node.value.decode("latin-1")
+        return node.value if isinstance(node.value, str) else None
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        parts = [fold(node.left), fold(node.right)]
+        return None if None in parts else "".join(part or "" for part in parts)
+    if isinstance(node, ast.JoinedStr):
+        parts = [fold(v.value if isinstance(v, ast.FormattedValue) else v) for v in node.values]
+        return None if None in parts else "".join(part or "" for part in parts)
+    if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Slice):
+        return _fold_slice(node)
+    if isinstance(node, ast.Call):
+        return _fold_call(node)
+    return None
+
+
+def _fold_slice(node: ast.Subscript) -> str | None:
+    text = fold(node.value)
+    try:
+        assert isinstance(node.slice, ast.Slice)
+        ends = [
+            None if e is None else ast.literal_eval(e)
+            for e in (node.slice.lower, node.slice.upper, node.slice.step)
+        ]
+        return None if text is None else text[slice(*ends)]
+    except (ValueError, TypeError):
+        return None
+
+
+def _fold_call(node: ast.Call) -> str | None:
+    """`"".join([...])`, `b"...".decode()`, `bytes.fromhex("...")`, `chr(112)` and the like, of constants."""
+    function, arguments = node.func, node.args
+    if isinstance(function, ast.Name) and function.id == "chr" and len(arguments) == 1:
+        code = arguments[0]
+        return chr(code.value) if isinstance(code, ast.Constant) and isinstance(code.value, int) else None
+    if not isinstance(function, ast.Attribute):
+        return None
+    if function.attr == "fromhex" and arguments:
+        digits = fold(arguments[0])
+        try:
+            return None if digits is None else bytes.fromhex(digits).decode("latin-1")
+        except ValueError:
+            return None
+    text = fold(function.value)
+    if text is None:
+        return None
+    if function.attr in ("decode", "encode", "lower", "upper", "strip", "casefold", "swapcase"):
+        plain = {"decode": str, "encode": str}.get(function.attr)
+        return text if plain else getattr(text, function.attr)()
+    if function.attr == "join" and len(arguments) == 1 and isinstance(arguments[0], (ast.List, ast.Tuple)):
+        parts = [fold(element) for element in arguments[0].elts]
+        return None if None in parts else text.join(part or "" for part in parts)
+    if function.attr == "replace" and len(arguments) == 2:
+        old, new = (fold(argument) for argument in arguments)
+        return None if old is None or new is None else text.replace(old, new)
+    return None
+
+
+def _harmless_vars(node: ast.Call) -> bool:
+    """`vars(x)` of an object is only its fields; `vars()`, `globals()` and a subscript by a computed name are not."""
+    return isinstance(node.func, ast.Name) and node.func.id == "vars" and len(node.args) == 1
+
+
+def _is_false(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and node.value is False
+
+
+def _docstrings(tree: ast.Module) -> set[ast.AST]:
+    """Every string that is a statement of its own, which says something to the reader and nothing to Python."""
+    return {node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+
+
+def _imports(file: Path) -> Iterator[str]:
+    """Absolute names of every module that a file imports; `from a import b` may mean the module a.b."""
+    for node in ast.walk(_parse(file)):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = _package_of(file)[: -node.level + 1 or None] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            yield from (f"{base}.{name.name}" for name in node.names)
+
+
+def _chain(name: str, path: list[str]) -> list[Path]:
+    """The files that importing a module would run: its parents' and its own, as far as they are found."""
+    parts = name.split(".")
+    return [file for end in range(len(parts)) for file in _find(".".join(parts[: end + 1]), path)[0]]
+
+
+def _find(name: str, path: list[str]) -> tuple[list[Path], list[Path]]:
+    """The file that a module is, if any, and the folders of its package: both empty if it is not found."""
+    parts = name.split(".")
+    locations, file = path, list[Path]()
+    for end in range(1, len(parts) + 1):
+        file, locations = _find_one(".".join(parts[:end]), locations)
+    return file, [Path(folder) for folder in locations]
+
+
+def _find_one(name: str, locations: list[str]) -> tuple[list[Path], list[str]]:
+    """One step: where a module is, looked for in its parent's folders. A package may lack an `__init__.py`."""
+    try:
+        spec = PathFinder.find_spec(name, locations)
+    except KeyError:  # a folder without __init__.py, in a parent that is not imported
+        folders = [Path(place) / name.rpartition(".")[2] for place in locations]
+        return [], [str(folder) for folder in folders if folder.is_dir()]
+    if spec is None:
+        return [], []
+    file = [Path(spec.origin)] if spec.origin and spec.has_location else []
+    return file, list(spec.submodule_search_locations or [])
+
+
+def _inside(folders: list[Path]) -> list[Path]:
+    """All code in a package's folders."""
+    found = (file for folder in folders for file in folder.rglob("*"))
+    return sorted(file for file in found if file.suffix in CODE and "__pycache__" not in file.parts)
+
+
+def _package_of(file: Path) -> list[str]:
+    """Names of the packages a file is in, outermost first."""
+    folder, names = file.parent, list[str]()
+    while (folder / "__init__.py").exists():
+        names.insert(0, folder.name)
+        folder = folder.parent
+    return names
+
+
+def _is_library(file: Path) -> bool:
+    paths = sysconfig.get_paths()
+    places = {Path(paths[name]).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    return not places.isdisjoint(file.resolve().parents)
+
+
+def _short(file: Path, root: Path) -> str:
+    return str(file.relative_to(root)) if file.is_relative_to(root) else str(file)

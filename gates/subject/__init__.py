@@ -1,0 +1,1 @@
+"""A subject as a process: start, stop, kill it, and read what it left."""

@@ -1,0 +1,42 @@
+"""Runs that are under way while the gates that need them are still waiting: two at a time, in the order of need."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from gates.errors import GateError
+
+WORKERS = 2
+
+
+Job = Callable[[], Any]
+"""Work that a gate needs done by a subject; returns the evidence, raises GateError if there is none."""
+
+
+class Pool:
+    """Starts the jobs it is given, and gives each result to whoever asks, waiting for it if need be."""
+
+    def __init__(self, jobs: Mapping[str, Job], needed: Iterable[str]) -> None:
+        self._executor = ThreadPoolExecutor(WORKERS, thread_name_prefix="subject")
+        self.seconds: dict[str, float] = {}
+        self._futures: dict[str, Future[Any]] = {
+            name: self._executor.submit(self._timed, name, jobs[name]) for name in dict.fromkeys(needed)
+        }
+
+    def __getitem__(self, name: str) -> Any:
+        """The job's result. Raises what the job raised; GateError for a job nobody said was needed."""
+        if name not in self._futures:
+            raise GateError(f"job {name!r} was not started: the test lacks @pytest.mark.needs({name!r})")
+        return self._futures[name].result()
+
+    def _timed(self, name: str, work: Job) -> Any:
+        began = time.monotonic()
+        try:
+            return work()
+        finally:
+            self.seconds[name] = round(time.monotonic() - began, 2)
+
+    def close(self) -> None:
+        """Drop the jobs that have not begun; those that have must have been ended by the caller."""
+        self._executor.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,168 @@
+"""Start a subject, interrupt it, wait for its end; what it leaves is read by run_directory.py.
+
+A subject is a module that offers the verbs of the command line (`python -m SUBJECT train ...`). It runs from the
+repository root, in a process of its own; nothing of it is ever imported here.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+from gates.errors import GateError
+from gates.subject.run_directory import RunDirectory
+
+ROOT = Path(__file__).resolve().parents[2]
+TIMEOUT = 300.0  # seconds; a cold compilation on a slow machine fits several times
+POLL = 0.001
+
+# Two subjects run side by side on two cores, so each gets one.
+ONE_THREAD = dict.fromkeys(
+    ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"
+)
+UNDRAWN = {"HONESTLOOP_PLOTS": "off"}
+UNTRACKED = {"HONESTLOOP_TRACKING": "off", **UNDRAWN}
+# What the caller of the gates may have set for runs of their own; what a subject tracks and draws is not up to them.
+NOT_INHERITED = (*UNTRACKED, "MLFLOW_TRACKING_URI")
+
+
+def environment(own: Mapping[str, str]) -> dict[str, str]:
+    """The environment a subject runs in: the caller's, but for tracking and pictures; one thread; what is its own."""
+    inherited = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
+    return {**inherited, **ONE_THREAD, **own}
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a process ended. A negative status is the signal that ended it."""
+
+    command: str
+    status: int
+    stdout: str
+    stderr: str
+    seconds: float
+
+    def succeeded(self) -> "Finished":
+        """Itself. GateError, with the last line it said, unless the status is 0."""
+        if self.status != 0:
+            last = (self.stderr.strip() or self.stdout.strip() or "(silent)").splitlines()[-1]
+            raise GateError(f"`{self.command}` ended with status {self.status}: {last}")
+        return self
+
+
+class Process:
+    """A running subject. Its output goes to files, so that no full pipe can stop it."""
+
+    _running: ClassVar[set["Process"]] = set()
+    _no_more: ClassVar[bool] = False
+    _lock = threading.Lock()
+
+    def __init__(self, subject: str, *arguments: str | Path, env: Mapping[str, str], output: Path) -> None:
+        words = [subject, *(str(a) for a in arguments)]
+        self.command = " ".join(["python -m", *words])
+        self._stdout, self._stderr = output.with_suffix(".out"), output.with_suffix(".err")
+        self._started = time.monotonic()
+        with self._lock, self._stdout.open("wb") as out, self._stderr.open("wb") as err:
+            if self._no_more:
+                raise GateError("the session was ended before this run began")
+            self._popen = subprocess.Popen(
+                [sys.executable, "-m", *words],
+                cwd=ROOT,
+                env=environment(env),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                start_new_session=True,
+            )
+            self._running.add(self)
+
+    def wait(self, timeout: float = TIMEOUT) -> Finished:
+        """Wait for the end. GateError if it takes too long; the process is then gone."""
+        try:
+            status = self._popen.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.kill_all_of_it()
+            raise GateError(f"`{self.command}` did not end within {timeout:.0f} s") from None
+        finally:
+            with self._lock:
+                self._running.discard(self)
+        read = [path.read_text(encoding="utf-8", errors="replace") for path in (self._stdout, self._stderr)]
+        return Finished(self.command, status, read[0], read[1], time.monotonic() - self._started)
+
+    def wait_until(self, condition: Callable[[], bool], timeout: float = TIMEOUT) -> bool:
+        """Poll until the condition holds; False if the process ended first."""
+        limit = time.monotonic() + timeout
+        while not condition():
+            if self._popen.poll() is not None:
+                return condition()
+            if time.monotonic() > limit:
+                self.kill_all_of_it()
+                raise GateError(
+                    f"`{self.command}` did not come to the point of interruption within {timeout:.0f} s"
+                )
+            time.sleep(POLL)
+        return True
+
+    def send(self, number: signal.Signals) -> None:
+        self._popen.send_signal(number)
+
+    def kill_all_of_it(self) -> None:
+        """SIGKILL to the process and to its children (they share a session)."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._popen.pid, signal.SIGKILL)
+        self._popen.wait()
+
+    @classmethod
+    def kill_the_rest(cls) -> None:
+        """End whatever still runs, and start nothing more: the session is over."""
+        with cls._lock:
+            Process._no_more = True
+            left = list(cls._running)
+        for process in left:
+            process.kill_all_of_it()
+
+
+@dataclass
+class Subject:
+    """A module that can be trained, with the environment it runs in and the place for its output."""
+
+    module: str
+    home: Path
+    env: Mapping[str, str] = field(default_factory=lambda: UNTRACKED)
+
+    def start(self, *arguments: str | Path) -> Process:
+        """Start a verb and return at once."""
+        self.home.mkdir(parents=True, exist_ok=True)
+        number = sum(1 for _ in self.home.glob("*.out"))
+        return Process(
+            self.module, *arguments, env=self.env, output=self.home / f"{number:02d}-{arguments[0]}"
+        )
+
+    def run(self, *arguments: str | Path) -> Finished:
+        """Start a verb and wait for its end, whatever its status."""
+        return self.start(*arguments).wait()
+
+    def train(self, *arguments: str | Path, out: str = "run") -> "RunDirectory":
+        """Train, or go on training, into `home/out`. GateError unless the status is 0."""
+        directory = RunDirectory(self.home / out)
+        self.run("train", "--out", directory.path, *arguments).succeeded()
+        return directory
+
+    def interrupt(
+        self, number: signal.Signals, lines: int, *arguments: str | Path, out: str = "run"
+    ) -> Finished | None:
+        """Train and send the signal once the log has that many lines. None if the run ended before."""
+        directory = RunDirectory(self.home / out)
+        process = self.start("train", "--out", directory.path, *arguments)
+        reached = process.wait_until(lambda: directory.logged_steps() >= lines)
+        if reached:
+            process.send(number)
+        finished = process.wait()
+        return finished if reached else None

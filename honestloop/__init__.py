@@ -1,0 +1,1 @@
+"""What a user of honestloop imports or types."""

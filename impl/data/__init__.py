@@ -1,0 +1,1 @@
+"""The corpus, its tokenizer, and the iterator that hands out batches."""

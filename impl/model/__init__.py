@@ -1,0 +1,1 @@
+"""MiniGPT: its parameters, rotary positions, dropout, and decoding."""

@@ -1,0 +1,1 @@
+"""AdamW with clipping, and the schedule of the learning rate."""

@@ -1,0 +1,1 @@
+"""What a finished run says of itself: results, plots, drift, n-gram baselines, MLflow."""

@@ -1,0 +1,118 @@
+"""What a completed run leaves beside its log: the model, its live logits, plots, drift and results."""
+
+import math
+import resource
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from impl.data.iterator import make_batch
+from impl.errors import NonFiniteError, UsageError
+from impl.evaluate import evaluate
+from impl.loop import Machines
+from impl.model.minigpt import MiniGPT
+from impl.model.parameters import parameter_shapes
+from impl.report import drift, plots
+from impl.report.ngram import baselines
+from impl.report.tracking import Tracker
+from impl.run import tensors
+from impl.run.checkpoint import Best
+from impl.run.directory import LOG, MANIFEST, RESULTS, Run
+from impl.run.files import atomic_write, read_json, sha256_bytes, sha256_file, write_json
+from impl.run.log import read_log
+
+MODELS, LIVE_LOGITS, DRIFT = "models", "live_logits.safetensors", "drift"
+SCHEMA = "honestloop/results/v1"
+_LIVE_SEQUENCES = 32
+
+
+def finish(
+    run: Run, machines: Machines, best: Best | None, tracker: Tracker, first_step: int, seconds: float
+) -> dict[str, Any]:
+    """Write everything that follows the last step; results.json, the last file, marks the run as complete.
+
+    This process trained from `first_step` on, in `seconds`, which is what its speed is computed from.
+    """
+    tracker.prepare()
+    model = exact_copy(run, machines.model)
+    model_file = write_model(run, machines)
+    write_live_logits(run, model)
+    scores = perplexities(run, model)
+    table = baselines(run.sequences["train"], run.sequences["val"], run.config.model.vocab_size)
+    strongest = min(table, key=lambda row: row["val"]["ppl"])
+    if plots.wanted():
+        plots.loss_curve(run.path / LOG, strongest, run.path / "loss_curve.png")
+    drift.write(run.path / DRIFT, drift.measure(model, run))
+    tokens = sum(record["tokens"] for record in read_log(run.path / LOG) if record["step"] > first_step)
+    results = {
+        "schema": SCHEMA,
+        "run_id": run.manifest.run_id,
+        "steps": machines.scheduler.step,
+        "best_step": best["step"] if best else None,
+        "perplexity": {name: score.as_dict() if score else None for name, score in scores.items()},
+        "baselines": table,
+        "strongest_baseline": strongest,
+        "ratio": scores["val"].perplexity / strongest["val"]["ppl"],
+        "tokens_per_second": tokens / seconds if seconds else 0.0,
+        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "wall_seconds": seconds,
+        "model_file": str(model_file.relative_to(run.path)),
+        "mlflow": tracker.where(),
+    }
+    write_json(run.path / RESULTS, results)
+    tracker.finish()
+    return results
+
+
+def exact_copy(run: Run, model: MiniGPT) -> MiniGPT:
+    """The same weights in float64: what final numbers are computed with."""
+    return MiniGPT(run.config.model, "float64", model.state())
+
+
+def perplexities(run: Run, model: MiniGPT) -> dict[str, Any]:
+    """Score of train, val and test; test is None if the data has none. Raises NonFiniteError if one is not finite."""
+    names = ("train", "val", "test")
+    splits = {name: run.sequences.get(name) for name in names}
+    scores = {
+        name: evaluate(model, split, run.config.batch_size) if split else None
+        for name, split in splits.items()
+    }
+    for name, score in scores.items():
+        if score and not math.isfinite(score.perplexity):
+            raise NonFiniteError(f"the perplexity of {name} is {score.perplexity}")
+    return scores
+
+
+def write_model(run: Run, machines: Machines) -> Path:
+    """models/minigpt-phase18-HASH.safetensors, HASH the first 12 hex digits of its SHA-256, with its two companions."""
+    optimizer = {name: x for name, x in machines.optimizer.state().items() if isinstance(x, np.ndarray)}
+    weights, moments = tensors.to_bytes(machines.model.state()), tensors.to_bytes(optimizer)
+    digest = sha256_bytes(weights)
+    folder = run.path / MODELS
+    folder.mkdir(exist_ok=True)
+    stem = f"minigpt-phase18-{digest[:12]}"
+    atomic_write(folder / f"{stem}.optim.safetensors", moments)
+    facts = {"sha256": digest, "optim_sha256": sha256_bytes(moments), "step": machines.scheduler.step}
+    write_json(folder / f"{stem}.manifest.json", {**facts, "run": read_json(run.path / MANIFEST)})
+    atomic_write(folder / f"{stem}.safetensors", weights)
+    return folder / f"{stem}.safetensors"
+
+
+def write_live_logits(run: Run, model: MiniGPT) -> None:
+    """Float64 logits of the first val sequences, from the weights in memory: what a reloaded model must reproduce."""
+    batch = make_batch(run.sequences["val"][:_LIVE_SEQUENCES])
+    logits = model.forward(batch.input, batch.key_mask)
+    live = {"tokens": batch.input, "key_mask": batch.key_mask, "logits": logits}
+    atomic_write(run.path / LIVE_LOGITS, tensors.to_bytes(live))
+
+
+def load_model(run: Run) -> MiniGPT:
+    """The finished run's model, from its file, in float64. Raises UsageError if it is missing, torn or altered."""
+    results = read_json(run.path / RESULTS)
+    path = run.path / results["model_file"]
+    weights = tensors.from_file(path)
+    tensors.require(weights, parameter_shapes(run.config.model), run.config.dtype, path)
+    if not path.name.endswith(f"-{sha256_file(path)[:12]}.safetensors"):
+        raise UsageError(f"{path}: its bytes are not the ones its name was made from")
+    return MiniGPT(run.config.model, "float64", weights)

@@ -1,0 +1,1 @@
+"""A run directory: manifest, log, checkpoints, and how files are written."""

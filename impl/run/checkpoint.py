@@ -1,0 +1,163 @@
+"""Checkpoints: the five state machines on disk, whole or absent, with a digest of every file.
+
+A checkpoint is a directory, filled under a temporary name and renamed into place when every file in it is on the
+disk. `newest` trusts none: it takes the last one that is complete, unaltered and fits the log.
+"""
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypedDict
+
+import numpy as np
+
+from impl.errors import UsageError
+from impl.run import tensors
+from impl.run.files import fsync_directory, json_bytes, read_json, sha256_bytes, sha256_file, write_synced
+
+SCHEMA = "honestloop/checkpoint/v1"
+WEIGHTS, OPTIMIZER, STATE, MANIFEST = (
+    "weights.safetensors",
+    "optimizer.safetensors",
+    "state.json",
+    "manifest.json",
+)
+
+
+class Best(TypedDict):
+    """The lowest validation loss so far, and the step it was seen at."""
+
+    step: int
+    val_loss: float
+
+
+class StateMachine(Protocol):
+    """What can be saved: numbers, strings and arrays by name."""
+
+    def state(self) -> dict[str, Any]: ...
+
+    def restore(self, state: dict[str, Any]) -> None: ...
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint read back: one state a machine, and what the loop keeps beside them."""
+
+    path: Path
+    step: int
+    machines: dict[str, dict[str, Any]]
+    log: dict[str, Any]
+    best: Best | None
+
+
+def save(
+    folder: Path,
+    run_id: str,
+    step: int,
+    machines: Mapping[str, StateMachine],
+    log: dict[str, Any],
+    best: Best | None,
+) -> Path:
+    """Write `folder`/step-XXXXXXXX; an existing, complete one of the same step is replaced only when the new one is."""
+    states = {name: machine.state() for name, machine in machines.items()}
+    arrays = {name: _arrays(state) for name, state in states.items()}
+    scalars = {name: _scalars(state) for name, state in states.items() if name != "model"}
+    files = {
+        WEIGHTS: tensors.to_bytes(arrays["model"]),
+        OPTIMIZER: tensors.to_bytes(arrays["optimizer"]),
+        STATE: json_bytes({"step": step, "machines": scalars, "log": log, "best": best}),
+    }
+    digests = {name: {"sha256": sha256_bytes(data), "bytes": len(data)} for name, data in files.items()}
+    files[MANIFEST] = json_bytes({"schema": SCHEMA, "run_id": run_id, "step": step, "files": digests})
+    folder.mkdir(exist_ok=True)
+    final = folder / f"step-{step:08d}"
+    for leftover in folder.glob(
+        ".step-*.tmp"
+    ):  # of a killed process: the run is locked, nobody else saves here
+        shutil.rmtree(leftover)
+    temporary, replaced = (folder / f".{final.name}.{end}.tmp" for end in ("new", "old"))
+    try:
+        temporary.mkdir()
+        for name, data in files.items():
+            write_synced(temporary / name, data)
+        fsync_directory(temporary)
+        if (
+            final.exists()
+        ):  # one that was not fit to resume from: out of the way, not gone, until this one is there
+            final.rename(replaced)
+        temporary.rename(final)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    fsync_directory(folder)
+    shutil.rmtree(replaced, ignore_errors=True)
+    return final
+
+
+def newest(
+    folder: Path,
+    expected: "Expected",
+    fits_log: Callable[[dict[str, Any]], bool],
+    report: Callable[[str], None],
+) -> Checkpoint | None:
+    """The last checkpoint that can be trusted, or None; each one that cannot is reported in one line."""
+    for path in sorted(folder.glob("step-????????"), reverse=True):
+        try:
+            checkpoint = load(path, expected)
+        except UsageError as error:
+            report(f"checkpoint skipped: {error}")
+            continue
+        if fits_log(checkpoint.log):
+            return checkpoint
+        report(f"checkpoint skipped: {path}: train_log.jsonl is not the log it was written with")
+    return None
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a run's checkpoints must hold."""
+
+    run_id: str
+    shapes: dict[str, tuple[int, ...]]
+    dtype: str
+
+
+def load(path: Path, expected: Expected) -> Checkpoint:
+    """Read and verify one checkpoint. Raises UsageError naming the file that is missing, altered or foreign."""
+    manifest = read_json(path / MANIFEST)
+    try:
+        _verify_digests(path, manifest, expected.run_id)
+        state = read_json(path / STATE)
+        machines, step = dict(state["machines"]), int(state["step"])
+        log, best = dict(state["log"]), state["best"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"{path}: malformed ({error!r})") from None
+    weights, moments = tensors.from_file(path / WEIGHTS), tensors.from_file(path / OPTIMIZER)
+    tensors.require(weights, expected.shapes, expected.dtype, path / WEIGHTS)
+    moment_shapes = {f"{kind}.{name}": shape for kind in "mv" for name, shape in expected.shapes.items()}
+    tensors.require(moments, moment_shapes, expected.dtype, path / OPTIMIZER)
+    machines["model"] = dict(weights)
+    machines["optimizer"] = machines["optimizer"] | moments
+    return Checkpoint(path, step, machines, log, best)
+
+
+def _verify_digests(path: Path, manifest: dict[str, Any], run_id: str) -> None:
+    if manifest["schema"] != SCHEMA or manifest["run_id"] != run_id:
+        raise UsageError(f"{path}: belongs to run {manifest['run_id']}, not {run_id}")
+    if set(manifest["files"]) != {WEIGHTS, OPTIMIZER, STATE}:
+        raise UsageError(f"{path}: its manifest lists {sorted(manifest['files'])}")
+    for name, entry in manifest["files"].items():
+        file = path / name
+        if not file.is_file():
+            raise UsageError(f"{file}: no such file")
+        if sha256_file(file) != entry["sha256"]:
+            raise UsageError(f"{file}: its bytes are not the ones that were saved")
+
+
+def _arrays(state: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in state.items() if isinstance(value, np.ndarray)}
+
+
+def _scalars(state: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in state.items() if not isinstance(value, np.ndarray)}
