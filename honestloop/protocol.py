@@ -1,9 +1,10 @@
 """The functional protocol: the small functions a subject offers to the properties, and how they are found.
 
 NumPy in, NumPy out. Float results have the dtype of the float arguments (float32 or float64), and no argument is
-changed. `--impl NAME` means the module NAME.adapter if there is one, else NAME itself. A module may declare
-`CAPABILITIES`, the names of the functions it offers (without it, every function that is not optional must be there),
-and `CONVENTIONS`, its choice where more than one is right (honestloop/conventions.py).
+changed. A subject is a module (NAME means NAME.adapter if there is one, else NAME itself), a mapping of names to
+functions, or any object that has them. It may declare `CAPABILITIES`, the names of the functions it offers (without it,
+every function that is not optional must be there), `CONVENTIONS`, its choice where more than one is right
+(conventions.py), and `EXPECTED`, the rules that it does not keep, each with the reason.
 """
 
 import functools
@@ -11,10 +12,11 @@ import importlib
 import importlib.util
 from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 from honestloop import guard
 from honestloop.conventions import ConventionError, Conventions, declared
+from reference.rules import RULES
 
 FUNCTIONS = {
     "matmul": "(a [M,K], b [K,N]) -> [M,N]",
@@ -59,29 +61,42 @@ BATCH_FIELDS = ("input", "target", "loss_mask", "key_mask")
 
 
 class ProtocolError(Exception):
-    """A subject cannot be imported or lacks a function; one line that says which."""
+    """A subject cannot be imported, lacks a function or declares what does not exist; one line that says which."""
 
 
 class Subject:
-    """What is graded: functions that are looked up when they are used, and guarded when they are called.
+    """What is graded: functions that are looked up when they are used, and guarded when they are called."""
 
-    Made from a module's name, or from functions by name (`Subject.of`).
-    """
+    def __init__(
+        self,
+        source: Any,
+        *,
+        name: str | None = None,
+        conventions: Conventions | None = None,
+        time_limit: float = guard.TIME_LIMIT,
+        ends_process: bool = False,
+    ) -> None:
+        """`source` is the name of a module, a module, a mapping of names to functions, or any object that has them.
 
-    def __init__(self, name: str, time_limit: float = guard.TIME_LIMIT) -> None:
-        self.name = name
-        self.guard = guard.Guard(time_limit)
-        self._functions: Mapping[str, Callable[..., Any]] | None = None
+        `conventions` replace those that the source declares. `time_limit`: seconds a call may take. `ends_process`:
+        whether a call that cannot be interrupted may end this process.
+        """
+        self.name = name or name_of(source)
+        self.guard = guard.Guard(time_limit, ends_process)
+        self._source = source
+        self._conventions = conventions
 
     @classmethod
     def of(
         cls, name: str, functions: Mapping[str, Callable[..., Any]], conventions: Conventions
     ) -> "Subject":
         """A subject of these functions."""
-        subject = cls(name)
-        subject._functions = functions
-        subject.__dict__["conventions"] = conventions
-        return subject
+        return cls(functions, name=name, conventions=conventions)
+
+    @property
+    def module(self) -> str | None:
+        """Name of the module that it is; None if it is not one."""
+        return self.name if self._is_module else None
 
     def __repr__(self) -> str:
         return f"Subject({self.name!r})"
@@ -93,21 +108,34 @@ class Subject:
 
     @functools.cached_property
     def conventions(self) -> Conventions:
-        """What the module declares. ProtocolError if that is none of the legal values."""
+        """What the subject declares in CONVENTIONS. ProtocolError if that is none of the legal values."""
+        if self._conventions is not None:
+            return self._conventions
         try:
-            return declared(find_module(self.name))
+            return declared(self._look_up("CONVENTIONS", {}))
         except ConventionError as error:
             raise ProtocolError(f"subject {self.name}: {error}") from error
 
     @functools.cached_property
+    def expected(self) -> dict[str, str]:
+        """Rule -> reason, of the rules that the subject declares in EXPECTED not to keep.
+
+        ProtocolError unless each key is a rule and each value a sentence.
+        """
+        said = self._look_up("EXPECTED", {})
+        try:
+            return expected_failures(said)
+        except ValueError as error:
+            raise ProtocolError(f"subject {self.name}: {error}") from None
+
+    @functools.cached_property
     def offered(self) -> frozenset[str]:
-        """The functions to grade: those declared, else every required one and the optional ones that are there."""
-        if self._functions is not None:
-            return frozenset(self._functions)
-        module = find_module(self.name)
-        capabilities: Iterable[str] | None = getattr(module, "CAPABILITIES", None)
+        """The functions to grade: those declared in CAPABILITIES; else of a module every required one and the optional
+        ones that are there, of anything else those that are there."""
+        capabilities: Iterable[str] | None = self._look_up("CAPABILITIES", None)
         if capabilities is None:
-            return frozenset(f for f in FUNCTIONS if f not in OPTIONAL or hasattr(module, f))
+            required = FUNCTIONS.keys() - OPTIONAL if self._is_module else frozenset()
+            return frozenset(f for f in FUNCTIONS if f in required or self._look_up(f, None) is not None)
         names = frozenset([capabilities] if isinstance(capabilities, str) else capabilities)
         if unknown := names - FUNCTIONS.keys():
             raise ProtocolError(
@@ -120,28 +148,61 @@ class Subject:
         return self.guard.function(function, self.raw(function))
 
     def raw(self, function: str) -> Callable[..., Any]:
-        """The function of that name as the module has it. ProtocolError if there is none."""
-        if self._functions is not None:
-            found, where = self._functions.get(function), self.name
-        else:
-            module = find_module(self.name)
-            found, where = getattr(module, function, None), module.__name__
+        """The function of that name as the source has it. ProtocolError if there is none."""
+        found = self._look_up(function, None)
         if not callable(found):
+            where = self._resolved.__name__ if self._is_module else self.name
             raise ProtocolError(
                 f"subject {self.name}: {where} has no function {function}{FUNCTIONS.get(function, '')}"
             )
-        return found
+        return cast(Callable[..., Any], found)
+
+    @property
+    def _resolved(self) -> Any:
+        """The source, imported if it was named. ProtocolError if it cannot be."""
+        return find_module(self._source) if isinstance(self._source, str) else self._source
+
+    @property
+    def _is_module(self) -> bool:
+        return isinstance(self._source, (str, ModuleType))
+
+    def _look_up(self, name: str, otherwise: Any) -> Any:
+        source = self._resolved
+        return (
+            source.get(name, otherwise) if isinstance(source, Mapping) else getattr(source, name, otherwise)
+        )
+
+
+def name_of(source: Any) -> str:
+    """What messages call a subject."""
+    if isinstance(source, str):
+        return source
+    return str(getattr(source, "__name__", None) or type(source).__name__)
+
+
+def expected_failures(said: Any) -> dict[str, str]:
+    """EXPECTED, checked: a dict of rule id to the reason why the rule is not kept. ValueError for anything else."""
+    if not isinstance(said, Mapping):
+        raise ValueError(f"EXPECTED is of type {type(said).__name__}, not a dict of rule to reason")
+    for rule, reason in said.items():
+        if rule not in RULES:
+            raise ValueError(f"EXPECTED names {rule!r}, which is no rule")
+        if not isinstance(reason, str) or not reason.strip():
+            raise ValueError(f"EXPECTED[{rule!r}] needs a reason, a sentence that says why")
+    return {rule: " ".join(reason.split()) for rule, reason in said.items()}
 
 
 @functools.cache
 def find_module(name: str) -> ModuleType:
-    """The module that `--impl name` means. ProtocolError if it cannot be imported."""
+    """The module that `name` means: NAME.adapter if there is one, else NAME. ProtocolError if it cannot be imported."""
     try:
         module = importlib.import_module(name)
         if hasattr(module, "__path__") and importlib.util.find_spec(f"{name}.adapter"):
             return importlib.import_module(f"{name}.adapter")
         return module
-    except Exception as error:  # whatever a stranger's module raises on import
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever a stranger's module raises on import, sys.exit() included
         reason = " ".join(str(error).split())
         raise ProtocolError(
             f"subject {name}: cannot be imported: {type(error).__name__}: {reason}"
@@ -149,7 +210,7 @@ def find_module(name: str) -> ModuleType:
 
 
 def fields(batch: Any) -> tuple[Any, Any, Any, Any]:
-    """(input, target, loss_mask, key_mask) of a batch in either form."""
+    """(input, target, loss_mask, key_mask) of a batch in either form: a tuple, or an object with these attributes."""
     if isinstance(batch, tuple):
         a, b, c, d = batch
     else:

@@ -6,25 +6,20 @@ other comparison of floats in a property. Every assertion names the rule it chec
 
 import functools
 import math
-import os
+import unittest
 from collections.abc import Callable
 from typing import Any, NoReturn
 
 import numpy as np
-import pytest
 from hypothesis import reject
 
+from properties.record import current
 from reference import bounds
 from reference.rules import RULES
 
-subject_name = "impl"
-"""Set from --impl, for the line that says how to reproduce a failure."""
 
-margins: dict[tuple[str, str], float] = {}
-"""Largest error / bound seen, by (rule, dtype)."""
-
-asserted: set[str] = set()
-"""Rules asserted in the present example."""
+class NotOfferedError(unittest.SkipTest):
+    """The rule does not speak of a subject with the conventions that this one declares."""
 
 
 class Refusal(AssertionError):
@@ -39,14 +34,14 @@ class Refusal(AssertionError):
         """The subject's function that broke a rule that holds for every function."""
         self.behaves_like: tuple[str, ...] = ()
         self.snippet: tuple[str, ...] = ()
-        self.test = os.environ.get("PYTEST_CURRENT_TEST", "properties").rpartition(" ")[0] or "properties"
+        self.reproduce = current().reproduce
 
     def __str__(self) -> str:
         law = RULES[self.rule]
         lines = [f"{law.id}  {law.statement}", *(f"  {line}" for line in self.found)]
         lines += [f"  behaves like: {mistake}" for mistake in self.behaves_like]
         lines += [f"  why it matters: {law.why}", f"  look for: {law.hint}", f"  rule: {law.address}"]
-        lines += [f'  reproduce: pytest "{self.test}" --impl {subject_name}']
+        lines += [f"  reproduce: {self.reproduce}"]
         if self.snippet:
             lines += ["  snippet:", *(f"    {line}" for line in self.snippet)]
         return "\n".join(lines)
@@ -88,9 +83,10 @@ def settle(rule: str, agreement: bounds.Agreement, dtype: Any) -> None:
     __tracebackhide__ = True
     if agreement.silent:
         reject()
-    asserted.add(rule)
+    record = current()
+    record.asserted.add(rule)
     key = (rule, np.dtype(dtype).name)
-    margins[key] = max(margins.get(key, 0.0), agreement.ratio)
+    record.margins[key] = max(record.margins.get(key, 0.0), agreement.ratio)
     if agreement.within:
         return
     if math.isnan(agreement.expected):
@@ -109,7 +105,7 @@ def settle(rule: str, agreement: bounds.Agreement, dtype: Any) -> None:
 def same_bytes(rule: str, got: Any, expected: Any, what: str) -> None:
     """Equal shapes, dtypes and bits (a NaN equals the same NaN, -0.0 is not 0.0)."""
     __tracebackhide__ = True
-    asserted.add(rule)
+    current().asserted.add(rule)
     got, expected = np.asarray(got), np.asarray(expected)
     if got.shape != expected.shape or got.dtype != expected.dtype:
         refuse(rule, f"{what}: got {got.dtype}{got.shape}, expected {expected.dtype}{expected.shape}")
@@ -128,13 +124,13 @@ def same_bytes(rule: str, got: Any, expected: Any, what: str) -> None:
 
 def not_offered(why: str) -> NoReturn:
     """This rule does not speak of a subject with such conventions."""
-    pytest.skip(f"not offered: {why}")
+    raise NotOfferedError(why)
 
 
 def holds(rule: str, condition: Any, what: str, function: str = "") -> None:
     """A statement that is true or false; `what` says what was found."""
     __tracebackhide__ = True
-    asserted.add(rule)
+    current().asserted.add(rule)
     if not condition:
         refuse(rule, what, function=function)
 

@@ -11,9 +11,8 @@ whatever a subject does into the failure of a rule, and keeps the calls for the 
 import functools
 import inspect
 import itertools
-from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -23,30 +22,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis.errors import HypothesisException
 
-from honestloop.guard import Call, Misbehaviour
+from honestloop.guard import Misbehaviour
 from honestloop.protocol import FUNCTIONS, Subject
-from properties import assertions
-from properties.assertions import Refusal, refuse
+from properties.assertions import NotOfferedError, Refusal, refuse
+from properties.record import Record, current, recording
 from reference.rules import RULES
-
-HISTORY = 30
-"""Examples whose calls are kept: the diagnosis must explain the ones that passed, too."""
 
 in_both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
 
 
-@dataclass
+@dataclass(frozen=True)
 class Property:
-    """A test of rules: its statement, and what its last run executed."""
+    """A test of rules. What a run of it executed is in that run's `Record`."""
 
     test: Callable[..., None]
     rules: tuple[str, ...]
     strategies: dict[str, Any]
     floor: int | None
     """Examples that must be executed; None: half of the profile's."""
-    executed: Counter[str] = field(default_factory=Counter)
-    """Examples in which each rule was asserted."""
-    history: deque[list[Call]] = field(default_factory=lambda: deque(maxlen=HISTORY))
 
     @property
     def functions(self) -> frozenset[str]:
@@ -54,41 +47,42 @@ class Property:
         return frozenset(named_functions(self.test))
 
     @property
+    def arguments(self) -> frozenset[str]:
+        """Names of the test's arguments."""
+        return frozenset(inspect.signature(self.test).parameters)
+
+    @property
     def about_presence(self) -> bool:
         """Whether the test asks which functions are there."""
         return "SUBJ-08" in self.rules
 
-    def begin(self) -> None:
-        """Forget what the last run did."""
-        self.executed.clear()
-        self.history.clear()
-
-    def settle(self) -> None:
+    def settle(self, record: Record) -> None:
         """Fail if a rule was asserted in fewer examples than its floor."""
+        floor = self.floor or 1
+        if self.floor is None and self.strategies:
+            floor = max(1, record.max_examples // 2)
         for rule in self.rules:
-            floor = self.required()
-            if self.executed[rule] < floor:
+            if record.executed[rule] < floor:
                 refuse(
                     rule,
-                    f"was checked in {self.executed[rule]} examples, {floor} are required: this proves nothing",
+                    f"was checked in {record.executed[rule]} examples, {floor} are required: this proves nothing",
                 )
 
-    def required(self) -> int:
-        """The floor under the present profile."""
-        if self.floor is not None or not self.strategies:
-            return self.floor or 1
-        return max(1, (settings.default or settings()).max_examples // 2)
-
     def example(self, *args: Any, **kwargs: Any) -> None:
-        """One example: the test's body, watched."""
+        """One example: the test's body, watched, and noted in the record of the run."""
+        __tracebackhide__ = True
+        with recording(current()) as record:
+            self._watched(record, *args, **kwargs)
+
+    def _watched(self, record: Record, *args: Any, **kwargs: Any) -> None:
         __tracebackhide__ = True
         subject = kwargs.get("subject")
         if isinstance(subject, Subject):
             subject.guard.forget()
-        assertions.asserted.clear()
+        record.asserted.clear()
         try:
             self.test(*args, **kwargs)
-        except (Refusal, HypothesisException):
+        except (Refusal, NotOfferedError, HypothesisException):
             raise
         except Misbehaviour as error:
             refuse(error.rule, f"{error.function} {error.found}", function=error.function)
@@ -98,17 +92,17 @@ class Property:
             last = subject.guard.calls[-1].function
             found = f"what {last} returned cannot be used: {type(error).__name__}: {error}"
             refuse("SUBJ-01", found, function=last)
-        self.note(subject)
+        self._note(record, subject)
 
-    def note(self, subject: Any) -> None:
+    def _note(self, record: Record, subject: Any) -> None:
         """The example passed: count it, and keep its calls. A test without a subject asserts with `assert`."""
         if subject is None:
-            assertions.asserted.update(self.rules)
-        if unknown := assertions.asserted - {*self.rules, "SUBJ-01"}:
+            record.asserted.update(self.rules)
+        if unknown := record.asserted - {*self.rules, "SUBJ-01"}:
             raise TypeError(f"{self.test.__name__} asserts {sorted(unknown)}, which @checks does not name")
-        self.executed.update(assertions.asserted)
+        record.executed.update(record.asserted)
         if isinstance(subject, Subject):
-            self.history.append(list(subject.guard.calls))
+            record.history.append(list(subject.guard.calls))
 
     def runnable(
         self, chosen: settings | None = None, body: Callable[..., None] | None = None
@@ -181,8 +175,9 @@ def names_in(code: Any) -> Iterator[str]:
 def all_properties() -> dict[str, Property]:
     """ "test_x.py::test_y" -> the property, in the order of the files."""
     found = {}
+    package = __name__.rpartition(".")[0]
     for path in sorted(Path(__file__).parent.glob("test_*.py")):
-        for name, test in vars(import_module(f"properties.{path.stem}")).items():
+        for name, test in vars(import_module(f"{package}.{path.stem}")).items():
             if name.startswith("test_") and (prop := property_of(test)):
                 found[f"{path.name}::{name}"] = prop
     return found

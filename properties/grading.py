@@ -1,186 +1,268 @@
-"""The pytest side of the properties: order, what is not offered, what is blocked, diagnosis, and the report by rule.
+"""Grading a subject by all properties: what is not offered, what is blocked, diagnosis, expected failures.
 
-A rule that depends on a broken one is reported as blocked, not as failed: the first failure shown is the root cause.
+A rule that depends on a broken one is blocked, not broken: the first failure shown is the root cause. Nothing here
+knows pytest: `honestloop.plugin` grades under it, `honestloop.check` without it.
 """
 
 from collections import Counter
-from collections.abc import Generator, Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from types import TracebackType
 from typing import Any
 
-import pytest
 from hypothesis.errors import FlakyFailure
 
 from honestloop.protocol import FUNCTIONS, ProtocolError, Subject
-from properties import assertions
-from properties.assertions import Refusal
-from properties.checks import Property, property_of
+from properties.assertions import NotOfferedError, Refusal
+from properties.checks import Property
+from properties.record import Record, recording
 from properties.snippet import snippet
 from reference.rules import RULES
 
 NAMED = 3
 """Most mistakes named for one failure; those that nothing tells apart behave the same in every example seen."""
-BLOCKED, NOT_OFFERED = "blocked by ", "not offered: "
 FAMILIES = list(dict.fromkeys(rule.family for rule in RULES.values()))
 
 
-class Grading:
-    """One session: the subject, and what is known about it so far."""
+class Status(StrEnum):
+    """What became of a property, or of a rule."""
 
-    def __init__(self, subject: Subject) -> None:
-        self.graded = subject
-        self.broken_rules: dict[str, None] = {}
+    HOLDS = "holds"
+    BROKEN = "broken"
+    EXPECTED = "expected failure"
+    BLOCKED = "blocked"
+    NOT_OFFERED = "not offered"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one property with one set of parameters."""
+
+    status: Status
+    rules: tuple[str, ...]
+    """Those that it is about: the broken one alone if one broke."""
+    text: str = ""
+    """The message of a failure, or the reason why it was not graded."""
+
+
+class Grading:
+    """One subject, and what is known about it so far."""
+
+    def __init__(self, subject: Subject, expected: Mapping[str, str] | None = None) -> None:
+        """`expected` adds to the failures that the subject itself declares in EXPECTED: rule -> reason."""
+        self.subject = subject
+        self._also_expected = expected or {}
+        self.broken: dict[str, None] = {}
+        """Rules, in the order in which they broke."""
+        self.expected_seen: dict[str, str] = {}
+        """Rules that are broken as was declared -> the declared reason."""
+        self.missing: dict[str, str] = {}
+        """Rule -> the line that says which required function is not there, or why the subject cannot be used."""
+        self.blocked: dict[str, str] = {}
+        """Rule -> why it could not be graded."""
         self.broken_functions: dict[str, str] = {}
         """Function -> the rule for every function that it breaks."""
         self.executed: Counter[str] = Counter()
+        """Rule -> examples in which it was asserted."""
+        self.margins: dict[tuple[str, str], float] = {}
+        """(rule, dtype) -> largest error / bound."""
         self.not_offered: dict[str, str] = {}
         """Rule -> why it was not graded."""
 
-    @pytest.hookimpl(trylast=True)
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Properties in the order of the table of rules: what holds for every function first."""
-        items.sort(key=lambda item: place(item))
+    @property
+    def expected(self) -> Mapping[str, str]:
+        """Rule -> the declared reason why it does not hold. ProtocolError if a declaration is not of that form."""
+        return {**self.subject.expected, **self._also_expected}
 
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, Any, Any]:
-        prop = property_of(getattr(item, "obj", None))
-        if prop is not None:
-            if "subject" in getattr(item, "fixturenames", ()):
-                self.require_offered(item, prop)
-            self.require_unblocked(item, prop)
-        return (yield)
+    def before(self, prop: Property, parameters: Mapping[str, Any]) -> Outcome | None:
+        """Why this property cannot be run on the subject; None if it can.
 
-    def require_offered(self, item: pytest.Item, prop: Property) -> None:
-        """Skip what the subject does not offer; fail, with one line, what it should."""
+        `parameters` has the values of its parametrisation by name.
+        """
+        functions = functions_of(prop, parameters)
         try:
-            offered, conventions = self.graded.offered, self.graded.conventions
+            offered, dtypes = self.subject.offered, self.subject.conventions.float_types
+            missing = sorted(functions - offered)
         except ProtocolError as error:
-            pytest.fail(str(error), pytrace=False)
-        missing = sorted(functions_of(item, prop) - offered)
+            return self.unusable(prop, error)
+        dtype = parameters.get("dtype")
         if missing and not prop.about_presence:
-            self.skip(prop, f"{NOT_OFFERED}{', '.join(missing)}")
-        dtype = parameter(item, "dtype")
-        if dtype is not None and dtype not in conventions.float_types:
-            self.skip(prop, f"{NOT_OFFERED}{dtype.__name__}")
-
-    def skip(self, prop: Property, reason: str) -> None:
-        for rule in prop.rules:
-            self.not_offered.setdefault(rule, reason)
-        pytest.skip(reason)
-
-    def require_unblocked(self, item: pytest.Item, prop: Property) -> None:
-        """Skip what cannot hold because something under it is broken."""
-        for function in sorted(functions_of(item, prop) & self.broken_functions.keys()):
-            pytest.skip(f"{BLOCKED}{self.broken_functions[function]} ({function})")
+            return self.not_spoken_of(prop, ", ".join(missing))
+        if dtype is not None and dtype not in dtypes:
+            return self.not_spoken_of(prop, dtype.__name__)
+        for function in sorted(functions & self.broken_functions.keys()):
+            return self._blocked(prop, f"{self.broken_functions[function]} ({function})")
         for rule in prop.rules:
             for needed in needs(rule):
-                if needed in self.broken_rules and needed not in prop.rules:
-                    pytest.skip(f"{BLOCKED}{needed}")
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
-        """Run the property; on a failure, say what the mistake looks like."""
-        prop = property_of(getattr(item, "obj", None))
-        if prop is None:
-            return (yield)
-        prop.begin()
-        message, result = "", None
-        try:
-            result = yield
-        except Refusal as refusal:
-            self.explain(refusal, prop)
-            self.note_failure(refusal)
-            notes = [f"  {line}" for note in getattr(refusal, "__notes__", ()) for line in note.splitlines()]
-            message = "\n".join([str(refusal), *notes])
-        except ProtocolError as error:
-            message = str(error)
-        except FlakyFailure:
-            flaky = Refusal("SUBJ-03", ("an example of this property failed, and passed when tried again",))
-            self.note_failure(flaky)
-            message = str(flaky)
-        self.executed.update(prop.executed)
-        if not message:
-            try:
-                prop.settle()
-            except Refusal as refusal:
-                message = str(refusal)
-        if message:
-            pytest.fail(message, pytrace=False)
-        return result
-
-    def explain(self, refusal: Refusal, prop: Property) -> None:
-        """Add the diagnosis and a snippet to a refusal."""
-        calls = list(self.graded.guard.calls)
-        if not calls:
-            return
-        refusal.snippet = snippet(self.graded.name, calls)
-        if refusal.rule != "SUBJ-07":  # to hang once is enough
-            from properties.diagnosis import diagnose  # the mutants are needed only on a failure
-
-            mutants = diagnose(calls, prop.history, self.graded.conventions)
-            refusal.behaves_like = tuple(mutant.described for mutant in mutants[:NAMED])
-
-    def note_failure(self, refusal: Refusal) -> None:
-        """What rests on this is blocked from now on."""
-        self.broken_rules.setdefault(refusal.rule)
-        if RULES[refusal.rule].family == "SUBJ" and refusal.function:
-            self.broken_functions.setdefault(refusal.function.split(".")[0], refusal.rule)
-
-    def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, Any] | None:
-        """Words of our own for a property that was blocked or is not offered."""
-        reason = report.longrepr[2] if report.skipped and isinstance(report.longrepr, tuple) else ""
-        reason = reason.removeprefix("Skipped: ")
-        if reason.startswith(BLOCKED):
-            return "blocked", "b", ("BLOCKED", {"yellow": True})
-        if reason.startswith(NOT_OFFERED):
-            return "not offered", "n", ("NOT OFFERED", {"yellow": True})
+                if needed in self.broken and needed not in prop.rules:
+                    return self._blocked(prop, needed)
+                if needed in self.expected_seen and needed not in prop.rules:
+                    return self._blocked(prop, f"{needed}, an expected failure")
         return None
 
-    def pytest_terminal_summary(
-        self, terminalreporter: pytest.TerminalReporter, config: pytest.Config
-    ) -> None:
-        write = terminalreporter.write_line
-        for status in ("blocked", "not offered"):
-            for line in grouped(terminalreporter.stats.get(status, ())):
-                write(line)
-        if config.getoption("--margins"):
-            terminalreporter.section("examples executed, and the largest error / bound, of every rule")
-            for line in self.table():
-                write(line)
-        if self.executed:
-            graded = sorted(self.executed.keys() - self.broken_rules.keys())
-            words = [f"{len(graded)} rules hold", f"{len(self.broken_rules)} are broken"]
-            write(f"{', '.join(words)}; {len(self.not_offered.keys() - self.executed.keys())} not graded")
+    def attempt(self, prop: Property, record: Record) -> "Attempt":
+        """A `with` block in which to run the property; afterwards it has the outcome."""
+        return Attempt(self, prop, record)
 
-    def table(self) -> Iterable[str]:
-        """One line a rule that ran."""
+    def unfulfilled(self, *, complete: bool) -> list[str]:
+        """A line for each expected failure that did not happen: it holds, or (if all were run) it was not graded."""
+        lines = []
+        for rule, reason in self.expected.items():
+            if rule in self.expected_seen:
+                continue
+            if self.executed[rule]:
+                lines.append(
+                    f"{rule}  holds, though EXPECTED declares that it does not ({reason}): remove it"
+                )
+            elif complete:
+                lines.append(f"{rule}  is declared in EXPECTED and was not graded ({reason}): remove it")
+        return lines
+
+    @property
+    def any_graded(self) -> bool:
+        """Whether any rule was put to the test."""
+        return bool(self.executed or self.broken or self.expected_seen)
+
+    def status_of(self, rule: str) -> Status | None:
+        """What became of a rule; None if no property of it was asked."""
+        if rule in self.broken or rule in self.missing:
+            return Status.BROKEN
+        if rule in self.expected_seen:
+            return Status.EXPECTED
+        if self.executed[rule]:
+            return Status.HOLDS
+        if rule in self.blocked:
+            return Status.BLOCKED
+        return Status.NOT_OFFERED if rule in self.not_offered else None
+
+    def of_status(self, status: Status) -> list[str]:
+        """The rules that it became of, in the order of the table."""
+        return [rule for rule in RULES if self.status_of(rule) == status]
+
+    def summary(self) -> str:
+        """One line: how many rules hold, are broken, were expected to be, are blocked or not offered."""
+        counts = {status: len(self.of_status(status)) for status in Status}
+        words = [f"{counts[Status.HOLDS]} rules hold", f"{counts[Status.BROKEN]} are broken"]
+        if counts[Status.EXPECTED]:
+            words.append(f"{counts[Status.EXPECTED]} are broken as declared")
+        if counts[Status.BLOCKED]:
+            words.append(f"{counts[Status.BLOCKED]} are blocked")
+        return f"{', '.join(words)}; {counts[Status.NOT_OFFERED]} not offered"
+
+    def margins_table(self) -> Iterator[str]:
+        """One line a rule that ran: the examples executed, and the largest error / bound of each dtype."""
         for rule in RULES:
             if self.executed[rule]:
                 margins = [
                     f"{dtype} {ratio:.2e}"
-                    for (name, dtype), ratio in sorted(assertions.margins.items())
+                    for (name, dtype), ratio in sorted(self.margins.items())
                     if name == rule
                 ]
                 yield f"{rule:10} {self.executed[rule]:7} examples  {'  '.join(margins) or 'exact'}"
 
+    # ---- what an attempt found
 
-def place(item: pytest.Item) -> tuple[int, int]:
-    """Tests before properties as they are; properties by the place of their rule's family in the table."""
-    prop = property_of(getattr(item, "obj", None))
-    if prop is None:
-        return (0, 0)
-    rules = [FAMILIES.index(RULES[rule].family) for rule in prop.rules]
-    return (1, rules[0])
+    def note(self, record: Record) -> None:
+        """Add what a run executed."""
+        self.executed.update(record.executed)
+        for key, ratio in record.margins.items():
+            self.margins[key] = max(self.margins.get(key, 0.0), ratio)
+
+    def unusable(self, prop: Property, error: ProtocolError) -> Outcome:
+        """The subject cannot be asked."""
+        for rule in prop.rules:
+            self.missing.setdefault(rule, str(error))
+        return Outcome(Status.BROKEN, prop.rules, str(error))
+
+    def refused(self, refusal: Refusal, record: Record | None = None) -> Outcome:
+        """A rule is broken, as declared or not; what its run recorded is for the diagnosis."""
+        if refusal.rule in self.expected:
+            reason = self.expected[refusal.rule]
+            self.expected_seen[refusal.rule] = reason
+            return Outcome(
+                Status.EXPECTED, (refusal.rule,), f"{refusal.rule} is broken as declared: {reason}"
+            )
+        if record is not None:
+            self._explain(refusal, record)
+        self.broken.setdefault(refusal.rule)
+        if RULES[refusal.rule].family == "SUBJ" and refusal.function:
+            self.broken_functions.setdefault(refusal.function.split(".")[0], refusal.rule)
+        notes = [f"  {line}" for note in getattr(refusal, "__notes__", ()) for line in note.splitlines()]
+        return Outcome(Status.BROKEN, (refusal.rule,), "\n".join([str(refusal), *notes]))
+
+    def _explain(self, refusal: Refusal, record: Record) -> None:
+        """Add the diagnosis and a snippet to a refusal."""
+        calls = list(self.subject.guard.calls)
+        if not calls:
+            return
+        refusal.snippet = snippet(self.subject.module, calls)
+        if refusal.rule != "SUBJ-07":  # to hang once is enough
+            from properties.diagnosis import diagnose  # the mutants are needed only on a failure
+
+            mutants = diagnose(calls, record.history, self.subject.conventions)
+            refusal.behaves_like = tuple(mutant.described for mutant in mutants[:NAMED])
+
+    def not_spoken_of(self, prop: Property, what: str) -> Outcome:
+        """Its rules do not apply to what the subject offers and declares."""
+        reason = f"{Status.NOT_OFFERED}: {what}"
+        for rule in prop.rules:
+            self.not_offered.setdefault(rule, reason)
+        return Outcome(Status.NOT_OFFERED, prop.rules, reason)
+
+    def _blocked(self, prop: Property, by: str) -> Outcome:
+        reason = f"{Status.BLOCKED} by {by}"
+        for rule in prop.rules:
+            self.blocked.setdefault(rule, reason)
+        return Outcome(Status.BLOCKED, prop.rules, reason)
 
 
-def parameter(item: pytest.Item, name: str) -> Any:
-    """The value a parametrised test has for this argument; None if it has no such argument."""
-    callspec = getattr(item, "callspec", None)
-    return callspec.params.get(name) if callspec else None
+class Attempt:
+    """Run one property in a `with` block: what it raises about the subject becomes the outcome and goes no further."""
+
+    def __init__(self, grading: Grading, prop: Property, record: Record) -> None:
+        self._grading, self._prop, self._record = grading, prop, record
+        self._recording = recording(record)
+        self.outcome = Outcome(Status.HOLDS, prop.rules)
+
+    def __enter__(self) -> "Attempt":
+        self._recording.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        self._recording.__exit__(None, None, None)
+        self._grading.note(self._record)
+        if error is None:
+            try:
+                self._prop.settle(self._record)
+            except Refusal as refusal:
+                self.outcome = self._grading.refused(refusal)
+        elif isinstance(error, Refusal):
+            self.outcome = self._grading.refused(error, self._record)
+        elif isinstance(error, NotOfferedError):
+            self.outcome = self._grading.not_spoken_of(self._prop, str(error))
+        elif isinstance(error, ProtocolError):
+            self.outcome = self._grading.unusable(self._prop, error)
+        elif isinstance(error, FlakyFailure):
+            found = "an example of this property failed, and passed when tried again"
+            with recording(self._record):
+                flaky = Refusal("SUBJ-03", (found,))
+            self.outcome = self._grading.refused(flaky)
+        else:
+            return False
+        return True
 
 
-def functions_of(item: pytest.Item, prop: Property) -> frozenset[str]:
-    """The functions a test grades: those in its code, and the one it is parametrised with."""
-    name = parameter(item, "name")
+def place(prop: Property) -> int:
+    """Where the family of its first rule stands in the table: the order in which properties run."""
+    return FAMILIES.index(RULES[prop.rules[0]].family)
+
+
+def functions_of(prop: Property, parameters: Mapping[str, Any]) -> frozenset[str]:
+    """The functions it grades: those in its code, and the one it is parametrised with."""
+    name = parameters.get("name")
     return prop.functions | ({name} if name in FUNCTIONS else set())
 
 
@@ -191,10 +273,6 @@ def needs(rule: str) -> Iterable[str]:
         yield from needs(needed)
 
 
-def grouped(reports: Iterable[pytest.TestReport]) -> list[str]:
-    """One line a reason, with the tests it holds for."""
-    reasons: dict[str, list[str]] = {}
-    for report in reports:
-        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else ""
-        reasons.setdefault(reason.removeprefix("Skipped: "), []).append(report.nodeid.split("::")[-1])
-    return [f"{reason}: {len(tests)} tests" for reason, tests in sorted(reasons.items())]
+def grouped(reasons: Iterable[str]) -> list[str]:
+    """One line a reason, with the number of tests that it stands for."""
+    return [f"{reason}: {n} test{'s' * (n > 1)}" for reason, n in sorted(Counter(reasons).items())]

@@ -5,13 +5,14 @@ from typing import Any
 
 import numpy as np
 
+from honestloop import protocol
 from honestloop.guard import Call, Raised
 
 LARGEST = 48
 """Entries of an array that a snippet writes out."""
 
 
-def snippet(module: str, calls: Sequence[Call]) -> tuple[str, ...]:
+def snippet(module: str | None, calls: Sequence[Call]) -> tuple[str, ...]:
     """The last call of the failing example, or all calls of the object it was made on; nothing if arrays are large."""
     last = calls[-1]
     shown = [c for c in calls if c.function == last.function] if last.target is not None else [last]
@@ -19,12 +20,11 @@ def snippet(module: str, calls: Sequence[Call]) -> tuple[str, ...]:
         lines = [line for call in shown for line in statement(call)]
     except TooLarge:
         return ("(the arguments are too large to print; the line above repeats the failure)",)
-    head = [
-        "import numpy as np",
-        "from numpy import array, float32, float64",
-        "from fixtures.protocol import find_module",
-    ]
-    return (*head, f"me = find_module({module!r})", *lines)
+    head = ["import numpy as np", "from numpy import array, float32, float64"]
+    if module is None:
+        return (*head, "me = ...  # what was handed to honestloop.check()", *lines)
+    found = f"from {protocol.__name__} import find_module"
+    return (*head, found, f"me = find_module({module!r})", *lines)
 
 
 class TooLarge(Exception):

@@ -21,17 +21,17 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.errors import HypothesisException
 
 from fixtures.mutants import MUTANTS, Mutant, subject_with
 from honestloop.conventions import Conventions
 from honestloop.protocol import FUNCTIONS, ProtocolError, Subject
-from properties import assertions
-from properties.assertions import Refusal
+from properties.assertions import NotOfferedError, Refusal
 from properties.checks import Property, all_properties
 from properties.diagnosis import diagnose
+from properties.grading import Grading, Status
+from properties.record import Record, recording
 
 EXAMPLES = 60
 """As many as CI draws."""
@@ -124,15 +124,14 @@ def judge(mutant: Mutant, rules: Iterable[str] | None = None, *, diagnosed: bool
         for case in cases(prop, mutant.function):
             subject = Subject.of(mutant.id, subject_with(mutant, conventions), conventions)
             own = bool(set(mutant.rules) & set(prop.rules))
-            kill = attempt(
-                prop, subject, case, test, examples=EXAMPLES if own else FEWER, shrink=diagnosed and own
-            )
+            record = Record(EXAMPLES if own else FEWER)
+            kill = attempt(prop, subject, case, test, record, shrink=diagnosed and own)
             if kill is None:
                 fate.passed.append(test)
                 continue
             rule, found = kill
             if diagnosed and rule in mutant.rules and rule not in fate.kills:
-                named = diagnose(subject.guard.calls, prop.history, conventions)
+                named = diagnose(subject.guard.calls, record.history, conventions)
                 found.named = [other.id for other in named]
             fate.kills.setdefault(rule, found)
     return fate
@@ -143,16 +142,16 @@ def attempt(
     subject: Subject,
     case: dict[str, Any],
     test: str,
+    record: Record,
     *,
-    examples: int = EXAMPLES,
     shrink: bool = False,
 ) -> tuple[str, Kill] | None:
     """(rule, kill) if the property refuses the subject."""
-    prop.begin()
     watch = Watch(prop)
     try:
-        prop.runnable(search(examples, shrink=shrink), watch)(subject=subject, **case)
-    except pytest.skip.Exception:  # what the subject's conventions rule out
+        with recording(record):
+            prop.runnable(search(record.max_examples, shrink=shrink), watch)(subject=subject, **case)
+    except NotOfferedError:  # what the subject's conventions rule out
         return None
     except Refusal as refusal:
         ratio = refusal.ratio
@@ -214,31 +213,22 @@ def summary(fates: Sequence[Fate]) -> dict[str, Any]:
 
 def margins_of(name: str) -> dict[str, float] | None:
     """Rule -> largest error / bound of a correct subject in one run of all properties; None if it cannot run here."""
-    subject = Subject(name)
+    grading = Grading(Subject(name))
     try:
-        offered, conventions = subject.offered, subject.conventions
+        _ = grading.subject.offered, grading.subject.conventions
     except ProtocolError:
         return None
-    assertions.margins.clear()
-    for test, prop in all_properties().items():
+    for prop in all_properties().values():
         for case in cases(prop):
-            if (
-                not needed(prop, case) <= offered
-                or case.get("dtype", conventions.float_types[0]) not in conventions.float_types
-            ):
-                continue
-            if kill := attempt(prop, subject, case, test):
-                raise RuntimeError(f"{name} is refused: {kill[1].message}")
+            if grading.before(prop, case) is None:
+                with grading.attempt(prop, Record(EXAMPLES)) as tried:
+                    prop.runnable(search(EXAMPLES, shrink=False))(subject=grading.subject, **case)
+                if tried.outcome.status == Status.BROKEN:
+                    raise RuntimeError(f"{name} is refused: {tried.outcome.text}")
     found: dict[str, float] = {}
-    for (rule, _), ratio in assertions.margins.items():
+    for (rule, _), ratio in grading.margins.items():
         found[rule] = max(found.get(rule, 0.0), ratio)
     return found
-
-
-def needed(prop: Property, case: dict[str, Any]) -> frozenset[str]:
-    """Functions that a case grades."""
-    name = case.get("name")
-    return prop.functions | ({name} if name in FUNCTIONS else set())
 
 
 def without_infinity(x: Any) -> Any:

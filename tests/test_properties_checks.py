@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from honestloop.conventions import Conventions
 from honestloop.guard import Misbehaviour
 from honestloop.protocol import FUNCTIONS, ProtocolError, Subject
-from properties import assertions
 from properties.assertions import Refusal, holds
 from properties.checks import all_properties, checks, named_functions, property_of
+from properties.record import Record, recording
 from properties.strength import judge, summary
 from reference.rules import RULES, load
 
@@ -26,9 +26,10 @@ def run_and_settle(test, **arguments):
     """A property, as pytest runs it."""
     prop = property_of(test)
     assert prop is not None
-    prop.begin()
-    test(**arguments)
-    prop.settle()
+    with recording(Record()) as record:
+        test(**arguments)
+        prop.settle(record)
+    return record
 
 
 # ---- a property that proves nothing
@@ -291,11 +292,11 @@ def test_functions_are_found_in_helpers_too():
 
 
 def test_asserted_rules_are_forgotten_between_examples():
-    assertions.asserted.add("LOSS-01")
-
     @checks("LOSS-02")
     def one(subject):
         holds("LOSS-02", True, "")
 
-    run_and_settle(one, subject=Subject.of("x", {}, Conventions()))
-    assert assertions.asserted == {"LOSS-02"}
+    with recording(Record()) as record:
+        record.asserted.add("LOSS-01")
+        one(subject=Subject.of("x", {}, Conventions()))
+    assert record.asserted == {"LOSS-02"}

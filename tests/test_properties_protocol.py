@@ -9,6 +9,7 @@ import pytest
 
 from honestloop import protocol
 from properties import assertions
+from properties.record import Record, recording
 from reference import activation, bounds
 
 ROOT = Path(__file__).parents[1]
@@ -97,11 +98,8 @@ def test_bytes_are_compared_as_bytes():
 
 
 def test_margins_remember_the_largest_share_of_a_bound():
-    kept = dict(assertions.margins)
-    assertions.margins.clear()
-    for error in (0.25, 0.5, 0.125):
-        expected = bounds.Bounded(np.array([1.0]), np.array([1.0]))
-        assertions.within("ACT-01", np.array([1.0 + error]), expected, np.float32)
-    assert assertions.margins == {("ACT-01", "float32"): 0.5}
-    assertions.margins.clear()
-    assertions.margins.update(kept)
+    with recording(Record()) as record:
+        for error in (0.25, 0.5, 0.125):
+            expected = bounds.Bounded(np.array([1.0]), np.array([1.0]))
+            assertions.within("ACT-01", np.array([1.0 + error]), expected, np.float32)
+    assert record.margins == {("ACT-01", "float32"): 0.5}

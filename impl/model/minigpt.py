@@ -1,7 +1,7 @@
 """MiniGPT: a pre-LayerNorm decoder with rotary positions and a tied head; its parameters and their gradients.
 
-What happens to a piece of a batch is in kernels/forward_backward.py, how pieces are handed out in kernels/worker.py; here the
-threads are sent.
+What happens to a piece of a batch is in kernels/forward_backward.py, how pieces are handed out in kernels/worker.py;
+here the threads are started.
 """
 
 from __future__ import annotations

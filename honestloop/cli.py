@@ -1,0 +1,216 @@
+"""The command `honestloop`. Bad input is one line on standard error and status 2; nothing is overwritten."""
+
+import importlib.util
+import json
+import os
+import sys
+import traceback
+from pathlib import Path
+
+import click
+
+from honestloop import __version__, guard, scaffold
+from honestloop.protocol import ProtocolError
+from honestloop.rule_names import selected, unknown_rule
+from honestloop.status import FAILED, NO_SUBJECT, OK, OWN_ERROR, USAGE
+from reference.rules import RULES
+
+STATUSES = (
+    "Exit status: 0 held, 1 broken or incomplete, 2 wrong use, 3 nothing graded, 4 no subject, 5 own error."
+)
+SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+@click.group(
+    context_settings=SETTINGS,
+    help=f"Grade a language-model training loop.\n\n{STATUSES}",
+    epilog="Start with:  honestloop init my_loop && honestloop check my_loop",
+)
+@click.version_option(__version__, message="honestloop %(version)s")
+def app() -> None:
+    sys.path.insert(0, os.getcwd())  # a subject is found from where the command is typed
+
+
+@app.command(
+    short_help="Grade functions and loop, in seconds.",
+    epilog="Examples:  honestloop check my_adapter   honestloop check my_loop -x   honestloop check a.adapter -r LOOP",
+)
+@click.argument("adapter")
+@click.option("--rule", "-r", multiple=True, help="A rule (LOOP-02) or a family (LOOP); may be repeated.")
+@click.option("--profile", default="dev", show_default=True, help="How many examples: dev, ci or nightly.")
+@click.option("--first", "-x", is_flag=True, help="Stop at the first failure.")
+@click.option("--margins", is_flag=True, help="Show the largest error / bound of every rule.")
+@click.option(
+    "--time-limit", default=guard.TIME_LIMIT, show_default=True, help="Seconds that a call may take."
+)
+@click.option(
+    "--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write the report as JSON."
+)
+def check(
+    adapter: str,
+    rule: tuple[str, ...],
+    profile: str,
+    first: bool,
+    margins: bool,
+    time_limit: float,
+    json_file: Path | None,
+) -> int:
+    """Grade the functions and the loop of ADAPTER by the properties, in seconds.
+
+    ADAPTER is a module, a package with a module `adapter` in it, or a file.
+    """
+    from honestloop import checking
+    from honestloop.progress import Progress
+
+    if json_file is not None and not json_file.absolute().parent.is_dir():
+        raise click.UsageError(f"--json {json_file}: there is no folder {json_file.absolute().parent}")
+    try:
+        total = sum(1 for _ in checking.cases(selected(rule or None)))
+        with Progress(f"grading {adapter}", total) as progress:
+            report = checking.check(
+                module_of(adapter),
+                rule or None,
+                profile,
+                time_limit=time_limit,
+                ends_process=True,
+                first=first,
+                on_result=progress.advance,
+            )
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    if margins:
+        click.echo("\n".join([*report.grading.margins_table(), ""]))
+    click.echo(str(report))
+    if json_file is not None:
+        scaffold.write_atomically(
+            json_file, json.dumps(report.as_dict(), indent=1, ensure_ascii=False) + "\n"
+        )
+    return report.status
+
+
+@app.command(
+    short_help="Train, interrupt, recompute: is it done?",
+    epilog="Example:  honestloop grade my_pkg --runs runs",
+)
+@click.argument("subject")
+@click.option(
+    "--runs",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("runs"),
+    show_default=True,
+    help="Where runs, verdict and badge go.",
+)
+@click.option("--blind-seed", type=int, help="Seed of the blind split; fresh entropy if not given.")
+@click.option("--kill-seed", type=int, help="Seed of the moments of SIGKILL; fresh entropy if not given.")
+@click.option(
+    "--all-controls", is_flag=True, help="Try every wrong loop that the gates must refuse, not some."
+)
+def grade(subject: str, runs: Path, blind_seed: int | None, kill_seed: int | None, all_controls: bool) -> int:
+    """Train SUBJECT, interrupt it, recompute what it claims: is it done? Some minutes.
+
+    SUBJECT is a module that offers the verbs of a subject (python -m SUBJECT train ...). What is found goes into
+    verdict.json and a badge.
+    """
+    from honestloop import grading_session
+
+    if missing := grading_session.missing_packages():
+        raise click.UsageError(f"grading runs needs {', '.join(missing)}: pip install 'honestloop[gates]'")
+    if importlib.util.find_spec(subject.partition(".")[0]) is None:
+        raise ProtocolError(
+            f"no such subject: {subject} (no module of that name in {os.getcwd()} or installed)"
+        )
+    seeds = {"--blind-seed": blind_seed, "--kill-seed": kill_seed}
+    return grading_session.grade(subject, runs, seeds, all_controls=all_controls)
+
+
+@app.command(
+    short_help="Explain a rule, with wrong and right code.", epilog="Example:  honestloop explain LOOP-02"
+)
+@click.argument("rule")
+def explain(rule: str) -> int:
+    """Explain RULE: what it says, why it matters, an example that breaks it, the mended example, its source."""
+    from honestloop import explain as pages
+
+    if rule.upper() not in RULES:
+        raise click.UsageError(unknown_rule(rule))
+    click.echo(pages.explained(RULES[rule.upper()]))
+    return OK
+
+
+@app.command(short_help="List the rules.", epilog="Examples:  honestloop rules   honestloop rules LOOP")
+@click.argument("family", required=False)
+def rules(family: str | None) -> int:
+    """List the rules, or those of FAMILY: id and statement."""
+    chosen = [r for r in RULES.values() if family is None or family.upper() in (r.family, r.id)]
+    if not chosen:
+        raise click.UsageError(unknown_rule(str(family)))
+    for one in chosen:
+        click.echo(f"{one.id:10}  {one.statement}")
+    return OK
+
+
+@app.command(
+    short_help="Make a loop with its adapter, to begin from.",
+    epilog="Example:  honestloop init my_loop && honestloop check my_loop",
+)
+@click.argument("name")
+def init(name: str) -> int:
+    """Make a package NAME with a training loop and its adapter, which runs and is graded, to begin from."""
+    try:
+        made = scaffold.make(name, Path.cwd())
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    click.echo(f"made {', '.join(str(path) for path in made)}")
+    click.echo(f"run it:    python -m {name}.loop")
+    click.echo(f"grade it:  honestloop check {name}")
+    return OK
+
+
+def module_of(adapter: str) -> str:
+    """The module that the argument names; a file's folder goes onto the search path. ProtocolError if there is none."""
+    if not adapter.endswith(".py"):
+        return adapter
+    path = Path(adapter)
+    if not path.is_file():
+        raise ProtocolError(f"no such subject: {adapter} is no file")
+    sys.path.insert(0, str(path.absolute().parent))
+    return path.stem
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; the exit status."""
+    try:
+        status = app(arguments, standalone_mode=False)
+        sys.stdout.flush()
+        return int(status or 0)
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message(), file=sys.stderr)
+        return USAGE
+    except click.ClickException as error:
+        return _fail(error.format_message(), USAGE)
+    except ProtocolError as error:
+        return _fail(str(error), NO_SUBJECT)
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing more to flush into
+            return FAILED
+        return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), USAGE)
+    except (KeyboardInterrupt, click.Abort):
+        return _fail("interrupted", 130)
+    except Exception as error:
+        if os.environ.get("HONESTLOOP_TRACEBACK"):
+            traceback.print_exc()
+        line = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{Path(line.filename).name}:{line.lineno}"
+        return _fail(
+            f"of honestloop itself: {error!r} at {place} (HONESTLOOP_TRACEBACK=1 shows all)", OWN_ERROR
+        )
+
+
+def _fail(message: str, status: int) -> int:
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

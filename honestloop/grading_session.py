@@ -1,0 +1,44 @@
+"""`honestloop grade`: the gates, run by pytest, with its status turned into that of the command."""
+
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from honestloop import status as statuses
+
+NEEDED = ("jsonschema", "mlflow", "numba", "matplotlib", "psutil", "pydantic", "tokenizers")
+"""Packages of the extra `gates`, by which it is known."""
+CONFIGURATION = Path(__file__).with_name("grade.ini")
+
+
+def missing_packages() -> list[str]:
+    """Those of the extra that are not installed."""
+    return [name for name in NEEDED if importlib.util.find_spec(name) is None]
+
+
+def grade(subject: str, runs: Path, seeds: Mapping[str, int | None], *, all_controls: bool) -> int:
+    """Run the gates on a subject; the exit status of the command."""
+    import gates
+
+    folder = Path(str(gates.__file__)).parent
+    given = [f"{option}={seed}" for option, seed in seeds.items() if seed is not None]
+    status = pytest.main(
+        [
+            str(folder),
+            *("-c", str(CONFIGURATION), f"--rootdir={Path.cwd()}", "--import-mode=importlib"),
+            *("-p", "honestloop.plugin", "-p", "no:cacheprovider", "-q"),
+            f"--impl={subject}",
+            f"--runs={runs}",
+            *given,
+            *(["--all-controls"] if all_controls else []),
+        ]
+    )
+    return {
+        pytest.ExitCode.OK: statuses.OK,
+        pytest.ExitCode.TESTS_FAILED: statuses.FAILED,
+        pytest.ExitCode.INTERRUPTED: statuses.FAILED,
+        pytest.ExitCode.USAGE_ERROR: statuses.USAGE,
+        pytest.ExitCode.NO_TESTS_COLLECTED: statuses.NOTHING_GRADED,
+    }.get(pytest.ExitCode(status), statuses.OWN_ERROR)

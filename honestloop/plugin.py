@@ -1,0 +1,193 @@
+"""The pytest plugin: `pytest -p honestloop --pyargs honestloop.suite.properties --impl my_adapter`.
+
+It orders properties as the table of rules is, grades the subject by `properties.grading`, and reports by rule: the ids
+are keywords (`-k LOOP-02`), markers (`-m 'rule(id="LOOP-02")'`) and properties of the JUnit report.
+"""
+
+import gc
+import os
+from collections.abc import Generator, Mapping
+from typing import Any
+
+import hypothesis
+import pytest
+
+from honestloop import guard
+from honestloop.protocol import Subject
+from honestloop.suite_location import DEFAULT_SUBJECT
+from properties.checks import Property, property_of
+from properties.grading import Grading, Outcome, Status, grouped, place
+from properties.profiles import PROFILES
+from properties.record import Record, running_test
+
+GRADING = pytest.StashKey[Grading]()
+OUTCOME = pytest.StashKey[Outcome]()
+WORDS = {
+    Status.BLOCKED: ("blocked", "b", "BLOCKED"),
+    Status.NOT_OFFERED: ("not offered", "n", "NOT OFFERED"),
+    Status.EXPECTED: ("expected failure", "e", "EXPECTED FAILURE"),
+}
+"""How pytest reports what is neither a pass nor a failure: category, letter, word."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("honestloop")
+    group.addoption(
+        "--impl", default=DEFAULT_SUBJECT, metavar="NAME", help="the subject: NAME.adapter, or NAME itself"
+    )
+    group.addoption("--profile", choices=sorted(PROFILES), help="number of Hypothesis examples (default dev)")
+    group.addoption(
+        "--margins",
+        action="store_true",
+        help="print the examples and the largest error / bound of every rule",
+    )
+    group.addoption(
+        "--time-limit",
+        type=float,
+        default=guard.TIME_LIMIT,
+        metavar="SECONDS",
+        help="how long one call of the subject may take (default %(default)g)",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "rule(id): the rule of reference/rules.toml that a test checks")
+    chosen = config.getoption("--profile") or os.environ.get("HYPOTHESIS_PROFILE") or "dev"
+    if chosen not in PROFILES:
+        raise pytest.UsageError(f"HYPOTHESIS_PROFILE={chosen}: choose one of {', '.join(sorted(PROFILES))}")
+    for name, profile in PROFILES.items():
+        hypothesis.settings.register_profile(name, profile)
+    hypothesis.settings.load_profile(chosen)
+    subject = Subject(
+        config.getoption("--impl") or "", time_limit=config.getoption("--time-limit"), ends_process=True
+    )
+    config.stash[GRADING] = Grading(subject)
+
+
+@pytest.fixture(scope="session")
+def subject(pytestconfig: pytest.Config) -> Subject:
+    """The functions of the subject that `--impl` names."""
+    return pytestconfig.stash[GRADING].subject
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"subject: {config.getoption('--impl')}, profile: {hypothesis.settings.get_current_profile_name()}"
+
+
+# ---- collecting
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Rule ids select a property, and stand beside it in the JUnit report."""
+    if prop := _property(item):
+        for rule in prop.rules:
+            item.extra_keyword_matches.add(rule)
+            item.add_marker(pytest.mark.rule(id=rule))
+            item.user_properties.append(("rule", rule))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests before properties as they are; properties in the order of the table of rules."""
+    items.sort(key=lambda item: -1 if (prop := _property(item)) is None else place(prop))
+    if not config.getoption("--impl") and any(map(_property, items)):
+        raise pytest.UsageError("which subject? name its adapter: --impl my_adapter")
+
+
+def pytest_collection_finish() -> None:
+    """Millions of objects come and go, hardly any in cycles: collecting garbage as often as usual only takes time."""
+    gc.freeze()
+    gc.set_threshold(10_000)
+
+
+# ---- running
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, Any, Any]:
+    prop = _property(item)
+    if prop is not None and "subject" in getattr(item, "fixturenames", ()):
+        outcome = item.config.stash[GRADING].before(prop, _parameters(item))
+        if outcome is not None:
+            _report(item, outcome)
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Run the property; on a failure, say what the mistake looks like."""
+    prop = _property(item)
+    if prop is None:
+        return (yield)
+    grading, result = item.config.stash[GRADING], None
+    reproduce = f'pytest "{running_test()}" --impl {grading.subject.name}'
+    with grading.attempt(prop, Record(reproduce=reproduce)) as attempt:
+        result = yield
+    _report(item, attempt.outcome)
+    return result
+
+
+def _report(item: pytest.Item, outcome: Outcome) -> None:
+    """Say it as pytest does: return, or raise its failure or its skip."""
+    item.stash[OUTCOME] = outcome
+    item.user_properties.append(("outcome", str(outcome.status)))
+    if outcome.status == Status.BROKEN:
+        pytest.fail(outcome.text, pytrace=False)
+    if outcome.status != Status.HOLDS:
+        pytest.skip(outcome.text)
+
+
+def _property(item: pytest.Item) -> Property | None:
+    return property_of(getattr(item, "obj", None))
+
+
+def _parameters(item: pytest.Item) -> Mapping[str, Any]:
+    """The values of a parametrised test, by argument."""
+    callspec = getattr(item, "callspec", None)
+    return callspec.params if callspec else {}
+
+
+# ---- reporting
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
+    """The report of a property carries its outcome, for the words below."""
+    report = yield
+    if report.skipped and OUTCOME in item.stash:
+        report.outcome_of_property = item.stash[OUTCOME]
+    return report
+
+
+def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, Any] | None:
+    """Words of our own for a property that was blocked, is not offered, or fails as declared."""
+    outcome = getattr(report, "outcome_of_property", None)
+    if outcome is None:
+        return None
+    category, letter, word = WORDS[outcome.status]
+    return category, letter, (word, {"yellow": True})
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """An expected failure that did not happen keeps the session from passing."""
+    grading = session.config.stash[GRADING]
+    if exitstatus == pytest.ExitCode.OK and grading.any_graded and grading.unfulfilled(complete=False):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    write, grading = terminalreporter.write_line, config.stash[GRADING]
+    for status in (Status.BLOCKED, Status.NOT_OFFERED, Status.EXPECTED):
+        reports = terminalreporter.stats.get(WORDS[status][0], ())
+        for line in grouped(r.outcome_of_property.text for r in reports):
+            write(line)
+    if not grading.any_graded:
+        return
+    if config.getoption("--margins"):
+        terminalreporter.section("examples executed, and the largest error / bound, of every rule")
+        for line in grading.margins_table():
+            write(line)
+    for line in grading.unfulfilled(complete=False):
+        write(line, red=True)
+    write(grading.summary())

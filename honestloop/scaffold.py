@@ -1,0 +1,47 @@
+"""`honestloop init`: a package with a loop and its adapter, from the templates."""
+
+import os
+import tempfile
+from importlib import resources
+from pathlib import Path
+
+import honestloop.templates.loop as template
+
+FILES = ("__init__.py", "loop.py", "adapter.py")
+
+
+def make(name: str, where: Path) -> list[Path]:
+    """Write the package `name` into a folder; the paths written, relative to it.
+
+    ValueError if the name is no identifier that can be imported, or if something of that name is there.
+    """
+    if not name.isidentifier() or not name.isascii():
+        raise ValueError(
+            f"{name!r} is no name of a Python package: letters, digits and _ only, no digit first"
+        )
+    folder = where / name
+    if folder.exists():
+        raise ValueError(f"{folder}: exists already; choose another name")
+    source = resources.files(template)
+    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=where) as temporary:
+        for file in FILES:
+            text = (source / file).read_text(encoding="utf-8")
+            (Path(temporary) / file).write_text(text, encoding="utf-8")
+        os.chmod(temporary, 0o755)
+        os.rename(temporary, folder)
+        os.mkdir(temporary)  # for the context manager to remove
+    return [Path(name) / file for file in FILES]
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a file by this text, whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

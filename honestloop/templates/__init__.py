@@ -1,0 +1,1 @@
+"""What `honestloop init` copies."""
