@@ -1,5 +1,6 @@
 """The command `honestloop`. Bad input is one line on standard error and status 2; nothing is overwritten."""
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -179,6 +180,10 @@ def module_of(adapter: str) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; the exit status."""
+    with contextlib.suppress(RuntimeError):  # there is no home
+        os.environ.setdefault(
+            "HYPOTHESIS_STORAGE_DIRECTORY", str(Path.home() / ".cache" / "honestloop" / "hypothesis")
+        )
     try:
         status = app(arguments, standalone_mode=False)
         sys.stdout.flush()

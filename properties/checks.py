@@ -28,6 +28,9 @@ from properties.assertions import NotOfferedError, Refusal, refuse
 from properties.record import Record, current, recording
 from reference.rules import RULES
 
+PRESENCE = "SUBJ-08"
+"""The rule that asks which functions are there; that one alone holds of a subject without any."""
+
 in_both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
 
 
@@ -54,7 +57,7 @@ class Property:
     @property
     def about_presence(self) -> bool:
         """Whether the test asks which functions are there."""
-        return "SUBJ-08" in self.rules
+        return PRESENCE in self.rules
 
     def settle(self, record: Record) -> None:
         """Fail if a rule was asserted in fewer examples than its floor."""

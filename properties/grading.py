@@ -15,7 +15,7 @@ from hypothesis.errors import FlakyFailure
 
 from honestloop.protocol import FUNCTIONS, ProtocolError, Subject
 from properties.assertions import NotOfferedError, Refusal
-from properties.checks import Property
+from properties.checks import PRESENCE, Property
 from properties.record import Record, recording
 from properties.snippet import snippet
 from reference.rules import RULES
@@ -121,8 +121,8 @@ class Grading:
 
     @property
     def any_graded(self) -> bool:
-        """Whether any rule was put to the test."""
-        return bool(self.executed or self.broken or self.expected_seen)
+        """Whether any function was put to the test."""
+        return bool(self.executed.keys() - {PRESENCE} or self.broken or self.missing or self.expected_seen)
 
     def status_of(self, rule: str) -> Status | None:
         """What became of a rule; None if no property of it was asked."""

@@ -73,7 +73,7 @@ def test_what_init_makes_holds_and_the_documented_edit_is_named(made):
 
     source = made / "my_loop" / "loop.py"
     right = source.read_text()
-    wrong = right.replace("share[0] / max(tokens, 1)", "share[0] / max(int(batch[2].sum()), 1) / len(window)")
+    wrong = right.replace("divisor = max(tokens, 1)", "divisor = max(int(batch[2].sum()), 1) * len(window)")
     assert wrong != right
     source.write_text(wrong)
     done = honestloop(made, "check", "my_loop", "--first")

@@ -54,10 +54,11 @@ class Loop:
         key = np.array([self.seed % 2**64, self.updates], np.uint64)
         generator = np.random.Generator(np.random.Philox(key=key))
         for batch in window:
-            share = self.loss_and_gradients(*batch, generator)
-            loss += share[0] / max(tokens, 1)
-            for name, gradient in share[1].items():
-                gradients[name] += gradient / max(tokens, 1)
+            divisor = max(tokens, 1)
+            batch_loss, batch_gradients = self.loss_and_gradients(*batch, generator)
+            loss += batch_loss / divisor
+            for name, gradient in batch_gradients.items():
+                gradients[name] += gradient / divisor
         clipped, norm = clip_by_global_norm(list(gradients.values()), self.max_norm)
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise FloatingPointError(f"update {self.updates + 1}: loss {loss}, gradient norm {norm}")
