@@ -1,10 +1,9 @@
-"""What the properties need to grade my_loop.py: pytest properties --impl docs.examples.my_adapter."""
+"""What honestloop needs to grade my_loop.py: honestloop check my_adapter."""
 
 import math
 
+import my_loop
 import torch
-
-from docs.examples import my_loop
 
 CAPABILITIES = ["clip_by_global_norm", "learning_rate", "perplexity", "trainer"]
 CONVENTIONS = {"schedule": "nanogpt", "clip": "torch", "norm": "dtype", "generator": "own"}
