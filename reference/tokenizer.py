@@ -95,6 +95,11 @@ def merged(tokens: list[int], pair: Pair, new: int) -> list[int]:
     return out
 
 
+def most_frequent(frequency: Mapping[Pair, int]) -> Pair:
+    """The pair to merge next: the most frequent one, and of equals the one with the smaller ids."""
+    return min(frequency, key=lambda pair: (-frequency[pair], pair))
+
+
 def train(texts: Iterable[str], vocab_size: int = VOCAB_SIZE) -> Tokenizer:
     """Learn the merges from the texts of the training split.
 
@@ -111,7 +116,7 @@ def train(texts: Iterable[str], vocab_size: int = VOCAB_SIZE) -> Tokenizer:
                 frequency[pair] += count_of[word]
         if not frequency:
             raise ValueError(f"the training texts give {len(vocabulary)} of {vocab_size} tokens: too few")
-        best = min(frequency, key=lambda pair: (-frequency[pair], pair))
+        best = most_frequent(frequency)
         new = len(vocabulary)
         vocabulary.append(vocabulary[best[0]] + vocabulary[best[1]])
         segmented = {word: merged(tokens, best, new) for word, tokens in segmented.items()}
