@@ -15,6 +15,7 @@ Every step of the loop is a small method, so that a mistake is a subclass which 
     windows            which micro-batches make an update      token_mean   what the sums are divided by
     gather             how micro-batches are added up          clip         the global norm
     forward_backward   one micro-batch: sums, not means        refuse       what is not finite
+    token_losses, logit_gradients   of each predicted token, before they are added up
     kept               which entries dropout keeps             rate         the schedule, one tick an update
     update             the order of all this, and the record   step, decay  AdamW of one parameter; which decay
     evaluate           the token mean without dropout          state, restore, save, load
@@ -55,12 +56,6 @@ class Sums:
     nll: Any
     tokens: int
     gradients: dict[str, Any]
-
-
-def weighed(x: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
-    """x. A subject may weigh each term before it is added: by 1 / tokens of the micro-batch, and by its share of the
-    window's tokens. That is two divisions and a product, and a watched array takes note of their roundings."""
-    return x / 1.0 / 1.0 * 1.0
 
 
 class Trainer:
@@ -135,10 +130,10 @@ class Trainer:
         keep = self.kept(tokens.shape, first_row)[mask]
         x = dropped(self.params["E"][tokens[mask]], keep, self.settings["dropout"])
         logits = x @ self.params["W"] + self.params["b"]
-        nll = weighed(token_nll(logits, targets[mask])).sum()
+        nll = self.token_losses(logits, targets[mask]).sum()
 
         table = np.eye(len(self.params["b"]))
-        dlogits = weighed(softmax(logits) - table[targets[mask]])
+        dlogits = self.logit_gradients(logits, targets[mask])
         dx = dropped(dlogits @ self.params["W"].swapaxes(0, 1), keep, self.settings["dropout"])
         gradients = {
             "E": table[tokens[mask]].swapaxes(0, 1) @ dx,
@@ -146,6 +141,18 @@ class Trainer:
             "b": dlogits.sum(axis=0),
         }
         return Sums(nll, int(mask.sum()), gradients)
+
+    def token_losses(
+        self, logits: Float[np.ndarray, "n V"], targets: Int[np.ndarray, "n"]
+    ) -> Float[np.ndarray, "n"]:
+        """-log p of each target in nats, before they are added up."""
+        return token_nll(logits, targets)
+
+    def logit_gradients(
+        self, logits: Float[np.ndarray, "n V"], targets: Int[np.ndarray, "n"]
+    ) -> Float[np.ndarray, "n V"]:
+        """Gradient of the sum of the losses to the logits: softmax - one_hot."""
+        return softmax(logits) - np.eye(logits.shape[-1])[targets]
 
     def kept(self, shape: tuple[int, ...], first_row: int) -> Bool[np.ndarray, "B T D"]:
         """Which entries of E[input] dropout keeps in this update; site 0 of the specification's mask."""
@@ -211,7 +218,7 @@ class Trainer:
         nll, tokens = 0.0, 0
         for batch_tokens, targets, mask in batches:
             logits = self.params["E"][batch_tokens[mask]] @ self.params["W"] + self.params["b"]
-            nll = nll + weighed(token_nll(logits, targets[mask])).sum()
+            nll = nll + self.token_losses(logits, targets[mask]).sum()
             tokens += int(mask.sum())
         return nll / max(tokens, 1)
 
@@ -244,7 +251,7 @@ class Trainer:
 
 
 def in_double(x: Any) -> Any:
-    """An array of our own in double precision. A watched one (arithmetic.py) stays what it is."""
+    """A copy of an ndarray in double precision; any other kind of array is kept."""
     return np.array(x, dtype=np.float64) if isinstance(x, np.ndarray) else x
 
 
