@@ -38,7 +38,10 @@ class Bounded:
 
 
 def map_arrays(function: Callable[..., Any], tree: Any, *others: Any) -> Any:
-    """`function` of every array in a result (and of those at the same place in the others), in the same structure."""
+    """`function` of every array in a result (and of those at the same place in the others), in the same structure.
+
+    ValueError for a list in the others of another length, KeyError for a missing entry.
+    """
     if isinstance(tree, Mapping):
         return {key: map_arrays(function, item, *(o[key] for o in others)) for key, item in tree.items()}
     if isinstance(tree, (list, tuple)):

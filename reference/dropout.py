@@ -38,6 +38,6 @@ def kept(
 def dropout(
     x: Float[np.ndarray, "B T D"], p: float, seed: int, step: int, site: int, context: int
 ) -> Float[np.ndarray, "B T D"]:
-    """x with a share p of its entries set to 0 and the others divided by 1 - p. 0 <= p < 1."""
+    """x with an expected share p of its entries set to 0 and the others divided by 1 - p. 0 <= p < 1; steps from 0."""
     mask = kept(x.shape, p, seed=seed, step=step, site=site, context=context)
     return np.where(mask, x / (1.0 - p), 0.0)

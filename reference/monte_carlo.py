@@ -97,7 +97,7 @@ class Perturbed(TracedArray):
 
     @property
     def value(self) -> np.ndarray:
-        """The values of the first run."""
+        """The values of the first run, of the shape that the oracle sees."""
         first: np.ndarray = self.parts[0][0]
         return first
 
@@ -138,7 +138,7 @@ class Perturbed(TracedArray):
         return axis if axis < 0 else axis + 1
 
     def rearrange(self, function: Callable[..., np.ndarray], *operands: Any) -> Self:
-        """A function that copies and reorders entries, of each run."""
+        """A function that copies and reorders entries, of each run; its result may have any shape."""
         like = [x if isinstance(x, TracedArray) else self.exact(x, DOUBLE) for x in operands]
         runs = equally_many([x.parts[0] for x in like])
         moved = np.stack([function(*run) for run in zip(*runs, strict=True)])

@@ -31,7 +31,7 @@ class RunningErrorArray(TracedArray):
 
     @property
     def error(self) -> np.ndarray:
-        """The bounds."""
+        """The bounds, of the shape of the values."""
         return self.parts[1]
 
     def constant(self, x: Any, unit: float) -> Self:

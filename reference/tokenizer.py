@@ -81,6 +81,7 @@ def words(text: str) -> list[str]:
 
 
 def pairs(tokens: Sequence[int]) -> list[Pair]:
+    """Adjacent tokens, from left to right; those of `a a a` overlap."""
     return list(pairwise(tokens))
 
 

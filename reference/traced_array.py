@@ -111,7 +111,7 @@ class TracedArray(NDArrayOperatorsMixin):
         return type(self)(parts, max(x.unit for x in like))
 
     def map_parts(self, function: Callable[[np.ndarray], np.ndarray]) -> Self:
-        """The same for this array alone, which is faster."""
+        """The same for this array alone, which is faster; the result may have any shape."""
         return type(self)(tuple([function(part) for part in self.parts]), self.unit)
 
     def __getitem__(self, index: Any) -> Self:
@@ -163,7 +163,7 @@ class TracedArray(NDArrayOperatorsMixin):
 
     @property
     def value(self) -> np.ndarray:
-        """The values as a plain array, as exact evaluation in fp64 gives them."""
+        """The values, of the array's shape, as evaluation in fp64 gives them."""
         return self.parts[0]
 
     @property

@@ -51,7 +51,7 @@ LONGEST_ROW = 2**12
 
 @dataclass
 class Sums:
-    """What a micro-batch, or several, add to a window."""
+    """Sums over the predicted tokens of some micro-batches: losses in nats, their number, gradients by parameter."""
 
     nll: Any
     tokens: int
@@ -231,7 +231,7 @@ class Trainer:
         return entries | {"updates": np.array(self.updates)}
 
     def restore(self, state: Mapping[str, Array]) -> None:
-        """Goes on from a state."""
+        """Continues from a state. KeyError for an entry that is missing."""
         for name in self.params:
             self.params[name], self.m[name], self.v[name] = (
                 np.array(state[f"{kind}.{name}"]) for kind in ("parameter", "m", "v")
@@ -245,7 +245,7 @@ class Trainer:
             np.savez(file, **self.state())  # type: ignore[arg-type]  # no name is allow_pickle
 
     def load(self, path: str) -> None:
-        """The state of a checkpoint."""
+        """Continues from the checkpoint at `path`. OSError if there is none."""
         with np.load(path, allow_pickle=False) as state:
             self.restore(state)
 
@@ -256,5 +256,5 @@ def in_double(x: Any) -> Any:
 
 
 def dropped(x: Float[np.ndarray, "n D"], keep: Bool[np.ndarray, "n D"], p: float) -> Float[np.ndarray, "n D"]:
-    """Inverted dropout with a given mask."""
+    """Inverted dropout with a given mask: x / (1 - p) where it keeps, else 0."""
     return np.where(keep, x / (1.0 - p), 0.0) if p else x
