@@ -2,8 +2,8 @@
 
     out_i = sum_j w_ij v_j,   w_i = softmax over the visible j of  q_i . k_j / sqrt(K)
 
-Source: Vaswani et al., "Attention is all you need", NeurIPS 2017, equation 1. A row that may look at nothing gives
-zeros, and takes and sends no gradient.
+Source: Vaswani et al., "Attention is all you need", NeurIPS 2017, equation 1. A position that may
+attend to nothing has the output 0, and gives no gradient to anything.
 """
 
 import math

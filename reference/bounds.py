@@ -68,7 +68,7 @@ def traced(arguments: Any, kind: type[TracedArray], unit: float, scalars: str = 
 
     scalars = "dtype" is for a subject that keeps hyper-parameters in the dtype of its arrays, as JAX does: a plain
     float is then rounded to that dtype, and what is computed from it alone (1 - beta, beta^t, 1 - lr wd) is rounded
-    there too. 1 - beta2^t for small t loses most: u / (1 - beta2).
+    there too. 1 - beta2^t for small t has the largest relative error: u / (1 - beta2).
     """
 
     def trace(x: Any) -> Any:

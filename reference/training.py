@@ -124,7 +124,7 @@ class Trainer:
     def forward_backward(self, batch: MicroBatch, first_row: int) -> Sums:
         """Sum of the losses of a micro-batch, number of its predicted tokens, gradient of that sum.
 
-        Only the n predicted positions are looked at: whatever stands elsewhere, NaN included, changes nothing.
+        Only the n predicted positions are used: what stands elsewhere, NaN included, has no influence.
         """
         tokens, targets, mask = batch
         keep = self.kept(tokens.shape, first_row)[mask]

@@ -52,8 +52,8 @@ from reference import (
 )
 from reference.rules import RULES
 
-EXAMPLES = 15
-"""Hypothesis examples for each property."""
+HOLDS, REFUSES = 10, 60
+"""Hypothesis examples for each property: of a right example, and at most of a wrong one."""
 LONGEST, WIDEST = 6, 118
 """Lines of an example, and columns of a line."""
 ORACLES = [
@@ -319,7 +319,7 @@ def graded(rule):
     )
 
 
-def verdict(rule, subject):
+def verdict(rule, subject, examples_each):
     """The rule by which the properties refuse the subject, or "" if they hold, and how many examples were asserted."""
     function = "trainer" if rule.function.startswith("loop.") else rule.function
     function = function if function in FUNCTIONS and graded(rule) else None
@@ -330,7 +330,7 @@ def verdict(rule, subject):
         for case in cases(prop, function):
             prop.begin()
             try:
-                prop.runnable(search(EXAMPLES, shrink=False))(subject=subject, **case)
+                prop.runnable(search(examples_each, shrink=False))(subject=subject, **case)
             except Refusal as refusal:
                 return refusal.rule, examples
             examples += prop.executed.total()
@@ -342,7 +342,7 @@ def test_the_right_example_holds_and_the_rule_refuses_the_wrong_one(rule):
     make = loop_subject if rule.function.startswith("loop.") else function_subject
     if rule.function == "data_iterator":
         make = iterator_subject
-    refused_by, examples = verdict(rule, make(rule, rule.right))
+    refused_by, examples = verdict(rule, make(rule, rule.right), HOLDS)
     assert refused_by == ""
     assert examples > 0
-    assert verdict(rule, make(rule, rule.wrong))[0] == rule.id
+    assert verdict(rule, make(rule, rule.wrong), REFUSES)[0] == rule.id
