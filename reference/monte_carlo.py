@@ -25,7 +25,6 @@ from types import EllipsisType
 from typing import Any, Self
 
 import numpy as np
-from jaxtyping import Float
 
 from reference.arithmetic import DOUBLE, MAGNITUDE_DEPENDENT, constant_error, gamma, rounding_error
 from reference.traced_array import TracedArray
@@ -51,10 +50,8 @@ class RandomSigns:
         self.generator = np.random.Generator(np.random.Philox(seed))
         self.signs: np.ndarray = np.empty(0)
 
-    def perturb(
-        self, value: Float[np.ndarray, "runs ..."], error: Float[np.ndarray, "1 ..."]
-    ) -> Float[np.ndarray, "runs ..."]:
-        """`value`, which is overwritten, plus or minus `error`.
+    def perturb(self, value: np.ndarray, error: np.ndarray) -> np.ndarray:
+        """`value` [runs, ...], which is overwritten, plus or minus `error` [1, ...].
 
         As long as all runs are equal, `value` is [1, ...]; the result has all 2 * draws of them.
         """
@@ -66,8 +63,8 @@ class RandomSigns:
         single += signs
         return runs
 
-    def draw(self, count: int) -> Float[np.ndarray, "count"]:
-        """The next signs, +1 or -1: the bits of random bytes."""
+    def draw(self, count: int) -> np.ndarray:
+        """The next signs [count], +1 or -1: the bits of random bytes."""
         if count > self.signs.size:
             fresh = self.generator.bytes(max(count, self.AT_A_TIME) // 8 + 1)
             self.signs = _SIGNS_OF_BYTE[np.frombuffer(fresh, np.uint8)].reshape(-1)

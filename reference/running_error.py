@@ -65,22 +65,6 @@ class RunningErrorArray(TracedArray):
         return type(self)((value, propagated + gamma(terms - 1, self.unit) * magnitude), self.unit)
 
 
-def _add(value: np.ndarray, a: RunningErrorArray, b: RunningErrorArray) -> np.ndarray:
-    return a.error + b.error
-
-
-def _negative(value: np.ndarray, a: RunningErrorArray) -> np.ndarray:
-    return a.error
-
-
-def _multiply(value: np.ndarray, a: RunningErrorArray, b: RunningErrorArray) -> np.ndarray:
-    return np.abs(a.value) * b.error + a.error * (np.abs(b.value) + b.error)
-
-
-def _matmul(value: np.ndarray, a: RunningErrorArray, b: RunningErrorArray) -> np.ndarray:
-    return np.abs(a.value) @ b.error + a.error @ (np.abs(b.value) + b.error)
-
-
 def _divide(value: np.ndarray, a: RunningErrorArray, b: RunningErrorArray) -> np.ndarray:
     # a'/b' - a/b = ((a' - a) - (a/b)(b' - b)) / b'
     smallest = np.abs(b.value) - b.error
@@ -94,32 +78,16 @@ def _sqrt(value: np.ndarray, a: RunningErrorArray) -> np.ndarray:
     return value - np.sqrt(np.maximum(a.value - a.error, 0.0))
 
 
-def _exp(value: np.ndarray, a: RunningErrorArray) -> np.ndarray:
-    return value * np.expm1(a.error)
-
-
-def _log(value: np.ndarray, a: RunningErrorArray) -> np.ndarray:
-    return -np.log1p(-a.error / a.value)
-
-
 def _erf(value: np.ndarray, a: RunningErrorArray) -> np.ndarray:
     # |erf'| = 2/sqrt(pi) exp(-x^2) is largest where |x| is smallest
     nearest = np.maximum(np.abs(a.value) - a.error, 0.0)
     return 2.0 / math.sqrt(math.pi) * np.exp(-nearest * nearest) * a.error
 
 
-def _cos_or_sin(value: np.ndarray, a: RunningErrorArray) -> np.ndarray:
-    return np.minimum(a.error, 2.0)
-
-
 def _tanh(value: np.ndarray, a: RunningErrorArray) -> np.ndarray:
     # tanh' = 1 / cosh^2 is largest where |x| is smallest
     nearest = np.maximum(np.abs(a.value) - a.error, 0.0)
     return a.error / np.cosh(np.minimum(nearest, 300.0)) ** 2
-
-
-def _chosen(value: np.ndarray, a: RunningErrorArray, b: RunningErrorArray) -> np.ndarray:
-    return np.maximum(a.error, b.error)
 
 
 def _power(value: np.ndarray, a: RunningErrorArray, b: RunningErrorArray) -> np.ndarray:
@@ -130,21 +98,22 @@ def _power(value: np.ndarray, a: RunningErrorArray, b: RunningErrorArray) -> np.
 
 
 _PROPAGATED: dict[Any, Callable[..., np.ndarray]] = {
-    np.add: _add,
-    np.subtract: _add,
-    np.negative: _negative,
-    np.multiply: _multiply,
-    np.matmul: _matmul,
+    np.add: lambda value, a, b: a.error + b.error,
+    np.subtract: lambda value, a, b: a.error + b.error,
+    np.negative: lambda value, a: a.error,
+    np.multiply: lambda value, a, b: np.abs(a.value) * b.error + a.error * (np.abs(b.value) + b.error),
+    np.matmul: lambda value, a, b: np.abs(a.value) @ b.error + a.error @ (np.abs(b.value) + b.error),
     np.true_divide: _divide,
     np.sqrt: _sqrt,
-    np.exp: _exp,
-    np.log: _log,
+    np.exp: lambda value, a: value * np.expm1(a.error),
+    np.log: lambda value, a: -np.log1p(-a.error / a.value),
     special.erf: _erf,
-    np.cos: _cos_or_sin,
-    np.sin: _cos_or_sin,
+    np.cos: lambda value, a: np.minimum(a.error, 2.0),
+    np.sin: lambda value, a: np.minimum(a.error, 2.0),
     np.tanh: _tanh,
-    np.minimum: _chosen,
-    np.maximum: _chosen,
-    np.absolute: _negative,
+    np.minimum: lambda value, a, b: np.maximum(a.error, b.error),
+    np.maximum: lambda value, a, b: np.maximum(a.error, b.error),
+    np.absolute: lambda value, a: a.error,
     np.power: _power,
 }
+"""Ufunc -> what becomes of the errors of its operands: a bound on |f(a + da, b + db) - f(a, b)|."""

@@ -192,24 +192,13 @@ class TracedArray(NDArrayOperatorsMixin):
         return self.value.size
 
 
-def _where(self: TracedArray, condition: Any, a: Any, b: Any) -> TracedArray:
-    def select(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        return np.where(condition, x, y)
-
-    return self.rearrange(select, a, b)
-
-
-def _concatenate(self: TracedArray, parts: Any, axis: int = 0) -> TracedArray:
-    return self.rearrange(lambda *arrays: np.concatenate(arrays, axis=axis), *parts)
-
-
-def _take_along_axis(self: TracedArray, x: TracedArray, indices: np.ndarray, axis: int) -> TracedArray:
-    return self.rearrange(lambda part: np.take_along_axis(part, indices, axis=axis), x)
-
-
 _REARRANGEMENTS: dict[Any, Callable[..., TracedArray]] = {
-    np.where: _where,
-    np.concatenate: _concatenate,
-    np.take_along_axis: _take_along_axis,
+    np.where: lambda self, condition, a, b: self.rearrange(lambda x, y: np.where(condition, x, y), a, b),
+    np.concatenate: lambda self, parts, axis=0: self.rearrange(
+        lambda *arrays: np.concatenate(arrays, axis=axis), *parts
+    ),
+    np.take_along_axis: lambda self, x, indices, axis: self.rearrange(
+        lambda part: np.take_along_axis(part, indices, axis=axis), x
+    ),
 }
 _METHODS = {np.max: "max", np.sum: "sum", np.mean: "mean", np.var: "var", np.std: "std"}

@@ -142,16 +142,12 @@ class Trainer:
         }
         return Sums(nll, int(mask.sum()), gradients)
 
-    def token_losses(
-        self, logits: Float[np.ndarray, "n V"], targets: Int[np.ndarray, "n"]
-    ) -> Float[np.ndarray, "n"]:
-        """-log p of each target in nats, before they are added up."""
+    def token_losses(self, logits: Float[np.ndarray, "n V"], targets: Int[np.ndarray, "n"]) -> Any:
+        """-log p of each target [n] in nats, before they are added up."""
         return token_nll(logits, targets)
 
-    def logit_gradients(
-        self, logits: Float[np.ndarray, "n V"], targets: Int[np.ndarray, "n"]
-    ) -> Float[np.ndarray, "n V"]:
-        """Gradient of the sum of the losses to the logits: softmax - one_hot."""
+    def logit_gradients(self, logits: Float[np.ndarray, "n V"], targets: Int[np.ndarray, "n"]) -> Any:
+        """Gradient [n, V] of the sum of the losses to the logits: softmax - one_hot."""
         return softmax(logits) - np.eye(logits.shape[-1])[targets]
 
     def kept(self, shape: tuple[int, ...], first_row: int) -> Bool[np.ndarray, "B T D"]:
@@ -227,14 +223,14 @@ class Trainer:
     def state(self) -> dict[str, Array]:
         """Everything the rest of the run depends on beside the settings; dropout has no state to keep."""
         kinds = {"parameter": self.params, "m": self.m, "v": self.v, "t": self.t}
-        entries = {f"{kind}.{name}": np.array(x) for kind, of in kinds.items() for name, x in of.items()}
+        entries = {f"{kind}.{name}": copied(x) for kind, of in kinds.items() for name, x in of.items()}
         return entries | {"updates": np.array(self.updates)}
 
     def restore(self, state: Mapping[str, Array]) -> None:
         """Continues from a state. KeyError for an entry that is missing."""
         for name in self.params:
             self.params[name], self.m[name], self.v[name] = (
-                np.array(state[f"{kind}.{name}"]) for kind in ("parameter", "m", "v")
+                copied(state[f"{kind}.{name}"]) for kind in ("parameter", "m", "v")
             )
             self.t[name] = int(state[f"t.{name}"])
         self.updates = int(state["updates"])
@@ -248,6 +244,11 @@ class Trainer:
         """Continues from the checkpoint at `path`. OSError if there is none."""
         with np.load(path, allow_pickle=False) as state:
             self.restore(state)
+
+
+def copied(x: Any) -> Any:
+    """A copy of an ndarray, of its shape and dtype, and a number as an array; any other kind of array is kept."""
+    return np.array(x) if isinstance(x, np.ndarray | int) else x
 
 
 def in_double(x: Any) -> Any:

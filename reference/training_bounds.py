@@ -42,21 +42,6 @@ class TracedTrainer(Trainer):
         self.unit = unit if scalars == "dtype" else DOUBLE
         """Unit roundoff of the arithmetic of the rates."""
 
-    def state(self) -> dict[str, Any]:
-        """As of a plain trainer, of traced arrays."""
-        kinds = {"parameter": self.params, "m": self.m, "v": self.v, "t": self.t}
-        entries = {f"{kind}.{name}": x for kind, of in kinds.items() for name, x in of.items()}
-        return entries | {"updates": self.updates}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Continues from a state. KeyError for an entry that is missing."""
-        for name in self.params:
-            self.params[name], self.m[name], self.v[name] = (
-                state[f"{kind}.{name}"] for kind in ("parameter", "m", "v")
-            )
-            self.t[name] = int(state[f"t.{name}"])
-        self.updates = int(state["updates"])
-
     def save(self, path: str) -> None:
         """Traced arrays have no file format: their checkpoints stay in memory, with the class."""
         self.checkpoints[path] = self.state()
