@@ -87,6 +87,10 @@ def rules_page() -> str:
         "What a correct training loop satisfies. Generated from `reference/rules.toml` by `python docs/generate.py`; an id",
         "never changes its meaning. *Needs* names rules whose breakage explains this one: it is then reported as blocked.",
         "",
+        "Each rule has a few lines that break it, and the same lines mended. In them, `np` is NumPy, `F` is",
+        "`torch.nn.functional`, and a function that is not defined there is that of `reference/` by its name, or does what",
+        "its name says. Most are run by a test: the rule refuses the first and not the second.",
+        "",
     ]
     by, wrong = checked_by(), killers()
     for family in dict.fromkeys(rule.family for rule in RULES.values()):
@@ -108,7 +112,8 @@ def rule_entry(rule: Rule, by: list[str], wrong: list[str]) -> Iterator[str]:
         yield f"- Needs: {', '.join(f'[{needed}](#{needed.lower()})' for needed in rule.needs)}"
     if wrong:
         yield f"- Refuses: {', '.join(f'`{name}`' for name in wrong)}"
-    yield ""
+    yield from ("", "Breaks it:", "", f"```{rule.language}", rule.wrong, "```", "")
+    yield from ("Mended:", "", f"```{rule.language}", rule.right, "```", "")
 
 
 def sentence(text: str) -> str:

@@ -20,9 +20,9 @@ from honestloop.conventions import Conventions
 from honestloop.guard import OBJECTS, Call, Guard, Misbehaviour, Raised, arrays_in, copied
 from reference import bounds
 from reference.bounds import Bounded, named_arrays
-from reference.running_error import Tracked
+from reference.running_error import RunningErrorArray
 from reference.training import Trainer
-from reference.training_bounds import Watched
+from reference.training_bounds import TracedTrainer
 
 DEEP = frozenset({"forward", "loss_and_gradients"})
 """Functions whose worst-case bound says nothing; the probable one is used."""
@@ -190,7 +190,7 @@ def bounded(formula: Function, calls: Sequence[Call], conventions: Conventions) 
 
 def bounded_trainers(formula: Any, calls: Sequence[Call], conventions: Conventions) -> Iterator[Any]:
     """The answers of trainers whose every operation is watched; their checkpoints stay in memory."""
-    bases = (Watched,) if formula.func is Trainer else (formula.func, Watched)
+    bases = (TracedTrainer,) if formula.func is Trainer else (formula.func, TracedTrainer)
     watched: Any = type(formula.func.__name__, bases, {"checkpoints": {}})
     objects: dict[int | None, Any] = {}
     for call in calls:
@@ -207,7 +207,7 @@ def bounded_trainers(formula: Any, calls: Sequence[Call], conventions: Conventio
 
 def of_watched(x: Any) -> Any:
     """A watched number with its bound; anything else is exact."""
-    return Bounded(x.value, bounds.allowed(x)) if isinstance(x, Tracked) else x
+    return Bounded(x.value, bounds.allowed(x)) if isinstance(x, RunningErrorArray) else x
 
 
 def in_double(tree: Any) -> Any:

@@ -24,7 +24,7 @@ from properties.assertions import holds, same_bytes, within
 from properties.checks import checks
 from properties.dtypes import either, to
 from reference import bounds
-from reference.training_bounds import Watched, bounded
+from reference.training_bounds import TracedTrainer, bounded
 
 STILL = {
     "peak": 0.0,
@@ -64,7 +64,7 @@ def losses(records):
 def oracle_loss(params, batches, dtype):
     """The loss of these parameters on all batches together, with its bound."""
     settings = still(0, 0.0)
-    return bounded(Watched(to(np.float64, params), settings, dtype=dtype).evaluate(batches))
+    return bounded(TracedTrainer(to(np.float64, params), settings, dtype=dtype).evaluate(batches))
 
 
 # ---- evaluation
@@ -182,7 +182,7 @@ def agree(a, b, params, batch, dtype):
     return bounds.compare(a, b, 2.0 * oracle_loss(params, [batch], dtype).bound).within
 
 
-class Masked(Watched):
+class Masked(TracedTrainer):
     """The oracle's loop with a mask of our choice, for one token."""
 
     mask: tuple[int, ...]

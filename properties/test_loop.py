@@ -25,7 +25,7 @@ from properties.assertions import holds, same_bytes, within
 from properties.checks import checks
 from properties.dtypes import either, to
 from reference import bounds
-from reference.training_bounds import Watched, bounded
+from reference.training_bounds import TracedTrainer, bounded
 
 FIELDS = ("loss", "lr", "grad_norm", "tokens")
 corners = st.sampled_from(["nan", "inf", "-inf"])
@@ -40,7 +40,7 @@ def watched(subject, params, settings, dtype):
     """The oracle's loop, in the subject's conventions, with its bounds."""
     declared = subject.conventions
     variants = declared.adamw | declared.clipping | {"schedule": declared.schedule}
-    return Watched(params, settings, dtype=dtype, scalars=declared.scalars, **variants)
+    return TracedTrainer(params, settings, dtype=dtype, scalars=declared.scalars, **variants)
 
 
 def logged(records, *names):

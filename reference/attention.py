@@ -2,8 +2,8 @@
 
     out_i = sum_j w_ij v_j,   w_i = softmax over the visible j of  q_i . k_j / sqrt(K)
 
-Source: Vaswani et al., "Attention is all you need", NeurIPS 2017, equation 1. A row that may look at nothing gives
-zeros, and takes and sends no gradient.
+Source: Vaswani et al., "Attention is all you need", NeurIPS 2017, equation 1. A position that may
+attend to nothing has the output 0, and gives no gradient to anything.
 """
 
 import math
@@ -28,7 +28,7 @@ def masked_softmax(
 def attention_weights(
     q: Float[np.ndarray, "B H T K"], k: Float[np.ndarray, "B H T K"], key_mask: Bool[np.ndarray, "B T"]
 ) -> Float[np.ndarray, "B H T T"]:
-    """Row i holds how much position i takes from each position j."""
+    """Entry (b, h, i, j) is the weight of value j in output i; rows add up to 1, or are 0 where nothing is visible."""
     scores = q @ k.swapaxes(-1, -2) / math.sqrt(q.shape[-1])
     return masked_softmax(scores, attention_mask(key_mask))
 
@@ -39,7 +39,7 @@ def attention(
     v: Float[np.ndarray, "B H T K"],
     key_mask: Bool[np.ndarray, "B T"],
 ) -> Float[np.ndarray, "B H T K"]:
-    """Each position's weighted mean of the values it may see."""
+    """Each position's weighted mean of the values it may see; 0 if there are none."""
     return attention_weights(q, k, key_mask) @ v
 
 
@@ -52,8 +52,8 @@ def attention_backward(
 ) -> tuple[Float[np.ndarray, "B H T K"], Float[np.ndarray, "B H T K"], Float[np.ndarray, "B H T K"]]:
     """(dq, dk, dv) for an incoming gradient `dout`: ds = w * (dw - sum_j w dw), the softmax's Jacobian.
 
-    sum_j w_ij dw_ij = dout_i . out_i, as FlashAttention has it (Dao et al., NeurIPS 2022, appendix B.2): written like
-    this, the two terms have rounding errors of their own, and the bounds hold for either form.
+    sum_j w_ij dw_ij = dout_i . out_i, as FlashAttention has it (Dao et al., NeurIPS 2022, appendix B.2): in this
+    form the two terms have separate rounding errors, so that the bounds hold for either form.
     """
     weights = attention_weights(q, k, key_mask)
     dweights = dout @ v.swapaxes(-1, -2)

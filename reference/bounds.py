@@ -1,6 +1,6 @@
 """How far a correct implementation may be from each oracle. Nothing is compared with a guessed tolerance.
 
-Two kinds of bound, both got by running the oracle itself on arrays that watch its operations:
+Two kinds of bound, both computed by running the oracle itself on traced arrays (traced_array.py):
 
 `worst_case` (running_error.py) holds for every correct subject:
 
@@ -8,10 +8,10 @@ Two kinds of bound, both got by running the oracle itself on arrays that watch i
 
 E(u) is the bound for a subject with unit roundoff u. The second term is the rounding of the oracle, evaluated in
 double precision: E is convex in u and E(0) = 0, hence E(2^-53) <= E(u) 2^-53 / u. The third covers the arithmetic of
-the bound itself.
+the bound itself. Source: Higham, "Accuracy and Stability of Numerical Algorithms", 2nd ed., 2002, section 3.3.
 
 `probable` (monte_carlo.py) holds with probability 1 - 3e-8 an entry. It is for whole models: there the worst case of
-every operation at once is so far from what happens that it says nothing.
+every operation at once is so far from what happens that it is useless.
 
 The learning rate, a number and not an array, has its bound written out.
 """
@@ -23,9 +23,10 @@ from typing import Any
 
 import numpy as np
 
-from reference.arithmetic import DOUBLE, ELEMENTARY, Observed, unit_roundoff
-from reference.monte_carlo import DRAWS, LAMBDA, SIMULATED, Coins, Perturbed
-from reference.running_error import Tracked
+from reference.arithmetic import DOUBLE, ELEMENTARY, unit_roundoff
+from reference.monte_carlo import DRAWS, LAMBDA, SIMULATED, Perturbed, RandomSigns
+from reference.running_error import RunningErrorArray
+from reference.traced_array import TracedArray
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,10 @@ class Bounded:
 
 
 def map_arrays(function: Callable[..., Any], tree: Any, *others: Any) -> Any:
-    """`function` of every array in a result (and of those at the same place in the others), in the same structure."""
+    """`function` of every array in a result (and of those at the same place in the others), in the same structure.
+
+    ValueError for a list in the others of another length, KeyError for a missing entry.
+    """
     if isinstance(tree, Mapping):
         return {key: map_arrays(function, item, *(o[key] for o in others)) for key, item in tree.items()}
     if isinstance(tree, (list, tuple)):
@@ -59,15 +63,15 @@ def named_arrays(tree: Any, name: str = "") -> Iterator[tuple[str, Any]]:
         yield name, tree
 
 
-def observed(arguments: Any, kind: type[Observed], unit: float, scalars: str = "double") -> Any:
-    """Arguments of an oracle as watched arrays: float arrays in the subject's arithmetic, plain floats in double.
+def traced(arguments: Any, kind: type[TracedArray], unit: float, scalars: str = "double") -> Any:
+    """Arguments of an oracle as traced arrays: float arrays in the subject's arithmetic, plain floats in double.
 
     scalars = "dtype" is for a subject that keeps hyper-parameters in the dtype of its arrays, as JAX does: a plain
     float is then rounded to that dtype, and what is computed from it alone (1 - beta, beta^t, 1 - lr wd) is rounded
-    there too. 1 - beta2^t for small t loses most: u / (1 - beta2).
+    there too. 1 - beta2^t for small t has the largest relative error: u / (1 - beta2).
     """
 
-    def watch(x: Any) -> Any:
+    def trace(x: Any) -> Any:
         if isinstance(x, np.ndarray) and np.issubdtype(x.dtype, np.floating):
             return kind.exact(x, unit)
         if not isinstance(x, float):
@@ -78,17 +82,19 @@ def observed(arguments: Any, kind: type[Observed], unit: float, scalars: str = "
             else kind.exact(x, min(unit, DOUBLE))
         )
 
-    return map_arrays(watch, arguments)
+    return map_arrays(trace, arguments)
 
 
 def run(oracle: Callable[..., Any], *args: Any, dtype: Any, scalars: str = "double", **kwargs: Any) -> Any:
-    """The oracle's result as `Tracked` arrays, for a subject that computes in `dtype`."""
+    """The oracle's result as `RunningErrorArray`s, for a subject that computes in `dtype`."""
     unit = unit_roundoff(dtype)
-    return oracle(*observed(args, Tracked, unit, scalars), **observed(kwargs, Tracked, unit, scalars))
+    return oracle(
+        *traced(args, RunningErrorArray, unit, scalars), **traced(kwargs, RunningErrorArray, unit, scalars)
+    )
 
 
-def allowed(x: Tracked) -> np.ndarray:
-    """Bound on |subject - oracle|, both of them computed: the formula above."""
+def allowed(x: RunningErrorArray) -> np.ndarray:
+    """Bound on |subject - oracle|, both of them rounded, of the shape of x: the formula above."""
     return x.error * (1.0 + DOUBLE / x.unit + 2.0**-20)
 
 
@@ -102,13 +108,19 @@ def worst_case(
 
 @dataclass(frozen=True)
 class Simulated:
-    """An oracle's value and the deviation of a subject with unit roundoff 1 (deviations are linear in the unit)."""
+    """An oracle's value and, entry by entry, the standard deviation of a subject with unit roundoff 1.
+
+    It is linear in the unit roundoff.
+    """
 
     value: np.ndarray
     deviation: np.ndarray
 
     def bounded(self, dtype: Any) -> Bounded:
-        """LAMBDA deviations, of the subject and of the oracle; below the smallest normal number nothing is compared."""
+        """LAMBDA deviations, of the subject and of the oracle; below the smallest normal number nothing is compared.
+
+        TypeError for a dtype other than float32 and float64.
+        """
         bound = LAMBDA * (unit_roundoff(dtype) + DOUBLE) * self.deviation
         return Bounded(self.value, bound + float(np.finfo(dtype).smallest_normal))
 
@@ -119,8 +131,8 @@ def simulate(oracle: Callable[..., Any], *args: Any, draws: int = DRAWS, **kwarg
     A run takes some 3 times as long as a plain one, far less if the arrays are small; all are in memory at once.
     """
     plain = oracle(*args, **kwargs)
-    kind = Perturbed.tossing(Coins(0, draws))
-    runs = oracle(*observed(args, kind, SIMULATED), **observed(kwargs, kind, SIMULATED))
+    kind = Perturbed.with_signs(RandomSigns(0, draws))
+    runs = oracle(*traced(args, kind, SIMULATED), **traced(kwargs, kind, SIMULATED))
 
     def deviation(x: Any, y: Perturbed) -> Simulated:
         errors = (y.parts[0] - x) / SIMULATED
@@ -150,11 +162,12 @@ class Agreement:
 
     @property
     def within(self) -> bool:
+        """Whether every entry is within its bound."""
         return self.ratio <= 1.0
 
 
 def compare(got: Any, value: Any, bound: Any, name: str = "") -> Agreement:
-    """One array against an oracle's values and bounds. A wrong shape or a NaN is infinitely far off."""
+    """One array against an oracle's values and bounds, all of one shape. For a wrong shape or a NaN: infinite."""
     array, value, bound = (np.asarray(x, dtype=np.float64) for x in (got, value, bound))
     if array.shape != value.shape:
         return Agreement(math.inf, where=f"{name} of shape {array.shape} instead of {value.shape}".strip())

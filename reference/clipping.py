@@ -30,27 +30,27 @@ def global_norm(gradients: list[Float[np.ndarray, "..."]], norm: str = "double")
 def clip_by_global_norm(
     gradients: list[Float[np.ndarray, "..."]], max_norm: float, *, clip: str = "exact", norm: str = "double"
 ) -> tuple[list[Float[np.ndarray, "..."]], Float[np.ndarray, ""]]:
-    """(gradients of norm at most max_norm, norm before clipping)."""
-    length = global_norm(gradients, norm)
+    """(gradients of norm at most max_norm, norm before clipping), in one of the four variants of the table above."""
+    total = global_norm(gradients, norm)
     if clip == "torch":
-        factor = np.minimum(1.0, max_norm / (length + SAFETY))
-    elif length < max_norm or (length <= max_norm and clip == "exact"):
-        return gradients, length
+        factor = np.minimum(1.0, max_norm / (total + SAFETY))
+    elif total < max_norm or (total <= max_norm and clip == "exact"):
+        return gradients, total
     else:
-        factor = max_norm / (length + SAFETY if clip == "cs336" else length)
-    return [g * factor for g in gradients], length
+        factor = max_norm / (total + SAFETY if clip == "cs336" else total)
+    return [g * factor for g in gradients], total
 
 
-def untouched(length: float, max_norm: float, *, clip: str = "exact", slack: float = 0.0) -> bool:
-    """Whether gradients of this norm must come back byte for byte, for a norm that may be off by a share `slack`."""
-    longest = length * (1.0 + slack)
+def untouched(total: float, max_norm: float, *, clip: str = "exact", slack: float = 0.0) -> bool:
+    """Whether gradients of this norm are returned unchanged, for a norm with a relative error of at most `slack`."""
+    largest = total * (1.0 + slack)
     if clip == "torch":
-        return (longest + SAFETY) * (1.0 + slack) < max_norm
-    return longest <= max_norm if clip == "exact" else longest < max_norm
+        return (largest + SAFETY) * (1.0 + slack) < max_norm
+    return largest <= max_norm if clip == "exact" else largest < max_norm
 
 
 def comparable(gradients: list[Float[np.ndarray, "..."]], *, dtype: object, norm: str = "double") -> bool:
-    """Whether the law speaks of these gradients: with norm = "dtype", their squares must stay in the dtype's range.
+    """Whether the norm of these gradients is defined: with norm = "dtype", their squares must stay in its range.
 
     The sum may not overflow; and the largest square is 2^60 times the smallest normal number, so that squares that
     are lost below that one do not show.

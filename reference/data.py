@@ -17,7 +17,7 @@ PAD = 0
 def make_batch(
     sequences: list[list[int]],
 ) -> tuple[Int[np.ndarray, "B T"], Int[np.ndarray, "B T"], Bool[np.ndarray, "B T"], Bool[np.ndarray, "B T"]]:
-    """(input, target, loss_mask, key_mask) of non-empty sequences; T is the longest input."""
+    """(input, target, loss_mask, key_mask) of non-empty sequences; T is the longest input. ValueError for none."""
     length = max(len(s) for s in sequences) - 1
     tokens = np.full((2, len(sequences), length), PAD, dtype=np.int64)
     real = np.zeros((len(sequences), length), dtype=bool)
@@ -28,7 +28,7 @@ def make_batch(
 
 
 def epoch_order(n: int, seed: int, epoch: int) -> Int[np.ndarray, "n"]:
-    """A permutation of range(n): the stable argsort of one 64-bit Philox word per index."""
+    """A permutation of range(n): the stable argsort of one 64-bit Philox word for each index."""
     words = philox4x32(counters(np.arange(n), 0, epoch), stream_key(seed, "data")).astype(np.uint64)
     return np.argsort(words[:, 0] | words[:, 1] << np.uint64(32), kind="stable")
 

@@ -20,9 +20,9 @@ from reference.model import (
     attention_branch,
     ffn_branch,
     forward,
-    heads,
-    joined,
+    merge_heads,
     no_dropout,
+    split_heads,
 )
 from reference.normalisation import layer_norm, layer_norm_backward
 from reference.rotary import rope, rope_backward
@@ -35,14 +35,17 @@ Gradients = dict[str, np.ndarray]
 def complex_step(
     f: Callable[[np.ndarray], np.ndarray], x: Float[np.ndarray, "..."], direction: Float[np.ndarray, "..."]
 ) -> Float[np.ndarray, "..."]:
-    """Directional derivative of f at x, exact to rounding. f may use no abs, no conjugate and no order on complex."""
+    """Directional derivative of f at x, exact to rounding, of the shape of f(x); x and direction have one shape.
+
+    f must be analytic: it may use no abs, no conjugate and no order of complex numbers.
+    """
     return np.imag(f(x + 1j * STEP * direction)) / STEP
 
 
 def complex_step_gradient(
     f: Callable[[np.ndarray], np.ndarray], x: Float[np.ndarray, "..."]
 ) -> Float[np.ndarray, "..."]:
-    """Gradient of a scalar f, one entry of x at a time."""
+    """Gradient of a scalar f, of the shape of x, one entry at a time."""
     gradient = np.empty(x.size)
     for entry in range(x.size):
         direction = np.zeros(x.size)
@@ -60,7 +63,7 @@ def model_loss(
     config: Config,
     dropout: Dropout = no_dropout,
 ) -> Float[np.ndarray, ""]:
-    """Loss of the model on a batch, in nats per predicted token."""
+    """Loss of the model on a batch, in nats per predicted token; 0 when there is nothing to predict."""
     return masked_mean(token_nll(forward(params, tokens, key_mask, config, dropout), targets), loss_mask)
 
 
@@ -80,20 +83,20 @@ def attention_branch_backward(
     key_mask: Bool[np.ndarray, "B T"],
     config: Config,
 ) -> tuple[Float[np.ndarray, "B T D"], Gradients]:
-    """Gradient of Attn(LN(x)) to x and to the branch's parameters."""
+    """(dx, gradients of the branch's parameters by name) of y = Attn(LN(x)), for an incoming gradient dy."""
     gamma, beta = params[f"{block}.ln1.gamma"], params[f"{block}.ln1.beta"]
     base, n_heads = config["rope_base"], int(config["n_heads"])
     h = layer_norm(x, gamma, beta, config["ln_eps"])
-    q, k, v = (heads(h @ params[f"{block}.attn.{w}"], n_heads) for w in ("W_q", "W_k", "W_v"))
+    q, k, v = (split_heads(h @ params[f"{block}.attn.{w}"], n_heads) for w in ("W_q", "W_k", "W_v"))
     q, k = rope(q, base), rope(k, base)
-    mixed = joined(attention(q, k, v, key_mask))
+    attention_out = merge_heads(attention(q, k, v, key_mask))
 
-    dmixed, d_o = linear_backward(mixed, params[f"{block}.attn.W_o"], dy)
-    dq, dk, dv = attention_backward(q, k, v, key_mask, heads(dmixed, n_heads))
+    d_attention_out, d_o = linear_backward(attention_out, params[f"{block}.attn.W_o"], dy)
+    dq, dk, dv = attention_backward(q, k, v, key_mask, split_heads(d_attention_out, n_heads))
     grads = {f"{block}.attn.W_o": d_o}
     dh = np.zeros(())
     for w, d in (("W_q", rope_backward(dq, base)), ("W_k", rope_backward(dk, base)), ("W_v", dv)):
-        part, grads[f"{block}.attn.{w}"] = linear_backward(h, params[f"{block}.attn.{w}"], joined(d))
+        part, grads[f"{block}.attn.{w}"] = linear_backward(h, params[f"{block}.attn.{w}"], merge_heads(d))
         dh = dh + part
     dx, grads[f"{block}.ln1.gamma"], grads[f"{block}.ln1.beta"] = layer_norm_backward(
         x, gamma, config["ln_eps"], dh
@@ -108,7 +111,7 @@ def ffn_branch_backward(
     block: str,
     config: Config,
 ) -> tuple[Float[np.ndarray, "B T D"], Gradients]:
-    """Gradient of FFN(LN(x)) to x and to the branch's parameters."""
+    """(dx, gradients of the branch's parameters by name) of y = FFN(LN(x)), for an incoming gradient dy."""
     gamma, beta = params[f"{block}.ln2.gamma"], params[f"{block}.ln2.beta"]
     w1, w2 = params[f"{block}.ffn.W_1"], params[f"{block}.ffn.W_2"]
     h = layer_norm(x, gamma, beta, config["ln_eps"])
@@ -137,14 +140,17 @@ def nll_and_gradients(
     config: Config,
     dropout: Dropout = no_dropout,
 ) -> tuple[Float[np.ndarray, "B T"], Gradients]:
-    """-log p of every position, and the gradient of the loss to every parameter, by name, in their order."""
+    """-log p of every position in nats, and the gradient of the mean loss to every parameter, by name, in their order.
+
+    Each gradient has the shape of its parameter; all are 0 when there is nothing to predict.
+    """
     n_layers = int(config["n_layers"])
     x = dropout(params["E"][tokens], 0)
-    entering: list[tuple[np.ndarray, np.ndarray]] = []  # what enters the two branches of each block
+    branch_inputs: list[tuple[np.ndarray, np.ndarray]] = []  # of attention and FFN, for each block
     for layer in range(n_layers):
         block = f"block_{layer}"
         middle = x + dropout(attention_branch(x, params, block, key_mask, config), 1 + 2 * layer)
-        entering.append((x, middle))
+        branch_inputs.append((x, middle))
         x = middle + dropout(ffn_branch(middle, params, block, config), 2 + 2 * layer)
     gamma, beta = params["ln_final.gamma"], params["ln_final.beta"]
     final = layer_norm(x, gamma, beta, config["ln_eps"])
@@ -158,7 +164,7 @@ def nll_and_gradients(
     )
     for layer in reversed(range(n_layers)):
         block = f"block_{layer}"
-        start, middle = entering[layer]
+        start, middle = branch_inputs[layer]
         d, part = ffn_branch_backward(middle, dropout(dx, 2 + 2 * layer), params, block, config)
         dx, grads = dx + d, grads | part
         d, part = attention_branch_backward(
@@ -181,6 +187,6 @@ def loss_and_gradients(
     config: Config,
     dropout: Dropout = no_dropout,
 ) -> tuple[Float[np.ndarray, ""], Gradients]:
-    """Loss of the model on a batch, in nats per predicted token, and its gradient."""
+    """Loss of the model on a batch, in nats per predicted token, and its gradient to every parameter, by name."""
     nll, grads = nll_and_gradients(params, tokens, targets, loss_mask, key_mask, config, dropout)
     return masked_mean(nll, loss_mask), grads

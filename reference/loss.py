@@ -21,13 +21,13 @@ def token_nll(
 
 
 def softmax(logits: Float[np.ndarray, "*batch V"]) -> Float[np.ndarray, "*batch V"]:
-    """exp(x - m) / sum exp(x - m) along the last axis."""
+    """exp(x - m) / sum exp(x - m) along the last axis, m the largest entry of each row."""
     exponentials = np.exp(logits - np.max(np.real(logits), axis=-1, keepdims=True))
     return exponentials / exponentials.sum(axis=-1, keepdims=True)
 
 
 def masked_mean(nll: Float[np.ndarray, "B T"], loss_mask: Bool[np.ndarray, "B T"]) -> Float[np.ndarray, ""]:
-    """Sum over the predicted tokens divided by their number; 0 when there is nothing to predict."""
+    """Nats per predicted token: the sum over them divided by their number; 0 when there is nothing to predict."""
     return np.where(loss_mask, nll, 0.0).sum() / max(int(loss_mask.sum()), 1)
 
 

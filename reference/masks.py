@@ -1,6 +1,6 @@
-"""Which position may look at which.
+"""Which position may attend to which.
 
-Position i attends to position j when j <= i (no look ahead) and j holds a real token (no look at padding).
+Position i attends to position j when j <= i (causality) and j holds a real token (no padding).
 """
 
 import numpy as np

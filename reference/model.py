@@ -2,8 +2,12 @@
 
     x = E[tokens];   each block: x = x + Attn(LN(x)),  x = x + FFN(LN(x));   logits = LN(x) E^T
 
-Pre-LN blocks (Xiong et al., 2020), rotary positions on queries and keys, exact GELU, tied head (Press, Wolf, 2017).
+Rotary positions on queries and keys, exact GELU.
 Linear maps are x @ W with W of shape (in, out). Head h takes features h K .. (h + 1) K - 1, K = d_model / n_heads.
+
+Sources: pre-LN blocks: Xiong et al., "On layer normalization in the transformer architecture", ICML 2020. Tied head:
+Press, Wolf, "Using the output embedding to improve language models", EACL 2017. First values: Radford et al., "Language
+models are unsupervised multitask learners", 2019.
 """
 
 from collections.abc import Callable, Mapping
@@ -35,7 +39,7 @@ Dropout = Callable[[np.ndarray, int], np.ndarray]
 
 
 def no_dropout(x: Float[np.ndarray, "B T D"], site: int) -> Float[np.ndarray, "B T D"]:
-    """Evaluation: every activation passes."""
+    """Evaluation: x as it is, at every site."""
     return x
 
 
@@ -65,14 +69,14 @@ def initial_law(name: str) -> str:
     return "zeros" if last in ("beta", "b_1", "b_2") else "normal"
 
 
-def heads(x: Float[np.ndarray, "B T D"], n_heads: int) -> Float[np.ndarray, "B H T K"]:
-    """Features split into heads."""
+def split_heads(x: Float[np.ndarray, "B T D"], n_heads: int) -> Float[np.ndarray, "B H T K"]:
+    """Features split into heads of K = D / H features; D must be divisible by H, or else ValueError."""
     batch, length, width = x.shape
     return x.reshape((batch, length, n_heads, width // n_heads)).swapaxes(1, 2)
 
 
-def joined(x: Float[np.ndarray, "B H T K"]) -> Float[np.ndarray, "B T D"]:
-    """Heads side by side again."""
+def merge_heads(x: Float[np.ndarray, "B H T K"]) -> Float[np.ndarray, "B T D"]:
+    """Heads concatenated along the features: the inverse of `split_heads`."""
     batch, n_heads, length, size = x.shape
     return x.swapaxes(1, 2).reshape((batch, length, n_heads * size))
 
@@ -84,17 +88,19 @@ def attention_branch(
     key_mask: Bool[np.ndarray, "B T"],
     config: Config,
 ) -> Float[np.ndarray, "B T D"]:
-    """Attn(LN(x)) of one block."""
+    """Attn(LN(x)) of one block, "block_0" to "block_(n_layers - 1)"; KeyError for any other."""
     h = layer_norm(x, params[f"{block}.ln1.gamma"], params[f"{block}.ln1.beta"], config["ln_eps"])
-    q, k, v = (heads(h @ params[f"{block}.attn.{w}"], int(config["n_heads"])) for w in ("W_q", "W_k", "W_v"))
+    q, k, v = (
+        split_heads(h @ params[f"{block}.attn.{w}"], int(config["n_heads"])) for w in ("W_q", "W_k", "W_v")
+    )
     base = config["rope_base"]
-    return joined(attention(rope(q, base), rope(k, base), v, key_mask)) @ params[f"{block}.attn.W_o"]
+    return merge_heads(attention(rope(q, base), rope(k, base), v, key_mask)) @ params[f"{block}.attn.W_o"]
 
 
 def ffn_branch(
     x: Float[np.ndarray, "B T D"], params: Parameters, block: str, config: Config
 ) -> Float[np.ndarray, "B T D"]:
-    """FFN(LN(x)) of one block."""
+    """FFN(LN(x)) of one block: the exact GELU between two linear maps with biases."""
     h = layer_norm(x, params[f"{block}.ln2.gamma"], params[f"{block}.ln2.beta"], config["ln_eps"])
     inner = gelu(h @ params[f"{block}.ffn.W_1"] + params[f"{block}.ffn.b_1"])
     return inner @ params[f"{block}.ffn.W_2"] + params[f"{block}.ffn.b_2"]
@@ -126,5 +132,5 @@ def forward(
     config: Config,
     dropout: Dropout = no_dropout,
 ) -> Float[np.ndarray, "B T V"]:
-    """Logits: at each position, scores of the token that follows."""
+    """Logits: at each position, the unnormalised log-probabilities of the token that follows."""
     return forward_layers(params, tokens, key_mask, config, dropout)["logits"]

@@ -49,7 +49,7 @@ Distribution = Float[np.ndarray, " V"]
 
 
 def predictions(sequence: Sequence[int], n: int) -> Iterator[tuple[Context, int]]:
-    """(context of n-1 tokens, token) for every predicted token of one sequence."""
+    """(context of n-1 tokens, token) for every predicted token of one sequence. ValueError if it lacks its <bos>."""
     if not sequence or sequence[0] != BOS:
         raise ValueError("a sequence starts with <bos>")
     padded = (BOS,) * (n - 1) + tuple(sequence[1:])
@@ -92,6 +92,7 @@ class AddAlpha:
             raise ValueError(f"add-alpha needs n >= 1 and alpha > 0, got {self.n} and {self.parameter}")
 
     def fit(self, sequences: Sequences) -> AddAlpha:
+        """The same model with the counts of these sequences. ValueError for one that does not start with <bos>."""
         return replace(self, counts=ngram_counts(sequences, self.n))
 
     def probability(self, token: int, context: Context) -> float:
@@ -122,6 +123,7 @@ class KneserNey:
             raise ValueError(f"Kneser-Ney needs n >= 1 and 0 < D < 1, got {self.n} and {self.parameter}")
 
     def fit(self, sequences: Sequences) -> KneserNey:
+        """The same model with the counts of these sequences. ValueError for one that does not start with <bos>."""
         orders = [ngram_counts(sequences, self.n)]
         while len(orders) < self.n:
             orders.append(continuation_counts(orders[-1]))
@@ -155,7 +157,10 @@ def negative_log_likelihood(model: Model, sequences: Sequences) -> tuple[float, 
 
 
 def tuning_split(sequences: Sequences) -> tuple[list[Sequence[int]], list[Sequence[int]]]:
-    """(what to count, what to tune on).  A cell is two sequences in a row, one a direction, never divided."""
+    """(sequences to count, sequences to tune on).  A cell is two sequences in a row, one a direction, never divided.
+
+    ValueError for an odd number of sequences.
+    """
     if len(sequences) % 2:
         raise ValueError("training sequences come in pairs, one a direction")
     tuned_on = {i for i in range(len(sequences)) if i // 2 % TUNING_CELL == 0}
@@ -181,6 +186,7 @@ class Baseline:
 
     @property
     def perplexity(self) -> float:
+        """exp(nll_sum / tokens): nats per token, as perplexity.py has it."""
         return perplexity(self.nll_sum, self.tokens)
 
 

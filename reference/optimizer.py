@@ -32,7 +32,7 @@ def adamw_step(
     decay: str = "before",
     eps_place: str = "after correction",
 ) -> tuple[Float[np.ndarray, "..."], Float[np.ndarray, "..."], Float[np.ndarray, "..."]]:
-    """(p, m, v) after update number t (the first is 1)."""
+    """(p, m, v) after update number t, from 1, all of one shape. m and v start from 0."""
     m = beta1 * m + (1.0 - beta1) * g
     v = beta2 * v + (1.0 - beta2) * (g * g)
     correction1, correction2 = 1.0 - beta1**t, 1.0 - beta2**t
@@ -46,7 +46,7 @@ def adamw_step(
 def decayed(
     p: Float[np.ndarray, "..."], direction: Float[np.ndarray, "..."], lr: float, wd: float, order: str
 ) -> Float[np.ndarray, "..."]:
-    """p moved against the direction, and decayed, in one of the three orders."""
+    """p - lr * direction, decayed in one of the three orders; all of one shape."""
     if order == "before":
         return p * (1.0 - lr * wd) - lr * direction
     if order == "with":

@@ -8,7 +8,7 @@ never on what was drawn before, by which thread, or in which batch.
 import hashlib
 
 import numpy as np
-from jaxtyping import UInt32
+from jaxtyping import Integer, UInt32
 
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 WEYL = (0x9E3779B9, 0xBB67AE85)
@@ -26,7 +26,7 @@ def stream_key(seed: int, stream: str) -> tuple[int, int]:
 
 
 def philox4x32(counter: UInt32[np.ndarray, "n 4"], key: tuple[int, int]) -> UInt32[np.ndarray, "n 4"]:
-    """The ten-round bijection of Philox4x32 on each row of `counter`."""
+    """The ten-round bijection of Philox4x32 on each row of `counter`: four random words for four counter words."""
     c0, c1, c2, c3 = (counter[:, lane].astype(np.uint64) for lane in range(4))
     k0, k1 = key
     for _ in range(ROUNDS):
@@ -38,8 +38,8 @@ def philox4x32(counter: UInt32[np.ndarray, "n 4"], key: tuple[int, int]) -> UInt
     return np.stack([c0, c1, c2, c3], axis=1).astype(np.uint32)
 
 
-def counters(first: np.ndarray, second: int, number: int) -> UInt32[np.ndarray, "n 4"]:
-    """Rows (first, second, low word of `number`, high word of `number`): the layout every stream uses."""
+def counters(first: Integer[np.ndarray, "n"], second: int, number: int) -> UInt32[np.ndarray, "n 4"]:
+    """Rows (first, second, low word of `number`, high word of `number`) for first [n]: the layout every stream uses."""
     rows = np.empty((len(first), 4), dtype=np.uint32)
     rows[:, 0] = first
     rows[:, 1] = second

@@ -13,7 +13,10 @@ FORMATS = {"float16": (11, -14, 15), "bfloat16": (8, -126, 127)}
 
 
 def round_weights(x: Float[np.ndarray, "..."], form: str) -> Float[np.ndarray, "..."]:
-    """x rounded to `form` ("float16" or "bfloat16"), in the dtype of x. Beyond the largest number: infinity."""
+    """x rounded to `form` ("float16" or "bfloat16"), in the dtype of x. Beyond the largest number: infinity.
+
+    KeyError for any other format.
+    """
     bits, smallest, largest = FORMATS[form]
     exponent = np.frexp(x)[1] - 1  # frexp's fraction is in [1/2, 1)
     spacing = np.maximum(exponent, smallest) - bits + 1

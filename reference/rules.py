@@ -19,11 +19,21 @@ class Rule:
     """The paper, equation, document or public thread it comes from."""
     hint: str
     """Where to look first."""
+    wrong: str
+    """A few lines that break it, as one meets them in real loops."""
+    right: str
+    """The same lines, mended."""
+    language: str = "python"
+    """Of the two examples: "python" or "json"."""
+    function: str = ""
+    """What the examples define, if a test runs them (tests/test_reference_examples.py): a function of the protocol, a
+    part of one as the oracles have it, or, as "loop.<place>", a place in a PyTorch loop."""
     needs: tuple[str, ...] = ()
     """Rules whose breakage explains that of this one."""
 
     @property
     def family(self) -> str:
+        """The letters of the id, which rules about one thing share."""
         return self.id.split("-")[0]
 
     @property

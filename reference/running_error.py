@@ -1,12 +1,12 @@
 """Running error analysis: arrays that carry a bound on how far a correct computation may be from them.
 
-Run an oracle on `Tracked` arguments and every result carries an upper bound on
+Run an oracle on `RunningErrorArray` arguments and every result carries an upper bound on
 
     | what a correct subject computes - what exact arithmetic gives |
 
-The loss of each operation (arithmetic.py) is added to what the errors of its operands become. They are carried by
-inequalities that hold for errors of any size, not only to first order; where none holds (a division by something that
-may be 0) the bound is infinite. Bounds of this kind are sharp for one function and grow hopeless through a deep
+The rounding error of each operation (arithmetic.py) is added to the errors of its operands, propagated through it. The
+propagation is by inequalities that hold for errors of any size, not only to first order; where none holds (a division
+by something that may be 0) the bound is infinite. Bounds of this kind are sharp for one function and useless for a deep
 network, where errors mostly cancel: there, see monte_carlo.py.
 
 Source: Higham, "Accuracy and Stability of Numerical Algorithms", 2nd ed., 2002, section 3.3.
@@ -19,127 +19,101 @@ from typing import Any, Self
 import numpy as np
 from scipy import special
 
-from reference.arithmetic import WEIGHED, Observed, evaluate, exact_in_single, gamma, loss_of, rounding_of
+from reference.arithmetic import MAGNITUDE_DEPENDENT, constant_error, exact_in_single, gamma, rounding_error
+from reference.traced_array import TracedArray
 
 
-class Tracked(Observed):
-    """fp64 values and, entry by entry, absolute error bounds."""
+class RunningErrorArray(TracedArray):
+    """fp64 values (`parts[0]`) and, entry by entry, bounds on their absolute error (`parts[1]`), of the same shape."""
 
     __slots__ = ()
     n_parts = 2
 
     @property
     def error(self) -> np.ndarray:
+        """The bounds, of the shape of the values."""
         return self.parts[1]
 
     def constant(self, x: Any, unit: float) -> Self:
-        if isinstance(x, Tracked) and x.unit == unit:
+        """A plain operand, rounded once if single precision does not hold it; or an array, rounded to a larger unit."""
+        if isinstance(x, RunningErrorArray) and x.unit == unit:
             return x  # type: ignore[return-value]
         if type(x) is float:
-            return type(self)((np.asarray(x), np.asarray(rounding_of(x, unit))), unit)
-        value = x.value if isinstance(x, Tracked) else np.asarray(x, dtype=np.float64)
-        error = x.error if isinstance(x, Tracked) else np.zeros_like(value)
-        if not isinstance(x, Tracked) or x.unit < unit:
+            return type(self)((np.asarray(x), np.asarray(constant_error(x, unit))), unit)
+        value = x.value if isinstance(x, RunningErrorArray) else np.asarray(x, dtype=np.float64)
+        error = x.error if isinstance(x, RunningErrorArray) else np.zeros_like(value)
+        if not isinstance(x, RunningErrorArray) or x.unit < unit:
             error = error + np.where(exact_in_single(value), 0.0, unit * np.abs(value))
         return type(self)((value, error), unit)
 
     def operation(self, ufunc: Any, operands: list[Self], unit: float) -> Self:
-        value = evaluate(ufunc, operands)
-        carried = _CARRIED[ufunc](value, *operands)
-        magnitudes = [np.abs(x.value) + x.error for x in operands] if ufunc in WEIGHED else []
-        error = carried + loss_of(ufunc, unit, magnitudes, np.abs(value) + carried)
+        """The operation on the values; its bound is the propagated errors and its own rounding error."""
+        value = ufunc(*[x.parts[0] for x in operands])
+        propagated = _PROPAGATED[ufunc](value, *operands)
+        magnitudes = [np.abs(x.value) + x.error for x in operands] if ufunc in MAGNITUDE_DEPENDENT else []
+        error = propagated + rounding_error(ufunc, unit, magnitudes, np.abs(value) + propagated)
         return type(self)((value, np.fmin(error, np.inf)), unit)  # a NaN says nothing, as infinity does
 
     def sum(self, axis: int | None = None, keepdims: bool = False) -> Self:
+        """The sum; its bound is the sum of the bounds and gamma_(n-1) times the sum of the magnitudes."""
         terms = self.size if axis is None else self.shape[axis]
         value = self.value.sum(axis=axis, keepdims=keepdims)
-        carried = self.error.sum(axis=axis, keepdims=keepdims)
-        if terms <= 1:  # nothing is added, nothing is lost
-            return type(self)((value, carried), self.unit)
-        magnitude = np.abs(self.value).sum(axis=axis, keepdims=keepdims) + carried
-        return type(self)((value, carried + gamma(terms - 1, self.unit) * magnitude), self.unit)
+        propagated = self.error.sum(axis=axis, keepdims=keepdims)
+        if terms <= 1:  # nothing is added, nothing is rounded
+            return type(self)((value, propagated), self.unit)
+        magnitude = np.abs(self.value).sum(axis=axis, keepdims=keepdims) + propagated
+        return type(self)((value, propagated + gamma(terms - 1, self.unit) * magnitude), self.unit)
 
 
-def _add(value: np.ndarray, a: Tracked, b: Tracked) -> np.ndarray:
-    return a.error + b.error
-
-
-def _negative(value: np.ndarray, a: Tracked) -> np.ndarray:
-    return a.error
-
-
-def _multiply(value: np.ndarray, a: Tracked, b: Tracked) -> np.ndarray:
-    return np.abs(a.value) * b.error + a.error * (np.abs(b.value) + b.error)
-
-
-def _matmul(value: np.ndarray, a: Tracked, b: Tracked) -> np.ndarray:
-    return np.abs(a.value) @ b.error + a.error @ (np.abs(b.value) + b.error)
-
-
-def _divide(value: np.ndarray, a: Tracked, b: Tracked) -> np.ndarray:
+def _divide(value: np.ndarray, a: RunningErrorArray, b: RunningErrorArray) -> np.ndarray:
     # a'/b' - a/b = ((a' - a) - (a/b)(b' - b)) / b'
     smallest = np.abs(b.value) - b.error
     return (a.error + np.abs(value) * b.error) / np.where(smallest > 0, smallest, np.nan)
 
 
-def _sqrt(value: np.ndarray, a: Tracked) -> np.ndarray:
+def _sqrt(value: np.ndarray, a: RunningErrorArray) -> np.ndarray:
     # Steepest at the lower end of [a - e, a + e]; never below 0, so that sqrt(v) + eps stays a safe divisor. With
     # e > 3 a the upper end is farther away. That is a second moment which is all error: then the first one beside it
     # is as well, and its error over eps is more than what is left out here.
     return value - np.sqrt(np.maximum(a.value - a.error, 0.0))
 
 
-def _exp(value: np.ndarray, a: Tracked) -> np.ndarray:
-    return value * np.expm1(a.error)
-
-
-def _log(value: np.ndarray, a: Tracked) -> np.ndarray:
-    return -np.log1p(-a.error / a.value)
-
-
-def _erf(value: np.ndarray, a: Tracked) -> np.ndarray:
+def _erf(value: np.ndarray, a: RunningErrorArray) -> np.ndarray:
     # |erf'| = 2/sqrt(pi) exp(-x^2) is largest where |x| is smallest
     nearest = np.maximum(np.abs(a.value) - a.error, 0.0)
     return 2.0 / math.sqrt(math.pi) * np.exp(-nearest * nearest) * a.error
 
 
-def _cos_or_sin(value: np.ndarray, a: Tracked) -> np.ndarray:
-    return np.minimum(a.error, 2.0)
-
-
-def _tanh(value: np.ndarray, a: Tracked) -> np.ndarray:
+def _tanh(value: np.ndarray, a: RunningErrorArray) -> np.ndarray:
     # tanh' = 1 / cosh^2 is largest where |x| is smallest
     nearest = np.maximum(np.abs(a.value) - a.error, 0.0)
     return a.error / np.cosh(np.minimum(nearest, 300.0)) ** 2
 
 
-def _chosen(value: np.ndarray, a: Tracked, b: Tracked) -> np.ndarray:
-    return np.maximum(a.error, b.error)
-
-
-def _power(value: np.ndarray, a: Tracked, b: Tracked) -> np.ndarray:
+def _power(value: np.ndarray, a: RunningErrorArray, b: RunningErrorArray) -> np.ndarray:
     # a^b = exp(b log a), a > 0
     relative = -np.log1p(-a.error / a.value)
     exponent = (np.abs(b.value) + b.error) * relative + b.error * np.abs(np.log(a.value))
     return value * np.expm1(exponent)
 
 
-_CARRIED: dict[Any, Callable[..., np.ndarray]] = {
-    np.add: _add,
-    np.subtract: _add,
-    np.negative: _negative,
-    np.multiply: _multiply,
-    np.matmul: _matmul,
+_PROPAGATED: dict[Any, Callable[..., np.ndarray]] = {
+    np.add: lambda value, a, b: a.error + b.error,
+    np.subtract: lambda value, a, b: a.error + b.error,
+    np.negative: lambda value, a: a.error,
+    np.multiply: lambda value, a, b: np.abs(a.value) * b.error + a.error * (np.abs(b.value) + b.error),
+    np.matmul: lambda value, a, b: np.abs(a.value) @ b.error + a.error @ (np.abs(b.value) + b.error),
     np.true_divide: _divide,
     np.sqrt: _sqrt,
-    np.exp: _exp,
-    np.log: _log,
+    np.exp: lambda value, a: value * np.expm1(a.error),
+    np.log: lambda value, a: -np.log1p(-a.error / a.value),
     special.erf: _erf,
-    np.cos: _cos_or_sin,
-    np.sin: _cos_or_sin,
+    np.cos: lambda value, a: np.minimum(a.error, 2.0),
+    np.sin: lambda value, a: np.minimum(a.error, 2.0),
     np.tanh: _tanh,
-    np.minimum: _chosen,
-    np.maximum: _chosen,
-    np.absolute: _negative,
+    np.minimum: lambda value, a, b: np.maximum(a.error, b.error),
+    np.maximum: lambda value, a, b: np.maximum(a.error, b.error),
+    np.absolute: lambda value, a: a.error,
     np.power: _power,
 }
+"""Ufunc -> what becomes of the errors of its operands: a bound on |f(a + da, b + db) - f(a, b)|."""

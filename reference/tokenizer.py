@@ -81,6 +81,7 @@ def words(text: str) -> list[str]:
 
 
 def pairs(tokens: Sequence[int]) -> list[Pair]:
+    """Adjacent tokens, from left to right; those of `a a a` overlap."""
     return list(pairwise(tokens))
 
 
@@ -93,6 +94,11 @@ def merged(tokens: list[int], pair: Pair, new: int) -> list[int]:
         out.append(new if found else tokens[i])
         i += 2 if found else 1
     return out
+
+
+def most_frequent(frequency: Mapping[Pair, int]) -> Pair:
+    """The pair to merge next: the most frequent one, and of equals the one with the smaller ids."""
+    return min(frequency, key=lambda pair: (-frequency[pair], pair))
 
 
 def train(texts: Iterable[str], vocab_size: int = VOCAB_SIZE) -> Tokenizer:
@@ -111,7 +117,7 @@ def train(texts: Iterable[str], vocab_size: int = VOCAB_SIZE) -> Tokenizer:
                 frequency[pair] += count_of[word]
         if not frequency:
             raise ValueError(f"the training texts give {len(vocabulary)} of {vocab_size} tokens: too few")
-        best = min(frequency, key=lambda pair: (-frequency[pair], pair))
+        best = most_frequent(frequency)
         new = len(vocabulary)
         vocabulary.append(vocabulary[best[0]] + vocabulary[best[1]])
         segmented = {word: merged(tokens, best, new) for word, tokens in segmented.items()}

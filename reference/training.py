@@ -15,6 +15,7 @@ Every step of the loop is a small method, so that a mistake is a subclass which 
     windows            which micro-batches make an update      token_mean   what the sums are divided by
     gather             how micro-batches are added up          clip         the global norm
     forward_backward   one micro-batch: sums, not means        refuse       what is not finite
+    token_losses, logit_gradients   of each predicted token, before they are added up
     kept               which entries dropout keeps             rate         the schedule, one tick an update
     update             the order of all this, and the record   step, decay  AdamW of one parameter; which decay
     evaluate           the token mean without dropout          state, restore, save, load
@@ -50,17 +51,11 @@ LONGEST_ROW = 2**12
 
 @dataclass
 class Sums:
-    """What a micro-batch, or several, add to a window."""
+    """Sums over the predicted tokens of some micro-batches: losses in nats, their number, gradients by parameter."""
 
     nll: Any
     tokens: int
     gradients: dict[str, Any]
-
-
-def weighed(x: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
-    """x. A subject may weigh each term before it is added: by 1 / tokens of the micro-batch, and by its share of the
-    window's tokens. That is two divisions and a product, and a watched array takes note of their roundings."""
-    return x / 1.0 / 1.0 * 1.0
 
 
 class Trainer:
@@ -129,16 +124,16 @@ class Trainer:
     def forward_backward(self, batch: MicroBatch, first_row: int) -> Sums:
         """Sum of the losses of a micro-batch, number of its predicted tokens, gradient of that sum.
 
-        Only the n predicted positions are looked at: whatever stands elsewhere, NaN included, changes nothing.
+        Only the n predicted positions are used: what stands elsewhere, NaN included, has no influence.
         """
         tokens, targets, mask = batch
         keep = self.kept(tokens.shape, first_row)[mask]
         x = dropped(self.params["E"][tokens[mask]], keep, self.settings["dropout"])
         logits = x @ self.params["W"] + self.params["b"]
-        nll = weighed(token_nll(logits, targets[mask])).sum()
+        nll = self.token_losses(logits, targets[mask]).sum()
 
         table = np.eye(len(self.params["b"]))
-        dlogits = weighed(softmax(logits) - table[targets[mask]])
+        dlogits = self.logit_gradients(logits, targets[mask])
         dx = dropped(dlogits @ self.params["W"].swapaxes(0, 1), keep, self.settings["dropout"])
         gradients = {
             "E": table[tokens[mask]].swapaxes(0, 1) @ dx,
@@ -146,6 +141,14 @@ class Trainer:
             "b": dlogits.sum(axis=0),
         }
         return Sums(nll, int(mask.sum()), gradients)
+
+    def token_losses(self, logits: Float[np.ndarray, "n V"], targets: Int[np.ndarray, "n"]) -> Any:
+        """-log p of each target [n] in nats, before they are added up."""
+        return token_nll(logits, targets)
+
+    def logit_gradients(self, logits: Float[np.ndarray, "n V"], targets: Int[np.ndarray, "n"]) -> Any:
+        """Gradient [n, V] of the sum of the losses to the logits: softmax - one_hot."""
+        return softmax(logits) - np.eye(logits.shape[-1])[targets]
 
     def kept(self, shape: tuple[int, ...], first_row: int) -> Bool[np.ndarray, "B T D"]:
         """Which entries of E[input] dropout keeps in this update; site 0 of the specification's mask."""
@@ -211,7 +214,7 @@ class Trainer:
         nll, tokens = 0.0, 0
         for batch_tokens, targets, mask in batches:
             logits = self.params["E"][batch_tokens[mask]] @ self.params["W"] + self.params["b"]
-            nll = nll + weighed(token_nll(logits, targets[mask])).sum()
+            nll = nll + self.token_losses(logits, targets[mask]).sum()
             tokens += int(mask.sum())
         return nll / max(tokens, 1)
 
@@ -220,14 +223,14 @@ class Trainer:
     def state(self) -> dict[str, Array]:
         """Everything the rest of the run depends on beside the settings; dropout has no state to keep."""
         kinds = {"parameter": self.params, "m": self.m, "v": self.v, "t": self.t}
-        entries = {f"{kind}.{name}": np.array(x) for kind, of in kinds.items() for name, x in of.items()}
+        entries = {f"{kind}.{name}": copied(x) for kind, of in kinds.items() for name, x in of.items()}
         return entries | {"updates": np.array(self.updates)}
 
     def restore(self, state: Mapping[str, Array]) -> None:
-        """Goes on from a state."""
+        """Continues from a state. KeyError for an entry that is missing."""
         for name in self.params:
             self.params[name], self.m[name], self.v[name] = (
-                np.array(state[f"{kind}.{name}"]) for kind in ("parameter", "m", "v")
+                copied(state[f"{kind}.{name}"]) for kind in ("parameter", "m", "v")
             )
             self.t[name] = int(state[f"t.{name}"])
         self.updates = int(state["updates"])
@@ -238,16 +241,21 @@ class Trainer:
             np.savez(file, **self.state())  # type: ignore[arg-type]  # no name is allow_pickle
 
     def load(self, path: str) -> None:
-        """The state of a checkpoint."""
+        """Continues from the checkpoint at `path`. OSError if there is none."""
         with np.load(path, allow_pickle=False) as state:
             self.restore(state)
 
 
+def copied(x: Any) -> Any:
+    """A copy of an ndarray, of its shape and dtype, and a number as an array; any other kind of array is kept."""
+    return np.array(x) if isinstance(x, np.ndarray | int) else x
+
+
 def in_double(x: Any) -> Any:
-    """An array of our own in double precision. A watched one (arithmetic.py) stays what it is."""
+    """A copy of an ndarray in double precision; any other kind of array is kept."""
     return np.array(x, dtype=np.float64) if isinstance(x, np.ndarray) else x
 
 
 def dropped(x: Float[np.ndarray, "n D"], keep: Bool[np.ndarray, "n D"], p: float) -> Float[np.ndarray, "n D"]:
-    """Inverted dropout with a given mask."""
+    """Inverted dropout with a given mask: x / (1 - p) where it keeps, else 0."""
     return np.where(keep, x / (1.0 - p), 0.0) if p else x

@@ -6,8 +6,9 @@ import mpmath
 import numpy as np
 from scipy import special
 
-from reference.arithmetic import DOUBLE, Observed
+from reference.arithmetic import DOUBLE
 from reference.bounds import map_arrays
+from reference.traced_array import TracedArray
 
 DIGITS = 50
 CONTEXT = mpmath.MPContext()
@@ -26,7 +27,7 @@ OPERATIONS = {
 }
 
 
-class FiftyDigits(Observed):
+class FiftyDigits(TracedArray):
     """Exact input, exact operations (to 50 digits). `value` is rounded to double; `parts[0]` has all digits."""
 
     __slots__ = ()

@@ -29,7 +29,7 @@ from reference import (
     rotary,
 )
 from reference.arithmetic import DOUBLE, ELEMENTARY, SINGLE, gamma, unit_roundoff
-from reference.running_error import Tracked
+from reference.running_error import RunningErrorArray
 from tests.fifty_digits import FiftyDigits, error
 
 RNG = np.random.default_rng(4)
@@ -57,7 +57,7 @@ def test_errors_of_operands_are_carried_through_two_argument_operations(name, re
     """Errors of 10 % as well: the inequalities are not first-order."""
     a, b = RNG.normal(size=(2, 500)) * 10.0 ** RNG.uniform(-3, 3, (2, 500))
     (a1, ea), (b1, eb) = moved(a, relative), moved(b, relative)
-    result = BINARY[name](Tracked((a, ea), SINGLE), Tracked((b, eb), SINGLE))
+    result = BINARY[name](RunningErrorArray((a, ea), SINGLE), RunningErrorArray((b, eb), SINGLE))
     with np.errstate(all="ignore"):
         computed = BINARY[name](a1.astype(np.float32), b1.astype(np.float32))
     if relative == 0.0:
@@ -72,14 +72,14 @@ def test_errors_of_operands_are_carried_through_two_argument_operations(name, re
 def test_errors_of_operands_are_carried_through_functions(name, relative):
     x = 10.0 ** RNG.uniform(-3, 0.5, 500)
     (x1, e) = moved(x, relative)
-    result = UNARY[name](Tracked((x, e), SINGLE))
+    result = UNARY[name](RunningErrorArray((x, e), SINGLE))
     assert np.all(np.abs(UNARY[name](x1) - UNARY[name](x)) <= result.error)
 
 
 def test_nothing_is_said_where_nothing_is_known():
     """A divisor that may be 0 has an infinite bound, and a comparison under it counts as silent."""
-    divisor = Tracked((np.array([1e-3]), np.array([1e-3])), SINGLE)
-    quotient = Tracked.exact([1.0], SINGLE) / divisor
+    divisor = RunningErrorArray((np.array([1e-3]), np.array([1e-3])), SINGLE)
+    quotient = RunningErrorArray.exact([1.0], SINGLE) / divisor
     assert math.isinf(quotient.error[0])
     assert bounds.compare([5.0], quotient.value, bounds.allowed(quotient)).silent == 1.0
 
@@ -88,7 +88,7 @@ def test_nothing_is_said_where_nothing_is_known():
 def test_sums_in_any_order_stay_within_the_bound(seed, n):
     rng = np.random.default_rng(seed)
     x = log_uniform(rng, (n,), -3.0, 3.0)
-    result = Tracked.exact(x, SINGLE).sum()
+    result = RunningErrorArray.exact(x, SINGLE).sum()
     total = np.float32(0.0)
     for term in rng.permutation(x).astype(np.float32):
         total = np.float32(total + term)
@@ -368,8 +368,8 @@ def test_runs_beside_each_other_are_those_of_the_oracle(draws, unit):
     """They are the oracle's where nothing is lost, and are not where something is."""
     rng, places = np.random.default_rng(3), np.array([2, 0, 3, 1])
     args = rng.standard_normal((3, 5)), rng.standard_normal((5, 4)), rng.standard_normal(4), places
-    kind = monte_carlo.Perturbed.tossing(monte_carlo.Coins(0, draws))
-    simulated = in_every_way(*bounds.observed(args, kind, unit))
+    kind = monte_carlo.Perturbed.with_signs(monte_carlo.RandomSigns(0, draws))
+    simulated = in_every_way(*bounds.traced(args, kind, unit))
     expected = bounds.worst_case(in_every_way, *args, dtype=np.float64)
     for bounded, x in zip(expected, simulated, strict=True):
         runs = x.parts[0]
@@ -379,8 +379,8 @@ def test_runs_beside_each_other_are_those_of_the_oracle(draws, unit):
 
 def lost(oracle, draws, *args):
     """What each run lost in units roundoff, [runs, ...]; the simulation itself is off by less than 2^-10 of one."""
-    kind = monte_carlo.Perturbed.tossing(monte_carlo.Coins(0, draws))
-    runs = oracle(*bounds.observed(args, kind, monte_carlo.SIMULATED)).parts[0]
+    kind = monte_carlo.Perturbed.with_signs(monte_carlo.RandomSigns(0, draws))
+    runs = oracle(*bounds.traced(args, kind, monte_carlo.SIMULATED)).parts[0]
     errors = (runs - oracle(*args)) / monte_carlo.SIMULATED
     assert np.all(np.abs(errors - np.round(errors)) < 2.0**-10)
     return np.round(errors)
@@ -427,8 +427,8 @@ def test_several_indices_pick_the_same_of_each_run():
 
 
 def test_a_product_with_a_vector_is_not_taken_for_one_with_many():
-    kind = monte_carlo.Perturbed.tossing(monte_carlo.Coins(0, 1))
-    matrix, vector = bounds.observed((np.eye(2), np.ones(2)), kind, monte_carlo.SIMULATED)
+    kind = monte_carlo.Perturbed.with_signs(monte_carlo.RandomSigns(0, 1))
+    matrix, vector = bounds.traced((np.eye(2), np.ones(2)), kind, monte_carlo.SIMULATED)
     with pytest.raises(TypeError, match="make it a matrix"):
         matrix @ vector
 

@@ -12,7 +12,7 @@ from reference.gradients import complex_step_gradient
 from reference.loss import masked_mean, token_nll
 from reference.schedule import learning_rate
 from reference.training import Trainer
-from reference.training_bounds import Watched, bounded
+from reference.training_bounds import TracedTrainer, bounded
 from tests.fifty_digits import CONTEXT as mp
 from tests.fifty_digits import error, in_fifty_digits
 
@@ -70,7 +70,7 @@ def test_the_loop_is_this_close_to_fifty_digits(conventions, eps):
         Trainer(*in_fifty_digits((params, settings)), **conventions), batches, passes=2
     )
     watched_records, watched = run(
-        Watched(params, settings, dtype=np.float64, **conventions), batches, passes=2
+        TracedTrainer(params, settings, dtype=np.float64, **conventions), batches, passes=2
     )
     for name, x in found.items():
         off = error(x, exact[name])
@@ -160,7 +160,7 @@ def test_the_bound_is_far_below_one_update(eps):
     sizes = []
     for seed in range(20):
         params, batches = case(seed)
-        _, watched = run(Watched(params, SETTINGS | {"eps": eps}, dtype=np.float32), batches)
+        _, watched = run(TracedTrainer(params, SETTINGS | {"eps": eps}, dtype=np.float32), batches)
         largest = max(float(b.bound.max()) for b in bounded(watched).values())
         assert np.isfinite(largest)
         sizes.append(largest / SETTINGS["peak"])
@@ -170,7 +170,7 @@ def test_the_bound_is_far_below_one_update(eps):
 def test_where_the_norm_meets_the_limit_the_bound_says_nothing():
     params, batches = case(4)
     norm = float(Trainer(params, SETTINGS).train(batches, 7)[0]["grad_norm"])
-    watched = Watched(params, SETTINGS | {"max_norm": norm}, dtype=np.float32)
+    watched = TracedTrainer(params, SETTINGS | {"max_norm": norm}, dtype=np.float32)
     watched.train(batches, 7)
     assert np.all(np.isinf(bounded(watched.parameters())["W"].bound))
 

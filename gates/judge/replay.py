@@ -23,7 +23,7 @@ from gates.subject.run_directory import RunDirectory
 from reference import bounds, clipping, data, dropout, gradients, loss, model, optimizer, schedule
 from reference.arithmetic import DOUBLE, unit_roundoff
 from reference.bounds import Bounded, Simulated
-from reference.running_error import Tracked
+from reference.running_error import RunningErrorArray
 
 DRAWS = 1  # of each kind
 NAMES = tuple(model.parameter_shapes(scoring.CONFIG))
@@ -243,17 +243,17 @@ def masks(settings: Settings, step: int) -> model.Dropout:
 def pooled(simulated: Any, dtype: Any) -> Any:
     """Arrays that carry their error bound: for all entries of a row that of its most uncertain one."""
 
-    def pool(x: Simulated) -> Tracked:
+    def pool(x: Simulated) -> RunningErrorArray:
         deviation = np.broadcast_to(x.deviation.max(axis=-1, keepdims=True), x.deviation.shape)
         found = Simulated(x.value, deviation).bounded(dtype)
-        return Tracked((found.value, found.bound), unit_roundoff(dtype))
+        return RunningErrorArray((found.value, found.bound), unit_roundoff(dtype))
 
     return bounds.map_arrays(pool, simulated)
 
 
-def _exact(x: Any, unit: float, error: float = 0.0) -> Tracked:
+def _exact(x: Any, unit: float, error: float = 0.0) -> RunningErrorArray:
     value = np.asarray(x, np.float64)
-    return Tracked((value, np.full_like(value, error)), unit)
+    return RunningErrorArray((value, np.full_like(value, error)), unit)
 
 
 def _bounded(tree: Any) -> Any:

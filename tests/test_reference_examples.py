@@ -1,0 +1,348 @@
+"""The examples in the table of rules parse, and those that can be run are run.
+
+An example that defines a function of the protocol takes the place of the reference subject's. One that defines a part
+of a function (`masked_mean`) takes its place in copies of the oracles. One that fills a place in a loop (`loop.clip`)
+stands in the PyTorch loop below. The properties of the rule must then hold for the right example, and refuse the wrong
+one by that rule.
+"""
+
+import ast
+import inspect
+import itertools
+import json
+import math
+import re
+import textwrap
+import types
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from scipy.special import erf
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from fixtures.subjects import pytorch
+from fixtures.subjects import reference as reference_subject
+from honestloop.conventions import Conventions
+from honestloop.protocol import FUNCTIONS, Subject
+from properties.assertions import Refusal
+from properties.checks import all_properties
+from properties.strength import cases, search
+from reference import (
+    activation,
+    attention,
+    clipping,
+    data,
+    dropout,
+    gradients,
+    loss,
+    masks,
+    model,
+    ngram,
+    normalisation,
+    optimizer,
+    perplexity,
+    philox,
+    rotary,
+    rounding,
+    schedule,
+    tokenizer,
+)
+from reference.rules import RULES
+
+HOLDS, REFUSES = 10, 60
+"""Hypothesis examples for each property: of a right example, and at most of a wrong one."""
+LONGEST, WIDEST = 6, 118
+"""Lines of an example, and columns of a line."""
+ORACLES = [
+    *(
+        philox,
+        masks,
+        loss,
+        attention,
+        normalisation,
+        activation,
+        rotary,
+        dropout,
+        optimizer,
+        clipping,
+        schedule,
+    ),
+    *(data, rounding, perplexity, tokenizer, ngram, model, gradients, reference_subject),
+]
+"""A module before those that import it."""
+NAMES = {name: value for module in ORACLES[:-1] for name, value in vars(module).items() if name[0] != "_"}
+"""What an example may use: NumPy and the oracles."""
+NAMES |= {"np": np, "math": math, "itertools": itertools, "erf": erf}
+RUN = [rule.id for rule in RULES.values() if rule.function]
+EVERY_CALL = {"SUBJ-05"}
+"""Rules that are checked in every call: any property of the function may find them broken."""
+
+
+def parse(text, language):
+    """What the text says, without its comments. SyntaxError or ValueError if it is not in this language."""
+    return ast.dump(ast.parse(text)) if language == "python" else json.loads(text)
+
+
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+def test_examples_parse_are_short_and_differ(rule):
+    for text in (rule.wrong, rule.right):
+        parse(text, rule.language)
+        assert 1 <= len(text.splitlines()) <= LONGEST
+        assert max(map(len, text.splitlines())) <= WIDEST
+        assert text == text.strip()
+    assert rule.language in ("python", "json")
+    assert parse(rule.wrong, rule.language) != parse(rule.right, rule.language)  # more than a comment differs
+
+
+def test_most_examples_are_run():
+    assert len(RUN) >= 98
+
+
+# --- functions ---
+
+
+def copy_of(module, replaced):
+    """The module, executed anew, with some of its names replaced."""
+    copy = types.ModuleType(module.__name__)
+    exec(inspect.getsource(module), vars(copy))
+    vars(copy).update(replaced)
+    return copy
+
+
+def functions_with(part, written, conventions):
+    """Functions of the reference subject with `written` in place of the oracles' `part`, wherever it is used."""
+    changed = {part: written}
+    modules: dict[types.ModuleType, types.ModuleType] = {}
+    for module in ORACLES:
+        names = vars(module)
+        replaced = {name: changed[name] for name in names if name in changed}
+        replaced |= {
+            name: modules[x] for name, x in names.items() if isinstance(x, types.ModuleType) and x in modules
+        }
+        if replaced:
+            modules[module] = copy = copy_of(module, replaced)
+            own = {n: x for n, x in vars(copy).items() if getattr(x, "__module__", "") == module.__name__}
+            changed = {n: x for n, x in own.items() if n[0] != "_"} | changed
+    return modules[reference_subject].functions(conventions)
+
+
+def silent(function):
+    """The function without floating-point warnings."""
+
+    def called(*args, **kwargs):
+        with np.errstate(all="ignore"):
+            return function(*args, **kwargs)
+
+    return called
+
+
+def function_subject(rule, text):
+    """The reference subject with the example's function."""
+    written = silent(defined(text, NAMES)[rule.function])
+    conventions = Conventions(generator="own" if "default_rng" in rule.right else "philox")
+    if rule.function in FUNCTIONS and graded(rule):
+        functions = reference_subject.functions(conventions) | {rule.function: written}
+    else:
+        functions = functions_with(rule.function, written, conventions)
+    return Subject.of(rule.id, functions, conventions)
+
+
+def iterator_subject(rule, text):
+    """PyTorch's data iterator with the example's methods."""
+    iterator = type("Iterator", (pytorch.DataIterator,), defined(text, {}))
+    return Subject.of(rule.id, {"data_iterator": iterator}, Conventions(**pytorch.CONVENTIONS))
+
+
+def defined(text, names):
+    """What the text defines, where these names are known."""
+    namespace = dict(names)
+    exec(text, namespace)
+    return {name: x for name, x in namespace.items() if name not in names and name != "__builtins__"} | {
+        name: namespace[name] for name in names if namespace[name] is not names[name]
+    }
+
+
+# --- loops ---
+
+LOOP = """
+class Loop(pytorch.Trainer):
+    def __init__(self, params, settings):
+        super().__init__(params, settings)
+        model, seed, self.updates = self.model, settings["seed"], 0
+        peak, weight_decay, eps = settings["peak"], settings["weight_decay"], settings["eps"]
+        betas = settings["beta1"], settings["beta2"]
+        $optimizer
+        $generator
+        self.rng, self.optimizer = rng.get_state(), optimizer
+        self.scheduler = pytorch.scheduler(optimizer, settings["floor"], settings["warmup"], settings["total"])
+        $layer
+
+    $train
+
+    def update(self, window):
+        model, optimizer, scheduler = self.model, self.optimizer, self.scheduler
+        max_norm, seed = self.settings["max_norm"], self.settings["seed"] % 2**32
+        window = [tuple(map(pytorch.tensor, batch)) for batch in window]
+        record = {"loss": 0.0, "lr": optimizer.param_groups[0]["lr"]}
+        $tokens
+        record["tokens"], tokens = tokens, max(tokens, 1)
+        $gradient
+        $apply
+        self.updates += 1
+        return record | {"grad_norm": norm.item()}
+
+    $evaluate
+
+    def score(self, batches):
+        model, batches = self.model, [tuple(map(pytorch.tensor, batch)) for batch in batches]
+        $score
+
+    def state(self):
+        machines = {"model": self.model, "optimizer": self.optimizer, "scheduler": self.scheduler}
+        return {name: x.state_dict() for name, x in machines.items()} | {"rng": self.rng}
+
+    $save
+
+    $load
+
+    $parameters
+"""
+"""A PyTorch loop with places for examples, which else hold what PLACES says."""
+TRAIN = """
+def train(self, micro_batches, accumulate):
+    log, window = [], []
+    with own_stream(self.rng):
+        $windows
+        self.rng = torch.get_rng_state()
+    return log
+"""
+LOAD = """
+def load(self, path):
+    state = torch.load(path, weights_only=True)
+    self.rng = state.pop("rng", self.rng)
+    for name, machine in state.items():
+        getattr(self, name).load_state_dict(machine)
+"""
+PLACES = {
+    "optimizer": RULES["LOOP-08"].right,
+    "generator": 'rng = pytorch.generator(seed, "control")',
+    "layer": "",
+    "train": TRAIN,
+    "windows": RULES["LOOP-01"].right,
+    "tokens": RULES["LOOP-10"].right,
+    "gradient": "$backward\n$clip",
+    "backward": RULES["LOOP-09"].right,
+    "clip": RULES["LOOP-03"].right,
+    "apply": "$check\n$step",
+    "check": "if not (math.isfinite(record['loss']) and norm.isfinite()): raise FloatingPointError(record)",
+    "step": RULES["LOOP-07"].right,
+    "evaluate": RULES["EVAL-02"].right,
+    "score": RULES["EVAL-01"].right,
+    "save": "def save(self, path): torch.save(self.state(), path)",
+    "load": LOAD,
+    "parameters": RULES["LOOP-13"].right,
+}
+FUNCTIONS_BESIDE = {"loss_sum", "dropout"}
+"""Places that are functions beside the class."""
+
+
+def loss_sum(model, batch):
+    """Summed loss of a micro-batch of tensors."""
+    tokens, targets, mask = batch
+    return F.cross_entropy(model(tokens)[mask], targets[mask], reduction="sum")
+
+
+def token_mean(model, batch):
+    """Mean loss over the predicted tokens of one micro-batch."""
+    return loss_sum(model, batch) / batch[2].sum().clamp(min=1)
+
+
+def windows(micro_batches, accumulate):
+    """The micro-batches of each update."""
+    return [micro_batches[i : i + accumulate] for i in range(0, len(micro_batches), accumulate)]
+
+
+class Layer(nn.Module):
+    """A function of activations and a probability, applied in training."""
+
+    def __init__(self, function, p):
+        super().__init__()
+        self.function, self.p = function, p
+
+    def forward(self, x):
+        return self.function(x, self.p) if self.training and self.p else x
+
+
+def filled(text, places):
+    """The text with every line "$place" replaced by what stands there, as far to the right."""
+    return re.sub(
+        r"(?m)^( *)\$(\w+)$", lambda m: textwrap.indent(filled(places[m[2]].strip(), places), m[1]), text
+    )
+
+
+def loop_subject(rule, text):
+    """The PyTorch loop with the example in its place."""
+    place = rule.function.removeprefix("loop.")
+    names = {
+        "np": np,
+        "math": math,
+        "torch": torch,
+        "nn": nn,
+        "F": F,
+        "checkpoint": checkpoint,
+        "pytorch": pytorch,
+    }
+    names |= {x.__name__: x for x in (loss_sum, token_mean, windows, Layer, pytorch.own_stream)}
+    if place in FUNCTIONS_BESIDE:
+        names |= defined(text, names)
+        layer = 'model.dropout = Layer(dropout, settings["dropout"])' if place == "dropout" else ""
+        source = filled(LOOP, PLACES | {"layer": layer})
+    else:
+        assert place in PLACES
+        source = filled(LOOP, PLACES | {place: text})
+    loop = defined(source, names)["Loop"]
+    return Subject.of(rule.id, {"trainer": loop}, Conventions(**pytorch.CONVENTIONS))
+
+
+# --- the verdict ---
+
+
+def graded(rule):
+    """Whether a property of this rule calls the function itself."""
+    return rule.id in EVERY_CALL or any(
+        rule.function in prop.functions or rule.function in {case.get("name") for case in prop.cases()}
+        for prop in all_properties().values()
+        if rule.id in prop.rules
+    )
+
+
+def verdict(rule, subject, examples_each):
+    """The rule by which the properties refuse the subject, or "" if they hold, and how many examples were asserted."""
+    function = "trainer" if rule.function.startswith("loop.") else rule.function
+    function = function if function in FUNCTIONS and graded(rule) else None
+    examples = 0
+    for prop in all_properties().values():
+        if rule.id not in {*prop.rules, *EVERY_CALL}:
+            continue
+        for case in cases(prop, function):
+            prop.begin()
+            try:
+                prop.runnable(search(examples_each, shrink=False))(subject=subject, **case)
+            except Refusal as refusal:
+                return refusal.rule, examples
+            examples += prop.executed.total()
+    return "", examples
+
+
+@pytest.mark.parametrize("rule", [RULES[name] for name in RUN], ids=RUN)
+def test_the_right_example_holds_and_the_rule_refuses_the_wrong_one(rule):
+    make = loop_subject if rule.function.startswith("loop.") else function_subject
+    if rule.function == "data_iterator":
+        make = iterator_subject
+    refused_by, examples = verdict(rule, make(rule, rule.right), HOLDS)
+    assert refused_by == ""
+    assert examples > 0
+    assert verdict(rule, make(rule, rule.wrong), REFUSES)[0] == rule.id
