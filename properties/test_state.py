@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from hypothesis import strategies as st
 
-from fixtures.folder import folder_for_a_moment
+from fixtures.folder import temporary_folder
 from fixtures.loop_strategies import DROPOUT, NO_DROPOUT, loop_cases, parameters, playable
 from fixtures.strategies import generators
 from properties.assertions import holds, same_bytes
@@ -52,7 +52,7 @@ def test_a_run_goes_on_from_every_cut(subject, case):
     dtype = either(subject, case.settings["seed"])
     settings, passes = legal(subject, case), len(case.epochs)
     original = subject.trainer(to(dtype, case.params), settings)
-    with folder_for_a_moment() as folder:
+    with temporary_folder() as folder:
         wanted = [at_rest(original, case)]
         original.save(str(Path(folder) / "0"))
         for cut, epoch in enumerate(case.epochs, start=1):
@@ -73,7 +73,7 @@ def test_saving_disturbs_nothing(subject, case, twice):
     dtype = either(subject, case.settings["seed"])
     settings = legal(subject, case)
     quiet, saver = (subject.trainer(to(dtype, case.params), settings) for _ in range(2))
-    with folder_for_a_moment() as folder:
+    with temporary_folder() as folder:
         for number, epoch in enumerate(case.epochs):
             for again in range(1 + twice):
                 saver.save(str(Path(folder) / f"{number}-{again}"))
@@ -92,7 +92,7 @@ def test_loading_replaces_everything(subject, case, rng, evaluates):
     dtype = either(subject, case.settings["seed"])
     settings = legal(subject, case)
     original = subject.trainer(to(dtype, case.params), settings)
-    with folder_for_a_moment() as folder:
+    with temporary_folder() as folder:
         path = str(Path(folder) / "checkpoint")
         first, *rest = case.epochs
         original.train(first, case.accumulate)
@@ -124,7 +124,7 @@ def test_a_checkpoint_can_be_saved_and_loaded_again_and_again(subject, case):
     dtype = either(subject, case.settings["seed"])
     settings = legal(subject, case)
     original, current = (subject.trainer(to(dtype, case.params), settings) for _ in range(2))
-    with folder_for_a_moment() as folder:
+    with temporary_folder() as folder:
         for number, epoch in enumerate(case.epochs):
             paths = [str(Path(folder) / f"{number}-{generation}") for generation in range(2)]
             current.save(paths[0])
