@@ -6,7 +6,7 @@
     python -m properties.strength loss_in_bits                           one mutant, with the messages it gets
 
 A mutant is killed when each of the rules that it lists refuses it. Exit status 1 if one survives. The mutants were
-written beside the rules, so that the share that is killed measures regressions, not how many unknown mistakes are found.
+written beside the rules, so that the kill rate shows regressions, not the share of unknown mistakes that is found.
 """
 
 import argparse
