@@ -207,7 +207,7 @@ def test_entries_are_dropped_and_the_others_scaled(subject, seed, dropout, rng):
 
 
 def distinct(a, b):
-    """Whether two losses differ by so much that a correct subject's loss can be within the bound of one of them only."""
+    """Whether two losses differ by so much that a correct loss can be within the bound of one of them only."""
     return abs(float(a.value) - float(b.value)) > 2.0 * float(a.bound + b.bound)
 
 
