@@ -129,8 +129,8 @@ def test_windows_start_everywhere_and_the_target_is_next(subject, starts, contex
     text = 7 + np.arange(starts + context)
     inputs, targets = (np.asarray(x) for x in subject.sample_batch(text, 64 * starts, context, seed))
     shape = (64 * starts, context)
-    found = f"got {inputs.shape} and {targets.shape}, not {shape}"
-    holds("DATA-08", inputs.shape == targets.shape == shape, found)
+    shapes = f"got {inputs.shape} and {targets.shape}, not {shape}"
+    holds("DATA-08", inputs.shape == targets.shape == shape, shapes)
     consecutive = np.all(inputs == inputs[:, :1] + np.arange(context))
     holds("DATA-08", consecutive, "a window is not a part of the text")
     holds("DATA-08", np.all(targets == inputs + 1), "a target is not the token one later")
