@@ -1,7 +1,8 @@
-"""Training steps side by side: how many times longer each peer takes than impl, in the same process, turn by turn.
+"""Training steps of impl and its peers, timed in alternation in one process.
 
-python -m benchmarks.compare writes runs/compare.json, of which benchmarks/page.py makes a part of docs/performance.md.
-Compilation is outside. A round times every peer once. A process for each number of threads, pinned to as many cores.
+python -m benchmarks.compare writes runs/compare.json, which benchmarks/page.py turns into a part of
+docs/performance.md. Compilation is not timed. Each round times every peer once. Each number of threads has a process of
+its own, pinned to as many cores.
 """
 
 import argparse
@@ -28,18 +29,17 @@ CASES = tuple((dtype, positions) for dtype in ("float32", "float64") for positio
 THREADS = (1, 2)
 ROUNDS, ROUND_SECONDS = 15, 0.06
 AGREE = {"float32": 1e-4, "float64": 1e-6}
-"""How far the losses of ten steps may drift apart (nats) before the steps are not the same work."""
+"""Largest difference of the losses of the tenth step (nats) at which two peers count as doing the same work."""
 
 
 def inputs(dtype: str, positions: int, config: dict[str, Any] = CONFIG) -> tuple[dict[str, Any], Batch]:
-    """Weights of a fresh model and one batch without padding, from a seed."""
+    """Parameters of a new model and one batch without padding, both from a fixed seed."""
     random = np.random.default_rng(18)
     params = {
-        name: (1.0 if name.endswith("gamma") else 0.02) * np.ones(shape)
-        if name.endswith(("gamma", "beta")) or len(shape) == 1
-        else 0.02 * random.standard_normal(shape)
+        name: 0.02 * (random.standard_normal(shape) if len(shape) == 2 else np.ones(shape))
         for name, shape in parameter_shapes(config).items()
     }
+    params |= {name: np.ones(x.shape) for name, x in params.items() if name.endswith("gamma")}
     rows = random.integers(5, int(config["vocab_size"]), (positions // LENGTH, LENGTH + 1))
     mask = np.ones((positions // LENGTH, LENGTH), dtype=bool)
     tokens = rows[:, :-1].copy(), rows[:, 1:].copy()
@@ -47,7 +47,7 @@ def inputs(dtype: str, positions: int, config: dict[str, Any] = CONFIG) -> tuple
 
 
 def timed(step: Step, times: int) -> float:
-    """Seconds a step."""
+    """Mean seconds per step."""
     began = time.perf_counter()
     for _ in range(times):
         step()
@@ -55,7 +55,10 @@ def timed(step: Step, times: int) -> float:
 
 
 def measure(dtype: str, positions: int, names: Sequence[str]) -> dict[str, Any]:
-    """Per peer: its rounds (seconds a step), the loss of its tenth step, seconds to its first."""
+    """Of each peer: rounds (seconds per step), the loss of its tenth step, the seconds until its first step has ended.
+
+    RuntimeError if a loss differs from impl's by more than `AGREE`.
+    """
     found: dict[str, Any] = {}
     steps, often = {}, {}
     for name in names:
@@ -72,21 +75,22 @@ def measure(dtype: str, positions: int, names: Sequence[str]) -> dict[str, Any]:
     for name in names:
         if abs(found[name]["loss"] - found["impl"]["loss"]) > AGREE[dtype]:
             raise RuntimeError(
-                f"{name} does other work than impl: {found[name]['loss']}, {found['impl']['loss']}"
+                f"{name} computes another loss than impl: {found[name]['loss']}, {found['impl']['loss']}"
             )
     return found
 
 
 def child(threads: int, names: Sequence[str]) -> list[dict[str, Any]]:
-    """All cases with so many threads, in a process of their own."""
+    """All cases with this number of threads, measured in a process of their own."""
     cores = ",".join(map(str, sorted(os.sched_getaffinity(0))[:threads]))
     env = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
-    command = ["taskset", "-c", cores, sys.executable, "-m", "benchmarks.compare", "--child", *names]
+    command = ["taskset", "-c", cores, sys.executable, "-m", f"{__package__}.compare", "--child", *names]
     done = subprocess.run(command, cwd=ROOT, env=env, check=True, stdout=subprocess.PIPE, text=True)
     return [case | {"threads": threads} for case in json.loads(done.stdout.splitlines()[-1])]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; --child measures with the threads that its environment sets, and prints JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.compare", description=__doc__.splitlines()[0])
     parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)

@@ -1,4 +1,4 @@
-"""Inputs of the model's own sizes, drawn once from a seeded generator."""
+"""Inputs of the default model's sizes, from a fixed seed."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ def random() -> np.random.Generator:
 
 @pytest.fixture
 def timed(benchmark):
-    """Measure a call: once outside the measurement, so that nothing is compiled inside it, then many times."""
+    """Time a call, after one call that is not timed because it may compile."""
 
     def measure(function: Any, *args: Any, **kwargs: Any) -> None:
         function(*args, **kwargs)
@@ -34,7 +34,7 @@ def timed(benchmark):
 
 @pytest.fixture
 def parameters(random: np.random.Generator, dtype: str) -> dict[str, np.ndarray]:
-    """Weights of the default model."""
+    """Random parameters of the default model."""
     shapes = parameter_shapes(DEFAULT_CONFIG)
     return {name: (0.02 * random.standard_normal(shape)).astype(dtype) for name, shape in shapes.items()}
 

@@ -1,4 +1,4 @@
-"""MiniGPT in jax.numpy, for the comparison of training steps."""
+"""MiniGPT in jax.numpy, a peer in the comparison of training steps."""
 
 from typing import Any
 
@@ -11,14 +11,14 @@ CONFIG = dict(DEFAULT_CONFIG)
 
 
 def norm(p: dict[str, Any], x: Any, name: str) -> Any:
-    """LayerNorm."""
+    """LayerNorm over the last axis, with the gain and shift of this name."""
     centred = x - x.mean(-1, keepdims=True)
     deviation = jnp.sqrt((centred * centred).mean(-1, keepdims=True) + CONFIG["ln_eps"])
     return centred / deviation * p[f"{name}.gamma"] + p[f"{name}.beta"]
 
 
-def turned(x: Any) -> Any:
-    """Rotary positions, halves of a head turning together; x [B, H, T, K]."""
+def rotated(x: Any) -> Any:
+    """Rotary embedding of x [B, H, T, K], pairing features i and i + K/2."""
     half = x.shape[-1] // 2
     rates = CONFIG["rope_base"] ** (-jnp.arange(half, dtype=x.dtype) / half)
     angles = jnp.arange(x.shape[-2], dtype=x.dtype)[:, None] * rates
@@ -28,18 +28,18 @@ def turned(x: Any) -> Any:
 
 
 def attention(p: dict[str, Any], x: Any, name: str, key_mask: Any) -> Any:
-    """Causal attention over the keys that are not padding."""
+    """Causal self-attention of x [B, T, D] over the keys that are not padding, with its four projections."""
     batch, length, width = x.shape
     heads = int(CONFIG["n_heads"])
     q, k, v = ((x @ p[f"{name}.W_{part}"]).reshape(batch, length, heads, -1).swapaxes(1, 2) for part in "qkv")
-    scores = turned(q) @ turned(k).swapaxes(2, 3) / (width // heads) ** 0.5
+    scores = rotated(q) @ rotated(k).swapaxes(2, 3) / (width // heads) ** 0.5
     seen = jnp.tril(jnp.ones((length, length), bool)) & key_mask[:, None, None, :]
     weights = jax.nn.softmax(jnp.where(seen, scores, -1e30), axis=-1)
     return (weights @ v).swapaxes(1, 2).reshape(x.shape) @ p[f"{name}.W_o"]
 
 
 def loss_of(p: dict[str, Any], tokens: Any, targets: Any, loss_mask: Any, key_mask: Any) -> Any:
-    """Token-mean cross-entropy."""
+    """Cross-entropy in nats per unmasked token."""
     x = p["E"][tokens]
     for i in range(int(CONFIG["n_layers"])):
         block = f"block_{i}"

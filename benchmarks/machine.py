@@ -1,4 +1,4 @@
-"""What this machine can do at best, measured on the spot: arithmetic without memory, and copies without arithmetic."""
+"""Peak arithmetic and memory bandwidth of this machine: fused multiply-adds in registers, and copies."""
 
 import time
 from collections.abc import Callable
@@ -12,15 +12,15 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-CHAINS = 16
-"""Enough independent fused multiply-adds to keep two units with a latency of four cycles busy."""
+ACCUMULATORS = 16
+"""Independent fused multiply-adds in flight: enough for two units with a latency of four cycles."""
 VECTOR_BITS = 512
 REPEATS = 7
 
 
 @intrinsic
-def _chains(typingctx: Any, times: Any, number: Any) -> Any:
-    """`times` rounds of CHAINS vector fused multiply-adds in registers."""
+def _multiply_adds(typingctx: Any, times: Any, number: Any) -> Any:
+    """`times` iterations of one fused multiply-add on each of the vector accumulators, all in registers."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         element = ir.FloatType() if number == types.float32 else ir.DoubleType()
@@ -36,19 +36,19 @@ def _chains(typingctx: Any, times: Any, number: Any) -> Any:
         builder.branch(loop)
         builder.position_at_end(loop)
         count = builder.phi(ir.IntType(64))
-        chains = [builder.phi(vector) for _ in range(CHAINS)]
-        longer = [builder.call(fma, [chain, factor, factor]) for chain in chains]
+        accumulators = [builder.phi(vector) for _ in range(ACCUMULATORS)]
+        sums = [builder.call(fma, [accumulator, factor, factor]) for accumulator in accumulators]
         following = builder.add(count, ir.IntType(64)(1))
         for phi, start, value in [
             (count, ir.IntType(64)(0), following),
-            *((phi, factor, value) for phi, value in zip(chains, longer, strict=True)),
+            *((phi, factor, value) for phi, value in zip(accumulators, sums, strict=True)),
         ]:
             phi.add_incoming(start, before)
             phi.add_incoming(value, loop)
         builder.cbranch(builder.icmp_signed("<", following, args[0]), loop, done)
         builder.position_at_end(done)
-        total = longer[0]
-        for value in longer[1:]:
+        total = sums[0]
+        for value in sums[1:]:
             total = builder.fadd(total, value)
         return builder.extract_element(total, ir.IntType(32)(0))
 
@@ -57,11 +57,11 @@ def _chains(typingctx: Any, times: Any, number: Any) -> Any:
 
 @numba.njit(nogil=True)
 def _arithmetic(times: int, number: Any) -> Any:
-    return _chains(times, number)
+    return _multiply_adds(times, number)
 
 
 def best(call: Callable[[], Any], repeats: int = REPEATS) -> float:
-    """Seconds of the fastest of some calls."""
+    """Seconds of the fastest of `repeats` calls."""
     fastest = float("inf")
     for _ in range(repeats):
         began = time.perf_counter()
@@ -71,7 +71,7 @@ def best(call: Callable[[], Any], repeats: int = REPEATS) -> float:
 
 
 def peak(dtype: str) -> float:
-    """FLOP/s of fused multiply-adds (two each) in registers, on one thread, at its fastest."""
+    """Highest FLOP/s of fused multiply-adds (2 FLOP each) in registers, on one thread."""
     times = 40_000
     call = partial(_arithmetic, times, np.dtype(dtype).type(0.5))
     call()
@@ -79,8 +79,15 @@ def peak(dtype: str) -> float:
 
 
 def sustained(dtype: str, threads: int, seconds: float) -> float:
-    """The same of so many threads at once, on average over at least so long: what a step could have had meanwhile."""
-    times, done, number = 1_000_000, 0.0, np.dtype(dtype).type(0.5)  # a start takes time, too
+    """Mean FLOP/s of this many threads together over at least these seconds.
+
+    Measured over as long as a training step takes, it is what the step could have used at most.
+    """
+    times, done, number = (
+        1_000_000,
+        0.0,
+        np.dtype(dtype).type(0.5),
+    )  # so many that starting a thread does not count
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(_arithmetic, [1] * threads, [number] * threads))
         began = time.perf_counter()
@@ -91,7 +98,7 @@ def sustained(dtype: str, threads: int, seconds: float) -> float:
 
 
 def _operations(dtype: str, times: int) -> float:
-    return 2.0 * CHAINS * (VECTOR_BITS // (8 * np.dtype(dtype).itemsize)) * times
+    return 2.0 * ACCUMULATORS * (VECTOR_BITS // (8 * np.dtype(dtype).itemsize)) * times
 
 
 @cache
@@ -100,7 +107,7 @@ def _buffers(size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def copy_seconds(traffic: int) -> float:
-    """Of a copy that reads and writes `traffic` bytes in all, in whatever level of memory so many live."""
+    """Seconds of a copy that reads and writes `traffic` bytes in total, in the cache level where they fit."""
     source, target = _buffers(max(traffic // 2, 64))
     times = max(1, 2**22 // traffic)
 

@@ -1,6 +1,6 @@
-"""docs/performance.md and its pictures, of what benchmarks/compare.py, kernels.py and scaling.py measured.
+"""docs/performance.md and its plots, from the measurements of benchmarks/compare.py, kernels.py and scaling.py.
 
-python -m benchmarks.page measures all of it (some ten minutes) and writes the page; --from-runs takes what is in runs/.
+python -m benchmarks.page runs them (about ten minutes) and writes the page; --from-runs uses the files in runs/.
 """
 
 import argparse
@@ -29,6 +29,7 @@ Row = dict[str, Any]
 
 
 def median_of(above: Rounds, below: Rounds) -> float:
+    """Median of the ratio over the rounds."""
     return statistics.median(a / b for a, b in zip(above, below, strict=True))
 
 
@@ -42,7 +43,7 @@ def spread(above: Rounds, below: Rounds) -> str:
 
 
 def steps(cases: Sequence[Row]) -> list[str]:
-    """A line a case: every peer's time as a multiple of ours."""
+    """A row for each case: every peer's time as a multiple of impl's."""
     names = [name for name in PEERS if name != "impl"]
     lines = [
         f"| dtype | positions | threads | {' | '.join(names)} |",
@@ -57,7 +58,7 @@ def steps(cases: Sequence[Row]) -> list[str]:
 
 
 def bars(cases: Sequence[Row]) -> Figure:
-    """Each peer's multiple at 512 positions."""
+    """A bar chart of every peer's time at 512 positions, as a multiple of impl's."""
     chosen = [case for case in cases if case["positions"] == 512]
     names = [name for name in PEERS if name != "impl" and name in chosen[0]["peers"]]
     figure, axes = canvas(1)
@@ -77,7 +78,7 @@ def bars(cases: Sequence[Row]) -> Figure:
 
 
 def kernels(rows: Sequence[Row]) -> list[str]:
-    """A line a kernel: PyTorch's time as a multiple of ours; our share of what the machine can do."""
+    """A row for each kernel: PyTorch's time as a multiple of impl's; impl's share of the machine's peaks."""
     lines = [
         "| dtype | kernel | PyTorch | share of peak FLOP/s | share of copy bandwidth |",
         "|---|---|---:|---:|---:|",
@@ -91,11 +92,12 @@ def kernels(rows: Sequence[Row]) -> list[str]:
 
 
 def share_of_peak(row: Row, seconds: Rounds) -> float:
+    """Median over the rounds of the FLOP/s reached, as a fraction of the peak."""
     return statistics.median(row["flops"] / t / p for t, p in zip(seconds, row["peak"], strict=True))
 
 
 def roofline(rows: Sequence[Row]) -> Figure:
-    """FLOP/s of the matrix products over FLOP a byte, under the two roofs (Williams, Waterman & Patterson 2009)."""
+    """The roofline model of the matrix products (Williams, Waterman, Patterson, 2009)."""
     figure, axes = canvas(2)
     for panel, dtype in zip(axes, ("float32", "float64"), strict=True):
         products = [row for row in rows if row["dtype"] == dtype and row["flops"]]
@@ -118,7 +120,7 @@ def roofline(rows: Sequence[Row]) -> Figure:
 
 
 def scaling(axes: dict[str, dict[str, Row]]) -> list[str]:
-    """A line a point."""
+    """A row for each point of each axis."""
     lines = [
         "| axis | value | time a position and parameter / first row's | PyTorch | share of peak FLOP/s | PyTorch's |",
         "|---|---:|---:|---:|---:|---:|",
@@ -135,11 +137,12 @@ def scaling(axes: dict[str, dict[str, Row]]) -> list[str]:
 
 
 def cost_of(row: Row) -> float:
+    """impl's seconds per FLOP."""
     return statistics.median(row["impl"]) / float(row["flops"])
 
 
 def growth(axes: dict[str, dict[str, Row]]) -> Figure:
-    """Time a step along each axis, relative to impl's first point; linear in FLOP is the dashed line."""
+    """Time per step along each axis, relative to impl's first point; the dashed line is linear in FLOP."""
     figure, panels = canvas(len(axes))
     for panel, (axis, points) in zip(panels, axes.items(), strict=True):
         values = [int(value) for value in points]
@@ -159,11 +162,11 @@ def growth(axes: dict[str, dict[str, Row]]) -> Figure:
 
 
 def memory(peaks: dict[str, dict[str, Row]]) -> list[str]:
-    """A line a peer and width."""
+    """A row for each peer and width."""
     lines = ["| trained by | d_model | MiB more than a tiny model | MiB in all |", "|---|---:|---:|---:|"]
     for name, widths in peaks.items():
-        for width, told in widths.items():
-            more, whole = (x / 2**20 for x in (told["steps"] - told["little"], told["steps"]))
+        for width, peak in widths.items():
+            more, whole = (x / 2**20 for x in (peak["steps"] - peak["little"], peak["steps"]))
             lines.append(f"| {name} | {width} | {more:.0f} | {whole:.0f} |")
     return lines
 
@@ -172,12 +175,13 @@ def memory(peaks: dict[str, dict[str, Row]]) -> list[str]:
 
 
 def canvas(panels: int) -> tuple[Figure, Any]:
+    """A figure with this many axes side by side."""
     figure = Figure(figsize=(4.2 * panels if panels > 1 else 8, 4.2), dpi=90, layout="constrained")
     return figure, figure.subplots(1, panels, squeeze=False)[0]
 
 
 def cpu() -> str:
-    """What the processor calls itself."""
+    """The processor's model name."""
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
             return line.split(":", 1)[1].strip()
@@ -256,11 +260,12 @@ def page(compared: list[Row], timed: list[Row], scaled: Row) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.page", description=__doc__.splitlines()[0])
     parser.add_argument("--from-runs", action="store_true", help="do not measure; take the files in runs/")
     if not parser.parse_args(arguments).from_runs:
         for name in MEASURED:
-            subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], cwd=ROOT, check=True)
+            subprocess.run([sys.executable, "-m", f"{__package__}.{name}"], cwd=ROOT, check=True)
     compared, timed, scaled = (json.loads((ROOT / "runs" / f"{name}.json").read_bytes()) for name in MEASURED)
     PICTURES.mkdir(parents=True, exist_ok=True)
     for name, figure in {

@@ -1,7 +1,8 @@
-"""The same training step by five: impl, PyTorch eager, with its fused AdamW, compiled, and JAX under jit.
+"""The same training step in impl, PyTorch (eager, with fused AdamW, compiled) and JAX under jit.
 
-Same model, weights and batch; token-mean loss, clipping by the global norm, AdamW with decay for the matrices, a
-constant rate; no dropout, because no two draw the same masks. Each maker returns step() -> loss before the update.
+The same model, parameters and batch; loss per token, clipping by the global norm, AdamW with decay of the matrices, a
+constant learning rate, and no dropout, since no two libraries draw the same masks. Each function here returns
+step() -> loss before the update.
 """
 
 from collections.abc import Callable
@@ -11,24 +12,22 @@ import numpy as np
 
 from honestloop import protocol
 from reference.model import DEFAULT_CONFIG
+from reference.optimizer import decays
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Step = Callable[[], float]
 Batch = tuple[Array, Array, Array, Array]
 
 CONFIG = dict(DEFAULT_CONFIG)
+IMPL = ".".join([*__name__.split(".")[:-2], "impl"])
+"""The subject, beside this package."""
 RATE, BETAS, EPS, DECAY, CLIP = 1e-3, (0.9, 0.95), 1e-8, 1.0, 1.0
 
 
-def decayed(name: str) -> bool:
-    """The matrices decay."""
-    return name == "E" or name.rsplit(".", 1)[-1].startswith("W_")
-
-
 def ours(params: dict[str, Array], batch: Batch, config: dict[str, Any] = CONFIG) -> Step:
-    """impl's loop body, through the functional protocol."""
+    """impl's training step, through the functional protocol."""
     settings = {"dropout": 0.0, "rate": RATE, "betas": BETAS, "eps": EPS, "decay": DECAY, "clip": CLIP}
-    step = protocol.Subject("impl").raw("train_step")(params, config, **settings)
+    step = protocol.Subject(IMPL).raw("train_step")(params, config, **settings)
     return lambda: float(step(*batch))
 
 
@@ -40,15 +39,15 @@ def pytorch(
     fused: bool = False,
     compiled: bool = False,
 ) -> Step:
-    """torch.optim.AdamW and clip_grad_norm_ around fixtures.subjects.pytorch's MiniGPT."""
+    """MiniGPT of fixtures/subjects/pytorch.py with torch.optim.AdamW and clip_grad_norm_."""
     import torch
 
     from fixtures.subjects.pytorch import mini_gpt, token_loss
 
     leaves = {name: torch.tensor(x, requires_grad=True) for name, x in params.items()}
     groups = [
-        {"params": [x for n, x in leaves.items() if decayed(n)], "weight_decay": DECAY},
-        {"params": [x for n, x in leaves.items() if not decayed(n)], "weight_decay": 0.0},
+        {"params": [x for n, x in leaves.items() if decays([n])[0] is decayed], "weight_decay": decay}
+        for decayed, decay in ((True, DECAY), (False, 0.0))
     ]
     optimizer = torch.optim.AdamW(groups, lr=RATE, betas=BETAS, eps=EPS, fused=fused)
     inputs, targets, loss_mask, key_mask = map(torch.tensor, batch)
@@ -70,7 +69,7 @@ def pytorch(
 
 
 def jax_jit(params: dict[str, Array], batch: Batch) -> Step:
-    """optax.adamw and clip_by_global_norm around the same model in jax.numpy, the whole step in one jit."""
+    """The same model in jax.numpy with optax.adamw and clip_by_global_norm, the whole step under one jit."""
     import jax
     import optax
 
@@ -78,7 +77,7 @@ def jax_jit(params: dict[str, Array], batch: Batch) -> Step:
         jax.config.update("jax_enable_x64", True)
     from benchmarks.jax_model import loss_of
 
-    mask = {name: decayed(name) for name in params}
+    mask = dict(zip(params, decays(list(params)), strict=True))
     adamw = optax.adamw(RATE, *BETAS, eps=EPS, weight_decay=DECAY, mask=mask)
     optimizer = optax.chain(optax.clip_by_global_norm(CLIP), adamw)
     inputs = tuple(map(jax.numpy.asarray, batch))

@@ -1,7 +1,8 @@
-"""How the cost of a training step grows with batch, width and layers, beside PyTorch's; and the memory it takes.
+"""How time and memory of a training step grow with batch, width and layers, for impl and PyTorch.
 
-python -m benchmarks.scaling writes runs/scaling.json, of which benchmarks/page.py makes a part of docs/performance.md.
-All threads. A round times impl, PyTorch (eager, fused AdamW) and the machine's arithmetic one after the other.
+python -m benchmarks.scaling writes runs/scaling.json, which benchmarks/page.py turns into a part of
+docs/performance.md. All threads are used. Each round times impl, PyTorch (eager, fused AdamW) and peak arithmetic in
+turn.
 """
 
 import importlib.util
@@ -27,7 +28,7 @@ MAKERS = {"impl": ours, "PyTorch": lambda *args: pytorch(*args, fused=True)}
 
 
 def wide(width: int) -> dict[str, Any]:
-    """The default model with another width; heads of 16 and four times the width in the feed-forward network."""
+    """The default model with d_model = width, heads of size 16 and d_ff = 4 width."""
     return CONFIG | {"d_model": width, "n_heads": width // 16, "d_ff": 4 * width}
 
 
@@ -39,17 +40,21 @@ AXES = {
 
 
 def operations(config: dict[str, Any], positions: int) -> int:
-    """FLOP of a step's products with matrices: two a parameter forward, four backward. Attention is left out."""
+    """FLOP of the matrix products of a step with its parameters: per position and parameter 2 forward, 4 backward.
+
+    Products within attention are not counted.
+    """
     shapes = parameter_shapes(config).values()
     return 6 * positions * sum(shape[0] * shape[1] for shape in shapes if len(shape) == 2)
 
 
 def steps(names: list[str], config: dict[str, Any], positions: int) -> dict[str, Step]:
+    """The training step of each peer."""
     return {name: MAKERS[name](*inputs(DTYPE, positions, config), config) for name in names}
 
 
 def measure(names: list[str], config: dict[str, Any], positions: int) -> dict[str, Any]:
-    """Rounds of seconds a step, and of FLOP/s in registers on all threads: means over as long, side by side."""
+    """Of each round: seconds per step of each peer, and FLOP/s in registers on all threads over the same time."""
     calls = steps(names, config, positions)
     threads = len(os.sched_getaffinity(0))
     often = {}
@@ -66,26 +71,28 @@ def measure(names: list[str], config: dict[str, Any], positions: int) -> dict[st
 
 
 def memory(name: str, width: int) -> dict[str, int]:
-    """Peak resident bytes of a process that trains, and of one that trains next to nothing, with the same imports."""
-    told = {}
+    """Peak resident bytes of a process that trains ("steps"), and of one with the same imports and a tiny model."""
+    peaks = {}
     for what in ("little", "steps"):
-        command = [sys.executable, "-m", "benchmarks.scaling", "--memory", what, name, str(width)]
+        command = [sys.executable, "-m", f"{__package__}.scaling", "--memory", what, name, str(width)]
         done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
-        told[what] = int(done.stdout.split()[-1])
-    return told
+        peaks[what] = int(done.stdout.split()[-1])
+    return peaks
 
 
 def memory_child(what: str, name: str, width: int) -> None:
+    """Train a few steps and print the peak resident bytes of this process."""
     config = wide(width) if what == "steps" else wide(16)
     positions = POSITIONS if what == "steps" else LENGTH
     (step,) = steps([name], config, positions).values()
     for _ in range(MEMORY_STEPS):
         step()
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    print(int(status["VmHWM"].split()[0]) * 1024)  # ru_maxrss begins with that of the parent
+    print(int(status["VmHWM"].split()[0]) * 1024)  # unlike this, ru_maxrss is inherited from the parent
 
 
 def main() -> None:
+    """Measure everything, or with --memory the peak memory of this process."""
     if sys.argv[1:2] == ["--memory"]:
         memory_child(sys.argv[2], sys.argv[3], int(sys.argv[4]))
         return

@@ -1,4 +1,4 @@
-"""Each kernel at the sizes it has in a training step, through the functional protocol."""
+"""Timings of each kernel at the sizes of a training step, through the functional protocol."""
 
 import numpy as np
 import pytest

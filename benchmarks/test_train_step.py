@@ -1,4 +1,4 @@
-"""The whole model: a forward pass, a gradient, and a training step with dropout, clipping and AdamW."""
+"""Timings of the whole model: forward pass, gradients, and a training step with dropout, clipping and AdamW."""
 
 from reference.model import DEFAULT_CONFIG
 
@@ -15,5 +15,5 @@ def test_loss_and_gradients(timed, subject, parameters, batch):
 
 
 def test_train_step(timed, subject, parameters, batch):
-    """State stays between steps, as it does in a loop."""
+    """The state persists between the timed steps, as in a training loop."""
     timed(subject.train_step(parameters, CONFIG), *batch)

@@ -1,4 +1,4 @@
-"""Wall times that a user waits for, as whole processes, and what they are made of; writes docs/timings.md.
+"""Wall times of the commands that users run, and of their parts; writes docs/timings.md.
 
 python -m benchmarks.wall_times
 """
@@ -19,23 +19,23 @@ from xml.etree import ElementTree
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "docs" / "timings.md"
 Row = tuple[str, str, float, list[float]]
-"""What, the aim for a warm run, a cold run and warm ones, in seconds."""
+"""(what, target of a warm run, seconds of a cold run, seconds of warm runs)."""
 
 
 def seconds(*command: str, cache: Path) -> float:
     """Wall time of a command from the repository root. CalledProcessError unless its status is 0."""
     store = f"sqlite:///{cache.parent / 'mlflow.db'}"
     environment = {**os.environ, "XDG_CACHE_HOME": str(cache), "MLFLOW_TRACKING_URI": store}
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # bytecode is kept, as by default
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # so that bytecode is cached, as by default
     began = time.monotonic()
     subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL)
     return time.monotonic() - began
 
 
 def measure(cache: Path, runs: Path, repeats: int) -> tuple[list[Row], dict[str, float], dict[str, float]]:
-    """(what, limit, cold, warm), and the parts of a warm training and of warm gates, in seconds.
+    """The rows, and the parts of a warm training run and of warm gates, in seconds.
 
-    Cold compiles all kernels into an empty cache, warm finds them there.
+    A cold run compiles all kernels into an empty cache, and a warm run finds them there.
     """
     python = (sys.executable, "-m")
     last, report = runs / "last", runs / "gates.xml"
@@ -68,7 +68,7 @@ def measure(cache: Path, runs: Path, repeats: int) -> tuple[list[Row], dict[str,
 
 
 def gate_parts(report: Path) -> dict[str, float]:
-    """Time waited in each gate's tests, from JUnit XML: runs go on in the background while numbers are recomputed."""
+    """Seconds in the tests of each gate, from JUnit XML. Training runs go on in the background of the tests."""
     parts: dict[str, float] = {}
     for case in ElementTree.parse(report).iter("testcase"):
         name = case.get("classname", "").rpartition(".")[2].removeprefix("test_")
@@ -77,7 +77,7 @@ def gate_parts(report: Path) -> dict[str, float]:
 
 
 def table(rows: list[Row], training: dict[str, float], gates: dict[str, float]) -> str:
-    """Markdown."""
+    """docs/timings.md."""
     repeats = len(rows[0][3])
     lines = [
         "# Wall times",

@@ -1,42 +1,41 @@
-"""Which mistake a failure looks like: the calls of the failing example are made again on mutants.
+"""Which known mistake a failure looks like: the calls of the failing example are repeated on every mutant.
 
-A mutant is named when it answers every call of the failing example as the subject did, within the error bound of the
-mutant's own formula, while the oracle does not. If several do, those remain that explain the examples that passed, too.
+A mutant is named when its answers match the subject's in every call of the failing example, exactly or within the
+error bound of the mutant's own formula, and match them better than the oracle's do. Of several such mutants, those are
+named that also match best in the examples that passed.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fixtures.folder import folder_for_a_moment
+from fixtures.folder import temporary_folder
 from fixtures.mutants import MUTANTS, Mutant
 from fixtures.subjects import reference
 from honestloop.conventions import Conventions
 from honestloop.guard import OBJECTS, Call, Guard, Misbehaviour, Raised, arrays_in, copied
 from reference import bounds
 from reference.bounds import Bounded, named_arrays
-from reference.running_error import RunningErrorArray
 from reference.training import Trainer
 from reference.training_bounds import TracedTrainer
+from reference.training_bounds import bounded as with_bounds
 
-DEEP = frozenset({"forward", "loss_and_gradients"})
-"""Functions whose worst-case bound says nothing; the probable one is used."""
-
-FAR = 1e4
-"""In bounds of the oracle: no mutant's own bound is as large."""
-PATIENCE = 2.0
-"""Seconds that a mutant may take for a call: some never return."""
+WHOLE_MODEL = frozenset({"forward", "loss_and_gradients"})
+"""Functions so deep that their worst-case bound is too wide to tell mutants apart: the probable bound is used."""
+PREFILTER_FACTOR = 1e4
+"""An answer further from the subject's than this many bounds of the oracle is outside every mutant's own bound."""
+TIME_LIMIT = 2.0
+"""Seconds that a mutant may take for a call: some do not terminate on every input."""
 
 Function = Callable[..., Any]
 
 
-class Likeness(IntEnum):
-    """How much what a function does in some calls is what the subject did."""
+class Match(IntEnum):
+    """How well a function's answers match the subject's in the same calls."""
 
     NONE = 0
     WITHIN_BOUND = 1
@@ -46,111 +45,120 @@ class Likeness(IntEnum):
 def diagnose(
     example: Sequence[Call], passed: Sequence[Sequence[Call]], conventions: Conventions
 ) -> tuple[Mutant, ...]:
-    """The mutants that are more like the subject than the oracle is."""
+    """The mutants that match the calls of the failing example better than the oracle does.
+
+    `passed` holds the calls of examples that passed. Empty when no mutant matches.
+    """
     found: list[Mutant] = []
     for function in dict.fromkeys(call.function for call in example):
-        calls = of(function, example)
+        calls = calls_of(function, example)
         oracle = Candidate.oracle(function, conventions)
-        least = oracle.likeness(calls) + 1
-        if least > Likeness.EXACT:
+        required = oracle.match(calls) + 1
+        if required > Match.EXACT:
             continue
         suspects = [Candidate.mutant(m, conventions) for m in MUTANTS.values() if m.function == function]
-        near = neighbourhood(oracle, calls)
+        plausible = prefilter(oracle, calls)
         matching = [
             suspect
             for suspect in suspects
-            if suspect.wrong and suspect.likeness(calls, least=least, near=near) >= least
+            if suspect.wrong and suspect.match(calls, required, plausible) >= required
         ]
         if len(matching) > 1:
-            others = [others for calls in passed if (others := of(function, calls))]
-            scores = [sum(suspect.likeness(calls) for calls in others) for suspect in matching]
+            others = [others for calls in passed if (others := calls_of(function, calls))]
+            scores = [sum(suspect.match(calls) for calls in others) for suspect in matching]
             matching = [s for s, score in zip(matching, scores, strict=True) if score == max(scores)]
         found += [MUTANTS[suspect.name] for suspect in matching]
     return tuple(found)
 
 
-def of(function: str, calls: Sequence[Call]) -> list[Call]:
+def calls_of(function: str, calls: Sequence[Call]) -> list[Call]:
+    """The calls of one function of the protocol, and of the objects that it returned."""
     return [call for call in calls if call.function == function]
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A function that may be what the subject runs."""
+    """A function that may compute what the subject computes."""
 
     name: str
     function: Function
     formula: Function
-    """The same function, to be run on watched arrays."""
+    """The same function without casts, to be run on arrays that track rounding errors."""
     conventions: Conventions
     wrong: bool
+    """Whether it is a mistake under these conventions."""
 
     @classmethod
     def oracle(cls, function: str, conventions: Conventions) -> "Candidate":
-        """The law itself."""
+        """The reference subject's own function."""
         correct = reference.functions(conventions)[function]
-        made: Any = Trainer
-        trainer = partial(made, **conventions.adamw, **conventions.clipping, schedule=conventions.schedule)
-        return cls(function, correct, trainer if function == "trainer" else correct, conventions, False)
+        return cls(function, correct, correct, conventions, False)
 
     @classmethod
     def mutant(cls, mutant: Mutant, conventions: Conventions) -> "Candidate":
-        """One of the mutants."""
+        """The function of a mutant, otherwise following these conventions."""
         wrong = mutant.is_wrong_under(conventions)
         return cls(mutant.id, mutant.under(conventions), mutant.raw_under(conventions), conventions, wrong)
 
-    def likeness(
-        self, calls: Sequence[Call], *, least: int = Likeness.WITHIN_BOUND, near: Any = None
-    ) -> Likeness:
-        """How alike it is to the subject in all these calls; below `least` it is not looked at further."""
-        with folder_for_a_moment() as folder, np.errstate(all="ignore"):
+    def match(
+        self, calls: Sequence[Call], required: int = Match.WITHIN_BOUND, plausible: Any = None
+    ) -> Match:
+        """How well its answers match the subject's in all these calls; NONE as soon as less than `required`.
+
+        `plausible`, from `prefilter`, says whether an answer is near enough for the bound to be computed.
+        """
+        with temporary_folder() as folder, np.errstate(all="ignore"):
             exact = True
             for place, answer in enumerate(replay(self.function, calls, Path(folder))):
                 call = calls[place]
-                if not alike(call, answer):
-                    return Likeness.NONE
+                if not same_structure(call, answer):
+                    return Match.NONE
                 exact = exact and same_numbers(call.result, answer.result)
-                if not exact and (least > Likeness.WITHIN_BOUND or (near and not near(place, answer.result))):
-                    return Likeness.NONE
+                if exact:
+                    continue
+                if required > Match.WITHIN_BOUND or (plausible and not plausible(place, answer.result)):
+                    return Match.NONE
             if exact:
-                return Likeness.EXACT
+                return Match.EXACT
             try:
                 expected = bounded(self.formula, calls, self.conventions)
                 inside = all(within(c.result, x) for c, x in zip(calls, expected, strict=True))
-            except Exception:  # a formula that cannot be watched has no bound
+            except Exception:  # a formula that cannot run on error-tracking arrays has no bound
                 inside = False
-            return Likeness.WITHIN_BOUND if inside else Likeness.NONE
+            return Match.WITHIN_BOUND if inside else Match.NONE
 
 
-def neighbourhood(oracle: Candidate, calls: Sequence[Call]) -> Callable[[int, Any], bool] | None:
-    """Whether an answer is so near the subject's that its own bound is worth computing, which takes long.
+def prefilter(oracle: Candidate, calls: Sequence[Call]) -> Callable[[int, Any], bool] | None:
+    """plausible(place, answer): whether an answer is near enough to the subject's for its bound to be computed.
 
-    A mutant's bound is about the oracle's, as it works on numbers of about the same size.
+    Bounds take long to compute. A mutant works on numbers of about the oracle's size, so that its bound is about the
+    oracle's: `PREFILTER_FACTOR` times that is safe. None if the oracle has no bound for these calls.
     """
     try:
         with np.errstate(all="ignore"):
             bound = list(bounded(oracle.formula, calls, oracle.conventions))
-    except Exception:  # the calls are such that the oracle has no bound
+    except Exception:  # the oracle cannot run on error-tracking arrays with these arguments
         return None
 
-    def near(place: int, answer: Any) -> bool:
+    def plausible(place: int, answer: Any) -> bool:
         allowed = dict(named_arrays(bound[place]))
         others = dict(named_arrays(answer))
         return all(
-            within_leaf(x, Bounded(others[name], FAR * allowed[name].bound))
+            within_leaf(x, Bounded(others[name], PREFILTER_FACTOR * allowed[name].bound))
             for name, x in named_arrays(calls[place].result)
             if is_number(x) and isinstance(allowed.get(name), Bounded) and name in others
         )
 
-    return near
+    return plausible
 
 
 # ---- the calls again
 
 
 def replay(function: Function, calls: Sequence[Call], folder: Path) -> Iterator[Call]:
-    """The same calls of this function and of the objects it makes; checkpoints go to the folder."""
-    guard = Guard(PATIENCE)
-    made = guard.function(calls[0].function, function)
+    """The same calls of this function and of the objects that it returns; checkpoints are saved to the folder."""
+    guard = Guard(TIME_LIMIT)
+    guarded = guard.function(calls[0].function, function)
     objects: dict[int | None, Any] = {}
     paths: dict[str, str] = {}
     for call in calls:
@@ -159,20 +167,20 @@ def replay(function: Function, calls: Sequence[Call], folder: Path) -> Iterator[
             args = (paths.setdefault(str(args[0]), str(folder / str(len(paths)))),)
         try:
             if call.method is None:
-                objects[call.target] = made(*args, **kwargs)
+                objects[call.target] = guarded(*args, **kwargs)
             elif call.read:
                 getattr(objects[call.target], call.method)
             else:
                 getattr(objects[call.target], call.method)(*args, **kwargs)
         except Misbehaviour:
-            pass  # the guard has written it down
-        except KeyError:  # an object that could not be made
+            pass  # the guard has recorded it in its calls
+        except KeyError:  # the object does not exist, because its constructor raised
             guard.calls.append(Call(call.function, call.method, call.target, args, kwargs, Raised("", "")))
         yield guard.calls[-1]
 
 
 def bounded(formula: Function, calls: Sequence[Call], conventions: Conventions) -> Iterator[Any]:
-    """The formula's answers with its error bounds, one a call."""
+    """The formula's answer to each call, with its error bound. TypeError for objects that compute no floats."""
     if calls[0].function == "trainer":
         yield from bounded_trainers(formula, calls, conventions)
         return
@@ -182,14 +190,14 @@ def bounded(formula: Function, calls: Sequence[Call], conventions: Conventions) 
     for call in calls:
         dtype = next((x.dtype for x in float_arrays((call.args, call.kwargs))), (*dtypes, np.float64)[0])
         args, kwargs = in_double(call.args), in_double(call.kwargs)
-        if call.function in DEEP:
+        if call.function in WHOLE_MODEL:
             yield bounds.probable(formula, *args, dtype=dtype, draws=3, **kwargs)
         else:
             yield bounds.worst_case(formula, *args, dtype=dtype, scalars=conventions.scalars, **kwargs)
 
 
 def bounded_trainers(formula: Any, calls: Sequence[Call], conventions: Conventions) -> Iterator[Any]:
-    """The answers of trainers whose every operation is watched; their checkpoints stay in memory."""
+    """The answers of trainers, with bounds over all their operations so far; their checkpoints stay in memory."""
     bases = (TracedTrainer,) if formula.func is Trainer else (formula.func, TracedTrainer)
     watched: Any = type(formula.func.__name__, bases, {"checkpoints": {}})
     objects: dict[int | None, Any] = {}
@@ -201,17 +209,13 @@ def bounded_trainers(formula: Any, calls: Sequence[Call], conventions: Conventio
             )
             yield None
         else:
-            answer = getattr(objects[call.target], call.method)(*in_double(call.args), **call.kwargs)
-            yield bounds.map_arrays(of_watched, answer)
-
-
-def of_watched(x: Any) -> Any:
-    """A watched number with its bound; anything else is exact."""
-    return Bounded(x.value, bounds.allowed(x)) if isinstance(x, RunningErrorArray) else x
+            yield with_bounds(
+                getattr(objects[call.target], call.method)(*in_double(call.args), **call.kwargs)
+            )
 
 
 def in_double(tree: Any) -> Any:
-    """Float arrays in double precision, which holds what either precision holds; lists stay lists."""
+    """A structure with its float arrays in float64, which represents every float32 exactly; lists stay lists."""
     if isinstance(tree, np.ndarray):
         return tree.astype(np.float64) if tree.dtype.kind == "f" else tree
     if isinstance(tree, (tuple, list)):
@@ -223,33 +227,35 @@ def in_double(tree: Any) -> Any:
 
 
 def float_arrays(tree: Any) -> list[np.ndarray[Any, Any]]:
+    """The float arrays in a structure of arguments or results."""
     return [x for x in arrays_in(tree) if x.dtype.kind == "f"]
 
 
-def alike(call: Call, again: Call) -> bool:
-    """Equal but for the digits of numbers: effects, structure, shapes, dtypes, text; both raised or neither."""
+def same_structure(call: Call, again: Call) -> bool:
+    """Equal but for the values of numbers: side effects, structure, shapes, dtypes, text; both raised or neither."""
     a, b = call.result, again.result
     if call.effects != again.effects:
         return False
     if isinstance(a, Raised) or isinstance(b, Raised):
         return isinstance(a, Raised) and isinstance(b, Raised)
     left, right = dict(named_arrays(a)), dict(named_arrays(b))
-    return left.keys() == right.keys() and all(alike_leaf(x, right[name]) for name, x in left.items())
+    return left.keys() == right.keys() and all(same_kind(x, right[name]) for name, x in left.items())
 
 
-def alike_leaf(x: Any, y: Any) -> bool:
+def same_kind(x: Any, y: Any) -> bool:
+    """Whether two leaves are equal but for the values of numbers: type, shape, places of NaN, text."""
     if not (is_number(x) and is_number(y)):
         return type(x) is type(y) and (not isinstance(x, (str, bytes)) or x == y)
     if is_array(x) and is_array(y) and kind(x) != kind(y):
         return False
     if isinstance(x, np.generic) != isinstance(y, np.generic) and kind(np.asarray(x)) == "integer":
-        return False  # JSON takes one of them
+        return False  # json writes Python's integers and refuses NumPy's
     x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     return x.shape == y.shape and np.array_equal(np.isnan(x), np.isnan(y))
 
 
 def same_numbers(a: Any, b: Any) -> bool:
-    """Every number equal, taken to the dtype of the first."""
+    """Whether every number is equal after a cast to the dtype of the first."""
     right = {} if isinstance(a, Raised) else dict(named_arrays(b))
     return isinstance(a, Raised) or all(
         np.array_equal(x, np.asarray(right[name]).astype(np.asarray(x).dtype), equal_nan=is_float(x))
@@ -259,7 +265,7 @@ def same_numbers(a: Any, b: Any) -> bool:
 
 
 def within(got: Any, allowed: Any) -> bool:
-    """Every number within the bound of the formula's; integers and booleans equal."""
+    """Whether every float is within its bound; integers and booleans must be equal."""
     if isinstance(got, Raised):
         return True
     expected = dict(named_arrays(allowed))
@@ -267,6 +273,7 @@ def within(got: Any, allowed: Any) -> bool:
 
 
 def within_leaf(x: Any, expected: Any) -> bool:
+    """The same for one array or number."""
     if not isinstance(expected, Bounded):
         return np.array_equal(x, np.asarray(expected), equal_nan=is_float(x))
     result = bounds.compare(
@@ -277,17 +284,20 @@ def within_leaf(x: Any, expected: Any) -> bool:
 
 
 def is_number(x: Any) -> bool:
+    """Whether it is a number, a boolean, or an array of either."""
     return isinstance(x, (bool, int, float, np.generic, np.ndarray)) and np.asarray(x).dtype.kind in "biuf"
 
 
 def is_array(x: Any) -> bool:
+    """Whether it is an array with at least one axis."""
     return isinstance(x, np.ndarray) and x.ndim > 0
 
 
 def kind(x: np.ndarray[Any, Any]) -> str:
-    """What a rule may ask of a dtype: which float, and for the others whether they are integers or booleans."""
+    """The float dtype by name; "integer" for all integer dtypes, whose width no rule asks for; else the kind."""
     return x.dtype.name if x.dtype.kind == "f" else "integer" if x.dtype.kind in "iu" else x.dtype.kind
 
 
 def is_float(x: Any) -> bool:
+    """Whether it is a float or an array of floats."""
     return bool(np.asarray(x).dtype.kind == "f")

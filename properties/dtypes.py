@@ -1,4 +1,4 @@
-"""The same arguments in either precision."""
+"""Arguments in float32 and float64."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from reference.bounds import map_arrays
 
 
 def to(dtype: Any, *arguments: Any) -> Any:
-    """The arguments with every float array in this dtype: one as it is, several as a tuple."""
+    """The arguments with every float64 array cast to this dtype: one argument as it is, several as a tuple."""
 
     def cast(x: Any) -> Any:
         return x.astype(dtype) if isinstance(x, np.ndarray) and x.dtype == np.float64 else x
@@ -18,6 +18,6 @@ def to(dtype: Any, *arguments: Any) -> Any:
 
 
 def either(subject: Any, number: int) -> Any:
-    """One of the float types the subject is graded in, by a drawn number: for properties whose result is exact."""
+    """One of the dtypes that the subject is graded in, chosen by a drawn number; for properties that compare bytes."""
     kinds = subject.conventions.float_types
     return kinds[number % len(kinds)]

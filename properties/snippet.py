@@ -1,4 +1,4 @@
-"""A few lines of Python that show a failure without the suite."""
+"""A few lines of Python that repeat a failure outside pytest."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,11 +9,14 @@ from honestloop import protocol
 from honestloop.guard import Call, Raised
 
 LARGEST = 48
-"""Entries of an array that a snippet writes out."""
+"""The most entries that an array may have to be written out in a snippet."""
 
 
 def snippet(module: str | None, calls: Sequence[Call]) -> tuple[str, ...]:
-    """The last call of the failing example, or all calls of the object it was made on; nothing if arrays are large."""
+    """Lines that repeat the last call of the failing example, or all calls of the object that it is a method of.
+
+    One line that says so where an array has more than `LARGEST` entries.
+    """
     last = calls[-1]
     shown = [c for c in calls if c.function == last.function] if last.target is not None else [last]
     try:
@@ -23,26 +26,26 @@ def snippet(module: str | None, calls: Sequence[Call]) -> tuple[str, ...]:
     head = ["import numpy as np", "from numpy import array, float32, float64"]
     if module is None:
         return (*head, "me = ...  # what was handed to honestloop.check()", *lines)
-    found = f"from {protocol.__name__} import find_module"
+    found = f"from {protocol.__name__} import {protocol.find_module.__name__}"
     return (*head, found, f"me = find_module({module!r})", *lines)
 
 
 class TooLarge(Exception):
-    """An argument that nobody wants to read."""
+    """An array has more than `LARGEST` entries."""
 
 
 def statement(call: Call) -> tuple[str, ...]:
-    """One call as source, with what it returned as a comment."""
+    """One call as Python source, and a comment that says what it returned or raised."""
     arguments = ", ".join([*map(source, call.args), *(f"{k}={source(v)}" for k, v in call.kwargs.items())])
     if call.method is None and call.target is not None:
         return (f"object_{call.target} = me.{call.function}({arguments})",)
     owner = "me" if call.method is None else f"object_{call.target}"
     try:
-        came = f"raised {call.result.kind}" if isinstance(call.result, Raised) else source(call.result)
+        outcome = f"raised {call.result.kind}" if isinstance(call.result, Raised) else source(call.result)
     except TooLarge:
-        came = "(large)"
-    what = call.method if call.read else f"{call.method or call.function}({arguments})"
-    return (f"{owner}.{what}", f"# -> {came}")
+        outcome = "(large)"
+    expression = call.method if call.read else f"{call.method or call.function}({arguments})"
+    return (f"{owner}.{expression}", f"# -> {outcome}")
 
 
 def source(x: Any) -> str:

@@ -1,11 +1,12 @@
-"""How strong the properties are: every mutant against every property of its function.
+"""Mutation testing of the properties: every mutant is graded by every property of its function.
 
-    python -m properties.strength --json runs/strength.json --margins    all, for docs/generate.py; some minutes
-    python -m properties.strength --kills                                all, the rules that name them alone
-    python -m properties.strength --quick --seed 7                       the same of a dozen mutants, in seconds
+    python -m properties.strength --json runs/strength.json --margins    all mutants and rules, for docs/strength.md
+    python -m properties.strength --kills                                all mutants, only the rules that they list
+    python -m properties.strength --quick --seed 7                       the same for a sample of a dozen mutants
     python -m properties.strength loss_in_bits                           one mutant, with the messages it gets
 
-A mutant is killed when each of the rules that name its mistake refuses it. Exit status 1 if one survives.
+A mutant is killed when each of the rules that it lists refuses it. Exit status 1 if one survives. The mutants were
+written beside the rules, so that the kill rate shows regressions, not the share of unknown mistakes that is found.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.errors import HypothesisException
 
+from fixtures import subjects
 from fixtures.mutants import MUTANTS, Mutant, subject_with
 from honestloop.conventions import Conventions
 from honestloop.protocol import FUNCTIONS, ProtocolError, Subject
@@ -34,25 +36,25 @@ from properties.grading import Grading, Status
 from properties.record import Record, recording
 
 EXAMPLES = 60
-"""As many as CI draws."""
-FEWER = 15
-"""For the rules that a mutant does not list: they complete the matrix."""
-EVERYWHERE = frozenset({"SUBJ-01", "SUBJ-02", "SUBJ-05", "SUBJ-07", "SUBJ-08"})
-"""Rules that a call of any property may break."""
-QUICK = 12
+"""Examples of a property that checks a rule the mutant lists: as many as in CI."""
+EXAMPLES_OF_OTHER_RULES = 15
+"""Examples of the other properties, which complete the matrix of mutants and rules."""
+RULES_OF_EVERY_CALL = frozenset({"SUBJ-01", "SUBJ-02", "SUBJ-05", "SUBJ-07", "SUBJ-08"})
+"""Rules that a call in any property may break."""
+SAMPLE_SIZE = 12
 """Mutants of a quick check."""
 WORKERS = 2
-CORRECT = (
-    "impl",
-    "fixtures.subjects.reference",
-    "fixtures.subjects.pytorch",
-    "fixtures.subjects.optax_jax",
+ROOM = subjects.__name__.split(".")[:-2]
+"""The package that holds all of ours; empty where they are at the top."""
+CORRECT_SUBJECTS = (
+    ".".join([*ROOM, "impl"]),
+    *(f"{subjects.__name__}.{name}" for name in ("reference", "pytorch", "optax_jax")),
 )
-"""Subjects that must never be refused."""
+"""Subjects that no property may refuse."""
 
 
-def search(examples: int, *, shrink: bool) -> settings:
-    """Examples as CI draws them; a counter-example is shrunk where it is diagnosed."""
+def profile(examples: int, *, shrink: bool) -> settings:
+    """Hypothesis settings as in CI; shrinking finds the smallest failing example, which the diagnosis needs."""
     return settings(
         max_examples=examples,
         deadline=None,
@@ -66,7 +68,7 @@ def search(examples: int, *, shrink: bool) -> settings:
 
 @dataclass
 class Kill:
-    """A rule refused a mutant."""
+    """The first refusal of a mutant by one rule."""
 
     test: str
     seconds: float
@@ -75,22 +77,22 @@ class Kill:
     """Error / bound of the example; infinite where bytes or facts are compared."""
     message: str
     named: list[str] = field(default_factory=list)
-    """Mutants that the diagnosis named."""
+    """Ids of the mutants that the diagnosis names for this example."""
 
 
 @dataclass
-class Fate:
-    """What became of a mutant."""
+class KillResult:
+    """Which rules refused a mutant."""
 
     mutant: str
     kills: dict[str, Kill] = field(default_factory=dict)
     """Rule -> its first kill."""
     passed: list[str] = field(default_factory=list)
-    """Properties that noticed nothing."""
+    """Properties that did not refuse it."""
 
     @property
     def missing(self) -> list[str]:
-        """Rules that should have refused it and did not."""
+        """Rules that the mutant lists and that did not refuse it."""
         return [rule for rule in MUTANTS[self.mutant].rules if rule not in self.kills]
 
     @property
@@ -99,23 +101,23 @@ class Fate:
 
     @property
     def named(self) -> list[str]:
-        """What the diagnosis says under the first rule that names the mistake."""
+        """Ids that the diagnosis names for the failure of the first rule that the mutant lists."""
         kill = self.kills.get(MUTANTS[self.mutant].rules[0])
         return kill.named if kill else []
 
 
 def cases(prop: Property, function: str | None = None) -> Iterable[dict[str, Any]]:
-    """The parametrisations of a property that grade the function."""
+    """The parametrisations of a property that grade the function; all of them for None."""
     for case in prop.cases():
         name = case.get("name")
         if function is None or function in (prop.functions if name not in FUNCTIONS else {name}):
             yield case
 
 
-def judge(mutant: Mutant, rules: Iterable[str] | None = None, *, diagnosed: bool = True) -> Fate:
-    """Run the properties of these rules, or all that grade the mutant's function."""
-    fate = Fate(mutant.id)
-    if rules is not None and set(rules) & EVERYWHERE:
+def judge(mutant: Mutant, rules: Iterable[str] | None = None, *, diagnosed: bool = True) -> KillResult:
+    """Grade a mutant by the properties of these rules, or by all that grade its function, and diagnose each kill."""
+    judged = KillResult(mutant.id)
+    if rules is not None and set(rules) & RULES_OF_EVERY_CALL:
         rules = None
     conventions = Conventions()
     for test, prop in all_properties().items():
@@ -124,20 +126,20 @@ def judge(mutant: Mutant, rules: Iterable[str] | None = None, *, diagnosed: bool
         for case in cases(prop, mutant.function):
             subject = Subject.of(mutant.id, subject_with(mutant, conventions), conventions)
             own = bool(set(mutant.rules) & set(prop.rules))
-            record = Record(EXAMPLES if own else FEWER)
-            kill = attempt(prop, subject, case, test, record, shrink=diagnosed and own)
-            if kill is None:
-                fate.passed.append(test)
+            record = Record(EXAMPLES if own else EXAMPLES_OF_OTHER_RULES)
+            refused = grade(prop, subject, case, test, record, shrink=diagnosed and own)
+            if refused is None:
+                judged.passed.append(test)
                 continue
-            rule, found = kill
-            if diagnosed and rule in mutant.rules and rule not in fate.kills:
+            rule, kill = refused
+            if diagnosed and rule in mutant.rules and rule not in judged.kills:
                 named = diagnose(subject.guard.calls, record.history, conventions)
-                found.named = [other.id for other in named]
-            fate.kills.setdefault(rule, found)
-    return fate
+                kill.named = [other.id for other in named]
+            judged.kills.setdefault(rule, kill)
+    return judged
 
 
-def attempt(
+def grade(
     prop: Property,
     subject: Subject,
     case: dict[str, Any],
@@ -146,23 +148,22 @@ def attempt(
     *,
     shrink: bool = False,
 ) -> tuple[str, Kill] | None:
-    """(rule, kill) if the property refuses the subject."""
-    watch = Watch(prop)
+    """(rule, kill) if the property refuses the subject, else None. RuntimeError if Hypothesis cannot run it."""
+    timed = TimedProperty(prop)
     try:
         with recording(record):
-            prop.runnable(search(record.max_examples, shrink=shrink), watch)(subject=subject, **case)
-    except NotOfferedError:  # what the subject's conventions rule out
+            prop.runnable(profile(record.max_examples, shrink=shrink), timed)(subject=subject, **case)
+    except NotOfferedError:  # the property does not apply to the subject's conventions
         return None
     except Refusal as refusal:
-        ratio = refusal.ratio
-        return refusal.rule, Kill(test, watch.first_failure, ratio, str(refusal))
+        return refusal.rule, Kill(test, timed.first_failure, refusal.ratio, str(refusal))
     except HypothesisException as error:
         raise RuntimeError(f"{test} with {subject.name}: {error}") from error
     return None
 
 
-class Watch:
-    """Notes when an example of a property first fails."""
+class TimedProperty:
+    """Runs the examples of a property and records the seconds until one of them first fails."""
 
     def __init__(self, prop: Property) -> None:
         self._prop, self._start = prop, time.perf_counter()
@@ -176,43 +177,47 @@ class Watch:
             raise
 
 
-def judge_by_name(name: str, quick: bool) -> Fate:
-    """For a worker process."""
+def judge_by_name(name: str, quick: bool) -> KillResult:
+    """`judge` for a worker process, which takes the mutant by its id."""
     mutant = MUTANTS[name]
     return judge(mutant, mutant.rules if quick else None, diagnosed=not quick)
 
 
 def sample(seed: int) -> list[str]:
-    """A dozen mutants, of as many functions as there are."""
+    """`SAMPLE_SIZE` mutants of different functions, as a function of the seed."""
     chance = random.Random(f"strength/{seed}")
     names = sorted(MUTANTS)
     chance.shuffle(names)
-    seen: set[str] = set()
-    first = [n for n in names if MUTANTS[n].function not in seen and not seen.add(MUTANTS[n].function)]  # type: ignore[func-returns-value]
-    return first[:QUICK]
+    first: dict[str, str] = {}
+    for name in names:
+        first.setdefault(MUTANTS[name].function, name)
+    return list(first.values())[:SAMPLE_SIZE]
 
 
-def run(names: Sequence[str], *, quick: bool) -> list[Fate]:
-    """The fate of each, in that order."""
+def run(names: Sequence[str], *, quick: bool) -> list[KillResult]:
+    """The result of each mutant, in this order; `quick` leaves out other rules and the diagnosis."""
     if len(names) == 1:
         return [judge_by_name(names[0], quick)]
     with ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn")) as pool:
         return list(pool.map(judge_by_name, names, [quick] * len(names)))
 
 
-def summary(fates: Sequence[Fate]) -> dict[str, Any]:
-    """Counts, and who survived."""
+def summary(results: Sequence[KillResult]) -> dict[str, Any]:
+    """Counts; the survivors with the rules that missed them; the mutants that the diagnosis does not name."""
     return {
-        "mutants": len(fates),
-        "killed": sum(fate.killed for fate in fates),
-        "survivors": {fate.mutant: fate.missing for fate in fates if not fate.killed},
-        "diagnosed": sum(fate.mutant in fate.named for fate in fates),
-        "misnamed": {fate.mutant: fate.named for fate in fates if fate.mutant not in fate.named},
+        "mutants": len(results),
+        "killed": sum(result.killed for result in results),
+        "survivors": {result.mutant: result.missing for result in results if not result.killed},
+        "diagnosed": sum(result.mutant in result.named for result in results),
+        "misnamed": {result.mutant: result.named for result in results if result.mutant not in result.named},
     }
 
 
 def margins_of(name: str) -> dict[str, float] | None:
-    """Rule -> largest error / bound of a correct subject in one run of all properties; None if it cannot run here."""
+    """Rule -> largest error / bound of a correct subject over all properties; None if it cannot be imported.
+
+    RuntimeError if a property refuses the subject.
+    """
     grading = Grading(Subject(name))
     try:
         _ = grading.subject.offered, grading.subject.conventions
@@ -222,7 +227,7 @@ def margins_of(name: str) -> dict[str, float] | None:
         for case in cases(prop):
             if grading.before(prop, case) is None:
                 with grading.attempt(prop, Record(EXAMPLES)) as tried:
-                    prop.runnable(search(EXAMPLES, shrink=False))(subject=grading.subject, **case)
+                    prop.runnable(profile(EXAMPLES, shrink=False))(subject=grading.subject, **case)
                 if tried.outcome.status == Status.BROKEN:
                     raise RuntimeError(f"{name} is refused: {tried.outcome.text}")
     found: dict[str, float] = {}
@@ -232,7 +237,7 @@ def margins_of(name: str) -> dict[str, float] | None:
 
 
 def without_infinity(x: Any) -> Any:
-    """JSON has no infinity: None in its place."""
+    """A structure with None for infinity and NaN, which JSON does not have."""
     if isinstance(x, dict):
         return {key: without_infinity(value) for key, value in x.items()}
     if isinstance(x, list):
@@ -241,6 +246,7 @@ def without_infinity(x: Any) -> Any:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; its exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m properties.strength", description=__doc__.splitlines()[0]
     )
@@ -248,10 +254,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "mutants", nargs="*", metavar="MUTANT", help="these alone, with the messages they get"
     )
     parser.add_argument(
-        "--quick", action="store_true", help=f"{QUICK} mutants, the rules that name them alone"
+        "--quick", action="store_true", help=f"{SAMPLE_SIZE} mutants, only the rules that they list"
     )
-    parser.add_argument("--kills", action="store_true", help="the rules that name them alone, no diagnosis")
-    parser.add_argument("--seed", type=int, default=0, help="which dozen (default 0)")
+    parser.add_argument("--kills", action="store_true", help="only the rules that they list, no diagnosis")
+    parser.add_argument("--seed", type=int, default=0, help="draws the sample of --quick (default 0)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the counts as JSON")
     parser.add_argument(
         "--margins", action="store_true", help="with --json: the margins of correct subjects as well"
@@ -262,14 +268,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     start = time.perf_counter()
     names = options.mutants or (sample(options.seed) if options.quick else list(MUTANTS))
     quick = options.quick or options.kills
-    fates = run(names, quick=quick)
-    counts = summary(fates) | {"seconds": round(time.perf_counter() - start, 1)}
+    results = run(names, quick=quick)
+    counts = summary(results) | {"seconds": round(time.perf_counter() - start, 1)}
     if options.mutants:
-        print(*(kill.message for fate in fates for kill in fate.kills.values()), sep="\n\n", end="\n\n")
+        print(*(kill.message for result in results for kill in result.kills.values()), sep="\n\n", end="\n\n")
     if options.json:
-        found = counts | {"fates": [asdict(f) | {"named": f.named} for f in fates]}
+        found = counts | {"results": [asdict(result) | {"named": result.named} for result in results]}
         if options.margins:
-            found["margins"] = {n: m for n in CORRECT if (m := margins_of(n)) is not None}
+            found["margins"] = {n: m for n in CORRECT_SUBJECTS if (m := margins_of(n)) is not None}
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(without_infinity(found), indent=1), encoding="utf-8")
     print(f"{counts['killed']} of {counts['mutants']} mutants killed in {counts['seconds']} s", end="")

@@ -23,7 +23,7 @@ def test_gradient_is_that_of_the_formula(subject, dtype, x):
     agrees("ACT-02", got, activation.gelu_backward, x, dy, form=subject.conventions.gelu, dtype=dtype)
 
 
-LEFTMOST = -80.0  # where exp(-x) is still a single
+LEFTMOST = -80.0  # exp(80) is finite in float32
 
 
 @checks("ACT-03", x=activations())
@@ -34,7 +34,7 @@ def test_silu_is_its_formula(subject, dtype, x):
 
 @checks("ACT-03")
 def test_silu_goes_to_zero_on_the_left(subject, dtype):
-    """From -100 on, |x| exp(x) is below the smallest normal single."""
+    """For x <= -100, |x| exp(x) is below the smallest normal float32."""
     got = subject.silu(np.array([-100.0, -1e3, -1e30], dtype=dtype))
     holds(
         "ACT-03", np.all(np.abs(got) <= np.finfo(np.float32).smallest_normal), f"far to the left: {list(got)}"

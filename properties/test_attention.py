@@ -11,15 +11,17 @@ from reference import attention
 
 
 def forward_arguments(case):
+    """The arguments of `attention`."""
     return case.q, case.k, case.v, case.key_mask
 
 
 def backward_arguments(case):
+    """The arguments of `attention_backward`."""
     return *forward_arguments(case), case.dout
 
 
 def sees_nothing(key_mask):
-    """[B, T]: no real key at or before this position."""
+    """[B, T]: whether every key at or before this position is masked."""
     return ~np.logical_or.accumulate(key_mask, axis=1)
 
 
@@ -49,27 +51,31 @@ def test_later_positions_change_nothing_earlier(subject, dtype, case, seed, cut)
 
 @checks("ATT-04", case=attention_cases(), seed=generators)
 def test_masked_keys_change_nothing(subject, dtype, case, seed):
-    hidden = ~case.key_mask
+    masked = ~case.key_mask
     k, v = case.k.copy(), case.v.copy()
     for x in (k, v):
-        x.swapaxes(1, 2)[hidden] = normal(seed, x.swapaxes(1, 2)[hidden].shape, 30.0)
+        x.swapaxes(1, 2)[masked] = normal(seed, x.swapaxes(1, 2)[masked].shape, 30.0)
     before = subject.attention(*to(dtype, *forward_arguments(case)))
     after = subject.attention(*to(dtype, case.q, k, v, case.key_mask))
-    same_bytes("ATT-04", after, before, "output with other hidden keys and values")
+    same_bytes("ATT-04", after, before, "output with other masked keys and values")
 
 
 @checks("ATT-04", case=attention_cases())
 def test_masked_keys_get_no_gradient(subject, dtype, case):
     _, dk, dv = subject.attention_backward(*to(dtype, *backward_arguments(case)))
-    hidden = ~case.key_mask
+    masked = ~case.key_mask
     for name, gradient in (("dk", dk), ("dv", dv)):
-        holds("ATT-04", not gradient.swapaxes(1, 2)[hidden].any(), f"{name} of a hidden key is not 0")
+        holds("ATT-04", not gradient.swapaxes(1, 2)[masked].any(), f"{name} of a masked key is not 0")
 
 
 @checks("ATT-05", case=attention_cases())
 def test_a_position_that_sees_nothing_gives_zeros(subject, dtype, case):
-    blind = sees_nothing(case.key_mask)
+    without_keys = sees_nothing(case.key_mask)
     out = subject.attention(*to(dtype, *forward_arguments(case)))
     dq, _, _ = subject.attention_backward(*to(dtype, *backward_arguments(case)))
     for name, x in (("output", out), ("dq", dq)):
-        holds("ATT-05", not x.swapaxes(1, 2)[blind].any(), f"{name} of a position that sees nothing is not 0")
+        holds(
+            "ATT-05",
+            not x.swapaxes(1, 2)[without_keys].any(),
+            f"{name} of a position that sees nothing is not 0",
+        )

@@ -12,7 +12,7 @@ from reference import clipping
 from reference.arithmetic import unit_roundoff
 
 NORM_ROUNDINGS = 4 * 515
-"""Of a norm in the dtype of at most 4 gradients of 515 entries: a square and an addition each, halved by the root."""
+"""Roundings of a norm of at most 4 gradients of 515 entries: each is squared and added, the root halves the error."""
 
 
 @checks("CLIP-01", case=clipping_cases())
@@ -36,19 +36,19 @@ def test_gradients_are_scaled_to_the_limit(subject, dtype, case):
     agrees("CLIP-02", list(got), clipped, *args, scalars=declared.scalars, dtype=dtype)
 
 
-def must_be_untouched(subject, dtype, length, limit):
-    """Whether the declared clipping leaves gradients of this norm alone, however it rounds the norm."""
+def must_be_untouched(subject, dtype, norm, limit):
+    """Whether the declared clipping leaves gradients of this norm unchanged, however the norm is rounded."""
     declared = subject.conventions
     slack = 0.0 if declared.norm == "double" else NORM_ROUNDINGS * unit_roundoff(dtype)
-    return clipping.untouched(length, limit, clip=declared.clip, slack=slack)
+    return clipping.untouched(norm, limit, clip=declared.clip, slack=slack)
 
 
-@checks("CLIP-03", case=clipping_cases(), room=st.sampled_from([1.0 + 2.0**-40, 1.5, 1e6]))
-def test_nothing_changes_below_the_limit(subject, dtype, case, room):
+@checks("CLIP-03", case=clipping_cases(), factor=st.sampled_from([1.0 + 2.0**-40, 1.5, 1e6]))
+def test_nothing_changes_below_the_limit(subject, dtype, case, factor):
     gradients = to(dtype, case.gradients)
-    length = float(clipping.global_norm(case.gradients))
-    limit = length * room
-    assume(limit > 0.0 and must_be_untouched(subject, dtype, length, limit))
+    norm = float(clipping.global_norm(case.gradients))
+    limit = norm * factor
+    assume(limit > 0.0 and must_be_untouched(subject, dtype, norm, limit))
     assume(clipping.comparable(case.gradients, dtype=dtype, norm=subject.conventions.norm))
     got, _ = subject.clip_by_global_norm([g.copy() for g in gradients], limit)
     for place, (after, before) in enumerate(zip(got, gradients, strict=True)):
@@ -57,9 +57,9 @@ def test_nothing_changes_below_the_limit(subject, dtype, case, room):
 
 @checks("CLIP-03", floor=3, scale=st.sampled_from([1.0, 2.0**-20, 2.0**30]))
 def test_nothing_changes_at_the_limit(subject, dtype, scale):
-    """The norm of (3, 4) is 5, exactly, and so is every power of two times it."""
+    """The norm of (3, 4) is exactly 5, and stays exact when both are multiplied by a power of two."""
     if not clipping.untouched(5.0, 5.0, clip=subject.conventions.clip):
-        not_offered("clipping that begins below the limit is declared")
+        not_offered("a clipping that scales gradients whose norm is at the limit is declared")
     gradients = [np.array([3.0 * scale], dtype=dtype), np.array([[0.0, -4.0 * scale]], dtype=dtype)]
     got, norm = subject.clip_by_global_norm([g.copy() for g in gradients], 5.0 * scale)
     holds("CLIP-03", float(norm) == 5.0 * scale, f"got norm {norm}, expected {5.0 * scale}")

@@ -1,4 +1,7 @@
-"""What every function owes its caller. The smoke rules: they come first, and what rests on a broken one is blocked."""
+"""What every function of the protocol guarantees: shapes, dtypes, no side effects, no shared memory, determinism.
+
+These rules are checked first; properties of a function that breaks one are reported as blocked.
+"""
 
 import random
 
@@ -39,7 +42,7 @@ ADAMW = {"t": 3, "lr": 0.1, "beta1": 0.9, "beta2": 0.99, "eps": 1e-8, "weight_de
 
 
 def sample_calls():
-    """name -> (oracle, arguments, keyword arguments): one call of every function that takes float arrays."""
+    """Name -> (oracle, arguments, keyword arguments) of one call, for every function that takes float arrays."""
     rng = np.random.default_rng(5)
     x, y = rng.normal(size=(2, 3, 5, 8))
     heads = [rng.normal(size=(3, 2, 5, 4)) for _ in range(4)]
@@ -72,11 +75,12 @@ every_function = pytest.mark.parametrize("name", sorted(sample_calls()))
 
 
 def copied(arguments):
+    """A copy of every array in a structure."""
     return map_arrays(lambda x: x.copy() if isinstance(x, np.ndarray) else x, arguments)
 
 
 def answer(subject, name, dtype):
-    """Result of the sample call, by part."""
+    """The leaves of what the sample call returns, by their place in it."""
     _, args, kwargs = sample_calls()[name]
     return dict(named_arrays(subject.find(name)(*to(dtype, args), **kwargs)))
 
@@ -84,7 +88,7 @@ def answer(subject, name, dtype):
 @checks("SUBJ-08")
 @pytest.mark.parametrize("name", sorted(FUNCTIONS.keys() - OPTIONAL))
 def test_every_required_or_declared_function_is_there(subject, name):
-    """Required are all of them, or those that the subject declares."""
+    """Without a declaration all functions that are not optional are required, else those that are declared."""
     try:
         found = name not in subject.offered or callable(subject.raw(name))
     except ProtocolError as error:
@@ -146,7 +150,7 @@ def test_ordinary_arguments_give_finite_results(subject, dtype, name):
 @checks("SUBJ-10")
 @every_function
 def test_results_share_no_memory(subject, dtype, name):
-    """Arguments are given as they are, so that a view of one would show; and the call is made twice."""
+    """Neither with an argument nor with the result of the same call before."""
     _, args, kwargs = sample_calls()[name]
     given = to(dtype, args)
     first, second = (dict(named_arrays(subject.find(name)(*given, **kwargs))) for _ in range(2))
@@ -171,12 +175,12 @@ WITHOUT_FLOATS = {
 @pytest.mark.parametrize("name", sorted({*sample_calls(), *WITHOUT_FLOATS}))
 def test_no_global_random_generator_is_used(subject, name):
     def state():
-        numpy_state = np.random.get_state(legacy=False)  # noqa: NPY002  (to see that nobody touches it)
+        numpy_state = np.random.get_state(legacy=False)  # noqa: NPY002  (the global generator is what is tested)
         return random.getstate(), repr(numpy_state)
 
     _, args, kwargs = sample_calls().get(name, (None, WITHOUT_FLOATS.get(name), {}))
     args = to(subject.conventions.float_types[0], args) if name in sample_calls() else args
-    random.random()  # away from the state that seeding once more would give
+    random.random()  # so that reseeding changes the state even if the generator was seeded the same way before
     np.random.random()  # noqa: NPY002
     before = state()
     made = subject.find(name)(*args, **kwargs)

@@ -1,5 +1,6 @@
-"""The order of the data, and the iterator that can be stopped anywhere."""
+"""The order of an epoch, random windows of a long text, and the data iterator with its state."""
 
+import itertools
 import json
 
 import numpy as np
@@ -19,16 +20,19 @@ PARTS = ("input", "target", "loss mask", "key mask")
 
 
 def visited(batch):
-    """Which sequences a batch holds: their second token is 5 + number (fixtures/strategies.py)."""
+    """The numbers of the sequences in a batch: the second token of each is 5 + number (fixtures/strategies.py)."""
     return [int(row[0]) - 5 for row in fields(batch)[1]]
 
 
 def expected_batches(subject, rows, batch_size, seed, epochs=EPOCHS):
-    """(epoch, indices) of every batch of the first epochs: the law's, or what the subject's own generator gives."""
+    """(epoch, sequence numbers) of every batch of the first epochs, by the oracle.
+
+    A subject with a generator of its own gives the order itself, by an iterator that is only read.
+    """
     count = epochs * -(-len(rows) // batch_size)
     if subject.conventions.generator == "philox":
-        law = zip(data.batches(len(rows), batch_size, seed), range(count), strict=False)
-        return [(epoch, [int(i) for i in indices]) for (epoch, indices), _ in law]
+        batches = itertools.islice(data.batches(len(rows), batch_size, seed), count)
+        return [(epoch, [int(i) for i in indices]) for epoch, indices in batches]
     iterator = subject.data_iterator(rows, batch_size, seed)
     return [(number * epochs // count, visited(iterator.next_batch())) for number in range(count)]
 
@@ -38,13 +42,13 @@ def test_the_order_is_a_permutation_by_philox(subject, n, seed, epoch):
     got = subject.epoch_order(n, seed, epoch)
     holds("DATA-01", sorted(int(i) for i in got) == list(range(n)), f"not a permutation of {n}: {list(got)}")
     if subject.conventions.generator == "philox":
-        law = data.epoch_order(n, seed, epoch)
-        same_bytes("DATA-01", np.asarray(got, dtype=np.int64), law, "order by Philox words")
+        expected = data.epoch_order(n, seed, epoch)
+        same_bytes("DATA-01", np.asarray(got, dtype=np.int64), expected, "order by Philox words")
 
 
 @checks("DATA-02", seed=run_seeds, epoch=st.integers(0, 1000))
 def test_epochs_and_seeds_have_their_own_order(subject, seed, epoch):
-    """Two random orders of 40 sequences are equal with probability 1 / 40!."""
+    """Two independent orders of 40 sequences are equal with probability 1 / 40!."""
     order = list(subject.epoch_order(40, seed, epoch))
     others = {
         "the next epoch": subject.epoch_order(40, seed, epoch + 1),
@@ -57,7 +61,7 @@ def test_epochs_and_seeds_have_their_own_order(subject, seed, epoch):
 
 @checks("DATA-03", rows=sequences(), batch_size=batch_sizes, seed=run_seeds)
 def test_an_epoch_visits_every_sequence_once(subject, rows, batch_size, seed):
-    """Batches of the batch size, an epoch's last one as large as is left; none spans two epochs."""
+    """Every batch has the batch size, but the last one of an epoch, which holds the rest; none spans two epochs."""
     iterator = subject.data_iterator(rows, batch_size, seed)
     seen: list[int] = []
     for number, (epoch, indices) in enumerate(expected_batches(subject, rows, batch_size, seed)):
@@ -77,7 +81,7 @@ def test_an_epoch_visits_every_sequence_once(subject, rows, batch_size, seed):
 
 @checks("DATA-04", rows=sequences(max_count=5), batch_size=batch_sizes, seed=run_seeds)
 def test_a_restored_iterator_goes_on_as_the_original(subject, rows, batch_size, seed):
-    """Stopped at every position of three epochs; the state goes through JSON and into a fresh iterator, twice."""
+    """Saved before every batch of three epochs; the state passes through JSON and into a new iterator, twice."""
     expected = expected_batches(subject, rows, batch_size, seed)
     original = subject.data_iterator(rows, batch_size, seed)
     for cut in range(len(expected)):
@@ -95,7 +99,7 @@ def test_a_restored_iterator_goes_on_as_the_original(subject, rows, batch_size, 
 
 
 def as_json(state):
-    """The state as it would be stored."""
+    """The state as JSON; a state that JSON cannot hold breaks the rule."""
     try:
         return json.dumps(state, sort_keys=True)
     except TypeError as error:
@@ -104,7 +108,7 @@ def as_json(state):
 
 @checks("DATA-05", seed=run_seeds)
 def test_data_and_control_streams_are_separate(subject, seed):
-    """Sorting by the control stream's words gives another order, and dropout drawn from the data key another mask."""
+    """The order is not that of the control stream's words, and a shuffle changes no dropout mask."""
     got = [int(i) for i in subject.epoch_order(40, seed, 0)]
     words = philox4x32(counters(np.arange(40), 0, 0), stream_key(seed, "control")).astype(np.uint64)
     control = np.argsort(words[:, 0] | words[:, 1] << np.uint64(32), kind="stable")
@@ -118,18 +122,17 @@ def test_data_and_control_streams_are_separate(subject, seed):
 
 @checks("DATA-08", starts=st.integers(1, 5), context=st.integers(1, 9), seed=run_seeds)
 def test_windows_start_everywhere_and_the_target_is_next(subject, starts, context, seed):
-    """The text counts, so a window says where it starts. 64 draws a start: one is missed with probability e^-64."""
+    """The text is 7, 8, 9, ..., so that a window shows where it starts.
+
+    64 windows are drawn for each possible start: a given one is missed with probability below e^-64.
+    """
     text = 7 + np.arange(starts + context)
     inputs, targets = (np.asarray(x) for x in subject.sample_batch(text, 64 * starts, context, seed))
     shape = (64 * starts, context)
-    holds(
-        "DATA-08",
-        inputs.shape == targets.shape == shape,
-        f"got {inputs.shape} and {targets.shape}, not {shape}",
-    )
-    holds(
-        "DATA-08", np.all(inputs == inputs[:, :1] + np.arange(context)), "a window is not a part of the text"
-    )
+    shapes = f"got {inputs.shape} and {targets.shape}, not {shape}"
+    holds("DATA-08", inputs.shape == targets.shape == shape, shapes)
+    consecutive = np.all(inputs == inputs[:, :1] + np.arange(context))
+    holds("DATA-08", consecutive, "a window is not a part of the text")
     holds("DATA-08", np.all(targets == inputs + 1), "a target is not the token one later")
     found = sorted({int(x) - 7 for x in inputs[:, 0]})
     holds("DATA-08", found == list(range(starts)), f"windows start at {found} of 0 .. {starts - 1}")
@@ -137,7 +140,7 @@ def test_windows_start_everywhere_and_the_target_is_next(subject, starts, contex
 
 @checks("DATA-08", seed=run_seeds)
 def test_windows_are_a_function_of_the_seed(subject, seed):
-    """64 windows of 1000 places are the same for two seeds with probability 10^-192."""
+    """64 windows with 1000 possible starts are equal for two seeds with probability 10^-192."""
     text = np.arange(1004)
     first, again, other = (
         np.asarray(subject.sample_batch(text, 64, 4, s)[0], dtype=np.int64)
@@ -149,7 +152,7 @@ def test_windows_are_a_function_of_the_seed(subject, seed):
 
 @checks("DATA-09", rows=sequences(), batch_size=batch_sizes, seed=run_seeds)
 def test_what_was_given_out_stays_as_it_was(subject, rows, batch_size, seed):
-    """Batches and states are kept while the iterator goes on, and while another one runs beside it."""
+    """Batches and states keep their values while their iterator goes on and while another one runs beside it."""
     iterator, other = (subject.data_iterator(rows, batch_size, seed) for _ in range(2))
     alone = [fields(subject.data_iterator(rows, batch_size, seed).next_batch())]
     kept = []

@@ -1,25 +1,24 @@
-"""Dropout masks that are a function of seed, step, site and place."""
-
-import math
+"""Dropout: its masks are a function of seed, step, site and position; kept entries are scaled."""
 
 import numpy as np
 from hypothesis import strategies as st
 
 from fixtures.strategies import dropout_cases, normal, run_seeds
 from properties.assertions import agrees, holds, not_offered, same_bytes
+from properties.chance import deviation_limit
 from properties.checks import checks
 from properties.dtypes import to
 from reference import dropout
 
-CHANCE = 1e-9  # of a false alarm in a statistical check
-
 
 def require_philox(subject):
+    """Skip a subject that declares a generator of its own, whose masks are then unknown."""
     if subject.conventions.generator != "philox":
         not_offered("a generator of its own is declared")
 
 
 def scaled_where(kept, x, p):
+    """x / (1 - p) where kept, else 0."""
     return np.where(kept, x / (1.0 - p), 0.0)
 
 
@@ -35,7 +34,7 @@ def test_the_mask_is_that_of_the_counter(subject, dtype, case):
 
 @checks("DROP-02", case=dropout_cases())
 def test_kept_entries_are_divided_by_one_minus_p(subject, dtype, case):
-    """Each entry is either dropped or scaled; which ones is another rule's business."""
+    """Each entry is either dropped or scaled; DROP-01 and DROP-05 check which ones."""
     got = subject.dropout(to(dtype, case.x), *case.place)
     kept = np.asarray(got) != 0.0
     agrees("DROP-02", got, scaled_where, kept, case.x, case.p, dtype=dtype)
@@ -75,9 +74,9 @@ def test_nothing_is_dropped_at_p_zero(subject, case):
 
 @checks("DROP-05", seed=run_seeds, step=st.integers(0, 1000), p=st.sampled_from([0.1, 0.5, 0.9]))
 def test_a_share_p_is_dropped(subject, seed, step, p):
-    """Hoeffding, 1963: the share of n independent draws is further than d from p with probability 2 exp(-2 n d^2)."""
+    """Of 4096 independent draws (Hoeffding's inequality)."""
     x = np.ones((4, 16, 64))
     share = float(np.mean(subject.dropout(x, p, seed, step, 0, 16) == 0.0))
-    limit = math.sqrt(math.log(2.0 / CHANCE) / (2.0 * x.size))
+    limit = deviation_limit(x.size)
     found = f"{share:.4f} of {x.size} entries are dropped at p = {p}; at most {limit:.4f} away is chance"
     holds("DROP-05", abs(share - p) <= limit, found)

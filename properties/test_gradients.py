@@ -1,4 +1,4 @@
-"""Gradients of the whole model."""
+"""Gradients of the whole model's loss."""
 
 import numpy as np
 from hypothesis import strategies as st
@@ -21,7 +21,7 @@ def test_gradients_are_those_of_the_loss(subject, case):
 
 @checks("GRAD-01")
 def test_gradients_of_the_locked_model(subject):
-    """One batch of the size that is trained: every edge of every tile a small model does not have."""
+    """One batch of the size that is trained, so that kernels meet whole and partial tiles as in training."""
     config = dict(model.DEFAULT_CONFIG)
     rng = np.random.default_rng(18)
     tokens, targets = rng.integers(0, 64, (2, 5, 27))
@@ -37,9 +37,8 @@ def test_gradients_of_the_locked_model(subject):
 def test_nothing_to_predict_gives_no_gradient(subject, dtype, case):
     tokens, targets, loss_mask, key_mask = case.batch
     nothing = np.zeros_like(loss_mask)
-    loss, grads = subject.loss_and_gradients(
-        *to(dtype, case.params, tokens, targets, nothing, key_mask, case.config)
-    )
+    args = case.params, tokens, targets, nothing, key_mask, case.config
+    loss, grads = subject.loss_and_gradients(*to(dtype, *args))
     holds("GRAD-02", float(loss) == 0.0, f"got a loss of {loss} for an all-masked batch, expected 0")
     for name, gradient in grads.items():
         holds("GRAD-02", not gradient.any(), f"the gradient of {name} is not 0 for an all-masked batch")
@@ -47,7 +46,7 @@ def test_nothing_to_predict_gives_no_gradient(subject, dtype, case):
 
 @checks("GRAD-03", case=model_cases(), seed=generators)
 def test_masked_targets_and_padding_change_no_gradient(subject, dtype, case, seed):
-    """Padding is right of everything real and predicted nowhere, as in a batch."""
+    """Padding is on the right and never predicted, as in a batch of make_batch."""
     tokens, targets, loss_mask, key_mask = (x.copy() for x in case.batch)
     key_mask = np.logical_and.accumulate(key_mask, axis=1)
     loss_mask &= key_mask
@@ -74,7 +73,7 @@ def test_masked_targets_and_padding_change_no_gradient(subject, dtype, case, see
 
 @checks("GRAD-04", case=model_cases(), cut=st.integers(0, 3))
 def test_micro_batches_weighted_by_tokens_add_up(subject, case, cut):
-    """Two micro-batches, cut anywhere, each mean loss weighted by its tokens, against the oracle's whole batch."""
+    """Gradients of two micro-batches, weighted by their tokens, against the oracle's gradient of the whole batch."""
     tokens = max(int(case.loss_mask.sum()), 1)
 
     def in_two_parts(dtype):

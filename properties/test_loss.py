@@ -14,7 +14,7 @@ from reference.loss_bounds import cross_entropy
 
 @checks("LOSS-01", case=loss_cases())
 def test_loss_is_the_negative_log_likelihood(subject, dtype, case):
-    """Single rows, fully predicted: the reduction has nothing to do."""
+    """One predicted token, so that the reduction does not matter."""
     logits, targets = case.logits[:1, :1], case.targets[:1, :1]
     mask = np.ones((1, 1), dtype=bool)
     got = subject.cross_entropy(to(dtype, logits), targets, mask)[0]
@@ -67,7 +67,7 @@ def test_an_infinite_logit_at_a_masked_position_is_ignored(subject, dtype, case)
 
 @checks("LOSS-06", case=loss_cases(), shift=st.sampled_from([4096.0, -512.0]))
 def test_a_constant_added_to_the_logits_changes_nothing(subject, dtype, case, shift):
-    """The logits are multiples of 1/64, so that adding the shift is exact."""
+    """The logits are multiples of 1/64, so that the shift is added without rounding."""
     logits = np.round(np.clip(case.logits, -64.0, 64.0) * 64.0) / 64.0
     got = subject.cross_entropy(to(dtype, logits + shift), case.targets, case.loss_mask)
     within("LOSS-06", got, cross_entropy(logits, case.targets, case.loss_mask, dtype=dtype), dtype)
@@ -75,7 +75,7 @@ def test_a_constant_added_to_the_logits_changes_nothing(subject, dtype, case, sh
 
 @checks("LOSS-07", case=loss_cases(), cut=st.integers(0, 4))
 def test_micro_batches_weighted_by_tokens_add_up(subject, dtype, case, cut):
-    """Two micro-batches, cut anywhere; the error allowed is the sum of what each of the three calls is allowed."""
+    """Two micro-batches against the whole batch, under the sum of the bounds of the three calls."""
     args = case.logits, case.targets, case.loss_mask
     tokens = max(int(case.loss_mask.sum()), 1)
     whole = cross_entropy(*args, dtype=dtype)

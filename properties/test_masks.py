@@ -1,4 +1,4 @@
-"""Shift, padding and masks: what a batch says about its sequences."""
+"""How a batch is made of sequences: shift by one token, padding, loss mask and key mask."""
 
 import numpy as np
 
@@ -11,10 +11,10 @@ from reference import data
 @checks("MASK-01", rows=sequences())
 def test_the_target_is_the_next_token(subject, rows):
     inputs, targets, *_ = subject.make_batch(rows)
-    for row, s in enumerate(rows):
-        n = len(s) - 1
-        same_bytes("MASK-01", inputs[row, :n], np.array(s[:-1]), f"input of row {row}")
-        same_bytes("MASK-01", targets[row, :n], np.array(s[1:]), f"target of row {row}")
+    for row, sequence in enumerate(rows):
+        n = len(sequence) - 1
+        same_bytes("MASK-01", inputs[row, :n], np.array(sequence[:-1]), f"input of row {row}")
+        same_bytes("MASK-01", targets[row, :n], np.array(sequence[1:]), f"target of row {row}")
 
 
 @checks("MASK-02", rows=sequences())

@@ -1,4 +1,4 @@
-"""Matrix products, on shapes at the edges of tiles and on columns that cancel."""
+"""Matrix products, of shapes just below and above tile sizes and of columns that cancel."""
 
 import operator
 
@@ -10,6 +10,5 @@ from properties.dtypes import to
 
 @checks("MATMUL-01", case=matrix_cases())
 def test_entries_are_dot_products(subject, dtype, case):
-    agrees(
-        "MATMUL-01", subject.matmul(*to(dtype, case.a, case.b)), operator.matmul, case.a, case.b, dtype=dtype
-    )
+    got = subject.matmul(*to(dtype, case.a, case.b))
+    agrees("MATMUL-01", got, operator.matmul, case.a, case.b, dtype=dtype)

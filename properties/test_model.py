@@ -1,21 +1,19 @@
-"""MiniGPT: parameters, first values, forward pass."""
-
-import math
+"""MiniGPT: its parameters, their initial values, its forward pass."""
 
 import numpy as np
 from hypothesis import strategies as st
 
 from fixtures.strategies import generators, model_cases, run_seeds
 from properties.assertions import holds, same_bytes, simulate, within_in_each_dtype
+from properties.chance import deviation_limit
 from properties.checks import checks
 from properties.dtypes import to
 from reference import model
 from reference.activation import normal_cdf
 
-CHANCE = 1e-9  # of a false alarm in a statistical check
-
 
 def forward_arguments(case):
+    """The arguments of `forward`."""
     return case.params, case.tokens, case.key_mask, case.config
 
 
@@ -36,10 +34,7 @@ def test_parameters_have_the_locked_names_and_shapes(subject, case, seed):
 
 @checks("MODEL-02", seed=run_seeds)
 def test_first_values_follow_their_law(subject, seed):
-    """Zeros and ones exactly; matrices by the Dvoretzky-Kiefer-Wolfowitz inequality (Massart, 1990).
-
-    P(sup |F_n - F| > d) <= 2 exp(-2 n d^2), F_n the empirical distribution of n independent draws.
-    """
+    """Zeros and ones exactly; matrices by their empirical distribution (Dvoretzky, Kiefer and Wolfowitz)."""
     for name, x in subject.initial_parameters(seed, dict(model.DEFAULT_CONFIG)).items():
         law = model.initial_law(name)
         if law == "normal":
@@ -49,13 +44,13 @@ def test_first_values_follow_their_law(subject, seed):
 
 
 def is_normal(name, x, deviation):
-    """(whether the entries pass for draws of N(0, deviation^2), what was found)."""
+    """(whether the entries may be draws of N(0, deviation^2), what was found)."""
     n = x.size
     ordered = np.sort(np.asarray(x, dtype=np.float64).reshape(-1)) / deviation
     distribution = normal_cdf(ordered)
     steps = np.arange(n + 1) / n
     gap = max(np.max(steps[1:] - distribution), np.max(distribution - steps[:-1]))
-    limit = math.sqrt(math.log(2.0 / CHANCE) / (2.0 * n))
+    limit = deviation_limit(n)
     found = f"mean {np.mean(x):.2e}, deviation {np.std(x):.4f}"
     return gap <= limit, f"{name}: {found}; distance from N(0, {deviation}^2) {gap:.3f}, at most {limit:.3f}"
 
@@ -70,7 +65,9 @@ def test_first_values_are_a_function_of_the_seed(subject, seed, other):
     matrices += [
         x for x in subject.initial_parameters(other, config).values() if x.ndim == 2 and other != seed
     ]
-    if subject.conventions.generator == "philox":  # PyTorch's own takes 32 bits of a seed
+    if (
+        subject.conventions.generator == "philox"
+    ):  # a generator of its own may use only 32 bits of the seed, as torch's
         far = subject.initial_parameters((seed + 2**32) % 2**64, config)
         matrices += [x for x in far.values() if x.ndim == 2]
     starts = {x[0, :8].tobytes() for x in matrices}
@@ -95,7 +92,7 @@ def test_later_tokens_change_no_earlier_logit(subject, dtype, case, seed, cut):
 
 @checks("MODEL-06", case=model_cases(), seed=generators, in_front=st.booleans())
 def test_padding_changes_no_real_logit(subject, dtype, case, seed, in_front):
-    """Padding in front of real positions, where the causal mask hides nothing of it, is made likely."""
+    """Half of the cases pad on the left, where the causal mask does not hide the padding from real positions."""
     tokens, real = case.tokens.copy(), case.key_mask.copy()
     real[:, : int(in_front)] = False
     tokens[~real] = seed.integers(0, case.config["vocab_size"], tokens[~real].shape)

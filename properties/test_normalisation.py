@@ -1,4 +1,4 @@
-"""LayerNorm and its gradient, and RMS norm, on rows of every conditioning."""
+"""LayerNorm and its gradient, and RMSNorm, on well and badly conditioned rows."""
 
 from fixtures.strategies import norm_cases
 from properties.assertions import agrees

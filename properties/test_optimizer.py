@@ -1,4 +1,4 @@
-"""AdamW, update by update from the subject's own state, and which parameters decay."""
+"""AdamW, each update from the state that the subject returned before, and which parameters decay."""
 
 import functools
 
@@ -25,7 +25,7 @@ def test_every_update_is_the_formula(subject, dtype, case):
 
 
 def only_decayed(p, lr, weight_decay):
-    """Every order of the decay comes to this; the rounding of p - lr wd p is within that of the product."""
+    """p (1 - lr wd), which every order of the decay gives; + 0 p allows for the rounding of p - lr wd p as well."""
     return p * (1.0 - lr * weight_decay) + 0.0 * p
 
 
@@ -48,8 +48,5 @@ def test_matrices_decay_and_nothing_else(subject, case):
     got = list(subject.decays(names))
     wrong = [n for n, a, b in zip(names, got, optimizer.decays(names), strict=True) if bool(a) != b]
     holds("OPT-03", not wrong, f"wrong for {wrong}")
-    holds(
-        "OPT-03",
-        list(subject.decays(names[::-1])) == got[::-1],
-        "the answer depends on the order of the names",
-    )
+    reversed_names = list(subject.decays(names[::-1]))
+    holds("OPT-03", reversed_names == got[::-1], "the answer depends on the order of the names")

@@ -10,6 +10,7 @@ from properties.checks import checks
 
 
 def formula(nll_sum, tokens):
+    """Perplexity of a sum of negative log-likelihoods in nats."""
     return np.exp(nll_sum / tokens)
 
 
@@ -21,10 +22,12 @@ def test_perplexity_is_exp_of_the_token_mean(subject, nll, tokens):
 
 @checks("PPL-01", vocab=st.integers(2, 50_000), tokens=st.integers(1, 10**6))
 def test_a_uniform_model_has_the_size_of_its_vocabulary(subject, vocab, tokens):
-    """Under the bound of exp(log V n / n), every operation of which is rounded."""
+    """Within the bound of exp(n log V / n), every operation of which may round."""
     total = tokens * math.log(vocab)
     got = float(subject.perplexity(total, tokens))
     agrees("PPL-01", got, formula, total, tokens, dtype=np.float64)
-    agrees(
-        "PPL-01", got, lambda v, n: np.exp(np.log(v) * n / n), float(vocab), float(tokens), dtype=np.float64
-    )
+
+    def uniform(v, n):
+        return np.exp(np.log(v) * n / n)
+
+    agrees("PPL-01", got, uniform, float(vocab), float(tokens), dtype=np.float64)

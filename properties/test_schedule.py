@@ -1,4 +1,4 @@
-"""The learning rate of every update."""
+"""The learning-rate schedule: warm-up and cosine decay."""
 
 import math
 from itertools import pairwise
@@ -13,24 +13,25 @@ from reference.arithmetic import unit_roundoff
 
 
 def steps(subject, case, beyond=3):
-    """Steps for which the declared schedule has a rate, some of them after the last update."""
+    """Steps at which the declared schedule is defined, up to `beyond` steps after the last update."""
     table = subject.conventions.schedule
     shape = {"warmup": case.warmup, "total": case.total, "schedule": table}
     return [s for s in range(case.total + beyond) if schedule.defined(s, **shape)]
 
 
 def bound(subject, case):
-    """On the error of any rate; a cosine that goes on after the horizon has a larger angle."""
+    """Error bound of any rate of the case; a cosine that continues after the horizon has larger angles."""
     shape = {"warmup": case.warmup, "total": case.total, "schedule": subject.conventions.schedule}
-    turns = [schedule.progress(s, **shape) for s in steps(subject, case)]
+    half_turns = [schedule.progress(s, **shape) for s in steps(subject, case)]
     unit = unit_roundoff(np.float32 if subject.conventions.scalars == "dtype" else np.float64)
-    finite = [abs(turn) for turn in turns if math.isfinite(turn)]
+    finite = [abs(turn) for turn in half_turns if math.isfinite(turn)]
     return bounds.learning_rate(
         peak=case.peak, floor=case.floor, half_turns=max(finite, default=1.0), unit=unit
     )
 
 
 def rates(subject, case):
+    """The subject's learning rate at each of `steps`."""
     return [float(subject.learning_rate(step, **case.arguments)) for step in steps(subject, case)]
 
 
@@ -44,17 +45,17 @@ def test_rates_are_the_table(subject, case):
 
 @checks("SCHED-02", case=schedules())
 def test_the_rate_rises_to_one_peak_and_falls_to_the_floor(subject, case):
-    """What every schedule has in common, up to its horizon."""
+    """Every declared schedule does so up to its horizon."""
     used, slack = rates(subject, case)[: case.total], bound(subject, case)
     high = all(rate <= case.peak + slack for rate in used)
     holds("SCHED-02", high and all(rate >= 0.0 for rate in used), f"a rate outside 0 .. {case.peak}: {used}")
-    turns = [b > a + slack for a, b in pairwise(used)]
-    holds("SCHED-02", turns == sorted(turns, reverse=True), f"the rate rises again after falling: {used}")
+    rises = [b > a + slack for a, b in pairwise(used)]
+    holds("SCHED-02", rises == sorted(rises, reverse=True), f"the rate rises again after falling: {used}")
 
 
 @checks("SCHED-02", case=schedules())
 def test_no_update_is_wasted_and_none_follows_the_last(subject, case):
-    """The specification's own table: the first update moves, the peak is used once, the floor by the last update."""
+    """The default schedule: the first rate is above 0, the peak is used once, the last update has the floor."""
     if subject.conventions.schedule != "honestloop":
         not_offered("another schedule is declared")
     got = rates(subject, case)

@@ -1,4 +1,4 @@
-"""fixtures/folder.py: in memory only where nobody loses by it."""
+"""fixtures/folder.py: folders in memory only where there is room and the user has named no other place."""
 
 import shutil
 import tempfile
@@ -12,7 +12,7 @@ from fixtures import folder
 
 @pytest.fixture
 def places(monkeypatch, tmp_path):
-    """A place in memory, with room enough, and the system's place for temporary files."""
+    """A folder that stands for /dev/shm, with enough free space, and one for the system's temporary files."""
     memory, disk = tmp_path / "memory", tmp_path / "disk"
     memory.mkdir()
     disk.mkdir()
@@ -24,7 +24,7 @@ def places(monkeypatch, tmp_path):
 
 
 def made_in():
-    with folder.folder_for_a_moment() as made:
+    with folder.temporary_folder() as made:
         return Path(made).parent
 
 

@@ -82,7 +82,7 @@ def test_a_mutant_follows_the_conventions_of_its_subject():
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_results_have_the_dtype_of_the_arguments(dtype):
     logits, targets = np.ones((1, 2, 3), dtype=dtype), np.zeros((1, 2), dtype=np.int64)
-    value, gradient = MUTANTS["loss_in_bits"].instead(logits, targets, np.ones((1, 2), dtype=bool))
+    value, gradient = MUTANTS["loss_in_bits"].under()(logits, targets, np.ones((1, 2), dtype=bool))
     assert gradient.dtype == dtype
     assert isinstance(value, float)
 

@@ -264,9 +264,9 @@ def test_a_mutant_equal_to_the_original_survives(monkeypatch):
 
     same = Mutant("act_right", "gelu", activation.gelu, "nothing at all", ("ACT-01",))
     monkeypatch.setitem(MUTANTS, same.id, same)
-    fate = judge(same, same.rules, diagnosed=False)
-    assert not fate.killed
-    assert summary([fate])["survivors"] == {"act_right": ["ACT-01"]}
+    result = judge(same, same.rules, diagnosed=False)
+    assert not result.killed
+    assert summary([result])["survivors"] == {"act_right": ["ACT-01"]}
 
 
 def test_a_mutant_without_a_rule_or_with_a_taken_name_is_refused():

@@ -12,6 +12,7 @@ from honestloop.conventions import Conventions
 from honestloop.guard import Guard, Misbehaviour
 from honestloop.protocol import Subject
 from properties.diagnosis import diagnose
+from properties.snippet import snippet
 
 LAW = Conventions()
 LOGITS = np.array(
@@ -101,6 +102,16 @@ def test_an_attribute_that_is_wrong_is_seen():
     assert made.vocabulary
     assert [call.read for call in subject.guard.calls] == [False, True]
     assert "tok_ties_to_the_larger_ids" in names(subject.guard)
+
+
+def test_the_snippet_of_a_failure_runs_as_it_is_printed():
+    """Pasted into a file, it imports what it needs, makes the calls again, and says what they returned."""
+    subject = Subject(reference.__name__)
+    subject.cross_entropy(LOGITS, TARGETS, MASK)
+    *_, call, returned = lines = snippet(subject.name, subject.guard.calls)
+    exec("\n".join(lines), {})
+    assert call.startswith("me.cross_entropy(np.array(")
+    assert returned.startswith("# -> (")
 
 
 # ---- the guard, under the diagnosis

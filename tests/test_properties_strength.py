@@ -21,12 +21,12 @@ def test_every_mutant_is_killed(tmp_path):
     assert outcome.returncode == 0, outcome.stdout + outcome.stderr
     found = json.loads(counts.read_text())
     assert found["survivors"] == {}
-    assert [fate["mutant"] for fate in found["fates"]] == list(MUTANTS)
+    assert [result["mutant"] for result in found["results"]] == list(MUTANTS)
 
 
 def test_the_sample_has_as_many_functions_as_there_are_mutants_in_it():
     names = strength.sample(7)
-    assert len({MUTANTS[name].function for name in names}) == len(names) == strength.QUICK
+    assert len({MUTANTS[name].function for name in names}) == len(names) == strength.SAMPLE_SIZE
     assert names == strength.sample(7) != strength.sample(8)
 
 

@@ -299,7 +299,7 @@ def test_known_wrong_variants_are_far_beyond_the_bound(name):
     right = bounds.check(
         SUBJECT[wrong.function](*single, **kwargs), oracle, *args, dtype=np.float32, **kwargs
     )
-    far = bounds.check(wrong.instead(*single, **kwargs), oracle, *args, dtype=np.float32, **kwargs)
+    far = bounds.check(wrong.under()(*single, **kwargs), oracle, *args, dtype=np.float32, **kwargs)
     assert right.within
     assert far.ratio > WRONG_BY_FAR[name]
 

@@ -29,7 +29,8 @@ from honestloop.conventions import Conventions
 from honestloop.protocol import FUNCTIONS, Subject
 from properties.assertions import Refusal
 from properties.checks import all_properties
-from properties.strength import cases, search
+from properties.record import Record, recording
+from properties.strength import cases, profile
 from reference import (
     activation,
     attention,
@@ -328,12 +329,12 @@ def verdict(rule, subject, examples_each):
         if rule.id not in {*prop.rules, *EVERY_CALL}:
             continue
         for case in cases(prop, function):
-            prop.begin()
             try:
-                prop.runnable(search(examples_each, shrink=False))(subject=subject, **case)
+                with recording(Record(examples_each)) as record:
+                    prop.runnable(profile(examples_each, shrink=False))(subject=subject, **case)
             except Refusal as refusal:
                 return refusal.rule, examples
-            examples += prop.executed.total()
+            examples += record.executed.total()
     return "", examples
 
 
