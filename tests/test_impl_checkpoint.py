@@ -148,7 +148,7 @@ def _fail_on(monkeypatch, event):
 
     targets = {
         "open": ("pathlib.Path.open", full),
-        "write": ("impl.run.directory.checkpoint.write_synced", full),
+        "write": ("impl.run.checkpoint.write_synced", full),
         "fsync": ("os.fsync", full),
         "rename": ("pathlib.Path.rename", full),
         "mkdir": ("os.mkdir", full),

@@ -279,7 +279,7 @@ def test_a_run_directory_appears_with_its_manifest_or_not_at_all(config, tmp_pat
     def die(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("impl.run.directory.manifest.build", die)
+    monkeypatch.setattr("impl.run.manifest.build", die)
     assert impl("train", "--out", tmp_path / "run", "--config", config).returncode == 130
     assert not list(tmp_path.iterdir())
 

@@ -206,7 +206,7 @@ def test_a_log_without_evaluations_can_be_drawn(tmp_path):
 
 def test_matplotlib_is_imported_for_a_picture_only_and_without_pyplot(tmp_path):
     script = (
-        "import json, pathlib, sys; from impl import plots; assert 'matplotlib' not in sys.modules\n"
+        "import json, pathlib, sys; from impl.report import plots; assert 'matplotlib' not in sys.modules\n"
         "plots.drift_per_layer(['a', 'b'], {'float16': {'a': 1e-3, 'b': 2e-3}}, pathlib.Path(sys.argv[1]))\n"
         "assert 'matplotlib' in sys.modules and 'matplotlib.pyplot' not in sys.modules"
     )

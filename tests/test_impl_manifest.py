@@ -58,7 +58,7 @@ def inside(value, path):
 
 def test_committed_schema_is_the_one_of_the_model():
     printed = subprocess.run(
-        [sys.executable, "-m", "impl.run.directory.manifest"], cwd=ROOT, capture_output=True, check=True
+        [sys.executable, "-m", "impl.run.manifest"], cwd=ROOT, capture_output=True, check=True
     )
     assert (ROOT / "reference" / "manifest.schema.json").read_bytes() == printed.stdout
     jsonschema.Draft202012Validator.check_schema(SCHEMA)

@@ -269,7 +269,7 @@ def test_a_finished_run_is_left_alone_by_a_late_helper(run_dir, uri):
 def test_a_killed_training_leaves_a_whole_run_that_resume_continues(run_dir, uri):
     write_log(run_dir, 100)
     script = (
-        "import os, pathlib, signal, sys; from impl.tracking import Tracker\n"
+        "import os, pathlib, signal, sys; from impl.report.tracking import Tracker\n"
         "tracker = Tracker(pathlib.Path(sys.argv[1]), sys.argv[2]); tracker.sync()\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )

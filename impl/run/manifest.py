@@ -1,6 +1,6 @@
 """What a run was: every fact needed to repeat it or to explain why it cannot be repeated, on disk before step 1.
 
-`Manifest` defines manifest.json; `python -m impl.manifest` prints its JSON Schema.
+`Manifest` defines manifest.json; `python -m impl.run.manifest` prints its JSON Schema.
 """
 
 import json
