@@ -1,7 +1,6 @@
 """What each command of the command line does."""
 
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -53,20 +52,17 @@ def train(
 def _train(run: Run, stop_after: int | None) -> None:
     machines = loop.build(run)
     start = loop.restore_newest(run, machines, _report)
-    first_step = machines.scheduler.step
     with (
         loop.Stop(stop_after) as stop,
         TrainLog(run.path / runs.LOG, start.log if start else None) as log,
         Tracker(run.path) as tracker,
     ):
-        began = time.perf_counter()
-        best = loop.train(run, machines, start, log, tracker, stop)
-        seconds = time.perf_counter() - began
+        best, spent = loop.train(run, machines, start, log, tracker, stop)
         step = machines.scheduler.step
         if step < run.config.steps:
             print(f"{run.path}: stopped after step {step} of {run.config.steps}; continue with --resume")
             return
-        results = finish.finish(run, machines, best, tracker, first_step, seconds)
+        results = finish.finish(run, machines, best, tracker, spent)
     strongest = results["strongest_baseline"]
     print(
         f"{run.path}: val perplexity {results['perplexity']['val']['ppl']:.4f}, {results['ratio']:.3f} x the strongest "

@@ -20,7 +20,8 @@ with warnings.catch_warnings():
     from mlflow import MlflowClient
 
     from impl.report.mlflow_helper import first_commands
-    from impl.report.mlflow_store import METRICS, Mirror, parameters, read_log
+    from impl.report.mlflow_store import METRICS, Mirror, parameters
+    from impl.run.log import read_log
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN_ID = "0123456789abcdef0123456789abcdef"

@@ -17,6 +17,7 @@ from mlflow.entities import Metric, Param, Run
 from mlflow.exceptions import MlflowException
 
 from impl.report.tracking import DEFAULT_URI, without_password
+from impl.run.log import read_log
 
 EXPERIMENT = "honestloop"
 METRICS = ("loss", "lr", "grad_norm", "val_loss", "val_ppl")
@@ -156,12 +157,6 @@ class Mirror:
                 if found is None:
                     raise
         return str(found.experiment_id)
-
-
-def read_log(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a log that may be growing, or end in the half line of a killed run."""
-    data = path.read_bytes() if path.exists() else b""
-    return [json.loads(line) for line in data[: data.rfind(b"\n") + 1].splitlines()]
 
 
 def parameters(manifest: dict[str, Any]) -> Iterator[Param]:
