@@ -1,6 +1,7 @@
 """What each command of the command line does."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,8 @@ def train(
 def _train(run: Run, stop_after: int | None) -> None:
     machines = loop.build(run)
     start = loop.restore_newest(run, machines, _report)
+    for note in _notes(run.config.steps, machines.scheduler.step, stop_after):
+        _report(note)
     with (
         loop.Stop(stop_after) as stop,
         TrainLog(run.path / runs.LOG, start.log if start else None) as log,
@@ -68,6 +71,16 @@ def _train(run: Run, stop_after: int | None) -> None:
         f"{run.path}: val perplexity {results['perplexity']['val']['ppl']:.4f}, {results['ratio']:.3f} x the strongest "
         f"n-gram ({strongest['kind']}, n = {strongest['n']}, {strongest['val']['ppl']:.4f})"
     )
+
+
+def _notes(steps: int, done: int, stop_after: int | None) -> Iterator[str]:
+    """What a number of steps means that trains nothing, or does not stop where it says."""
+    if steps == 0:
+        yield "a run of 0 steps: nothing is trained, the results are of the initial weights"
+    elif stop_after is not None and stop_after > steps:
+        yield f"--stop-after {stop_after} is beyond the last step, {steps}: the run is trained to its end"
+    elif stop_after is not None and 0 < done < steps and stop_after <= done:
+        yield f"--stop-after {stop_after}: the run has {done} steps already, no other is trained"
 
 
 def evaluate(run: Path, data: Path | None) -> dict[str, Any]:
