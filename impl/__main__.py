@@ -2,7 +2,7 @@
 
 import gc
 
-gc.disable()  # imports leave little garbage; looking for it takes a quarter of the time to start
+gc.disable()  # imports leave little garbage; collecting it would take a quarter of the start-up time
 
 import argparse
 import json
@@ -17,13 +17,14 @@ from impl.errors import NonFiniteError, UsageError
 
 gc.freeze()
 gc.enable()
-gc.set_threshold(100_000)  # nor do steps
+gc.set_threshold(100_000)  # a training step leaves little garbage, too
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line; `--help` has the rest."""
+    """Reports a wrong command line as a UsageError of one line."""
 
     def error(self, message: str) -> NoReturn:
+        """Called by argparse. Raises UsageError."""
         raise UsageError(f"{message} (see {self.prog} --help)")
 
 
@@ -34,21 +35,7 @@ def parser() -> Parser:
     )
     verbs = top.add_subparsers(required=True, metavar="VERB")
 
-    train = _verb(verbs, "train", commands.train, "train a model; all about it goes into one run directory")
-    train.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="run directory to make, or to resume"
-    )
-    _data(train)
-    train.add_argument(
-        "--config", type=Path, metavar="FILE", help="settings as TOML; a run's config.toml will do"
-    )
-    train.add_argument("--seed", type=_count, metavar="N")
-    train.add_argument("--steps", type=_count, metavar="N", help="updates in the whole run; 0 trains nothing")
-    train.add_argument(
-        "--stop-after", type=_count, metavar="N", help="stop early, once the run has N updates"
-    )
-    train.add_argument("--resume", action="store_true", help="continue an unfinished run")
-
+    _train_verb(verbs)
     score = _verb(
         verbs, "eval", _printing(commands.evaluate), "perplexity of a finished run's model, as JSON"
     )
@@ -89,6 +76,23 @@ def parser() -> Parser:
     return top
 
 
+def _train_verb(verbs: Any) -> None:
+    train = _verb(verbs, "train", commands.train, "train a model; all about it goes into one run directory")
+    train.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="run directory to make, or to resume"
+    )
+    _data(train)
+    train.add_argument(
+        "--config", type=Path, metavar="FILE", help="settings as TOML; a run's config.toml will do"
+    )
+    train.add_argument("--seed", type=_count, metavar="N")
+    train.add_argument("--steps", type=_count, metavar="N", help="updates in the whole run; 0 trains nothing")
+    train.add_argument(
+        "--stop-after", type=_count, metavar="N", help="stop early, once the run has N updates"
+    )
+    train.add_argument("--resume", action="store_true", help="continue an unfinished run")
+
+
 def _verb(verbs: Any, name: str, action: Any, summary: str) -> argparse.ArgumentParser:
     made: argparse.ArgumentParser = verbs.add_parser(name, help=summary, description=summary)
     made.set_defaults(action=action)
@@ -113,6 +117,7 @@ def _count(text: str) -> int:
 
 
 def _printing(function: Any) -> Any:
+    """The command that prints what `function` returns, as JSON."""
     return lambda **options: print(json.dumps(function(**options), indent=2))
 
 

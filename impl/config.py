@@ -65,9 +65,8 @@ class Config(_Settings):
     dtype: Literal["float32", "float64"] = "float32"
     steps: Annotated[int, Field(ge=0)] = 600
     batch_size: Positive = 32
-    micro_batches: Positive = (
-        1  # parts that a batch is cut into, one after the other: less memory, the same bits
-    )
+    micro_batches: Positive = 1
+    """Parts into which a batch is cut, computed one after the other: less memory, the same bits."""
     dropout: Fraction = 0.1
     eval_every: Positive = 50
     checkpoint_every: Positive = 50

@@ -40,6 +40,7 @@ def train(
     clock = Clock(start.spent if start else NOTHING)
 
     def save() -> int:
+        """Write a checkpoint of the step that is done; its number."""
         folder, run_id, position = run.path / CHECKPOINTS, run.manifest.run_id, log.position()
         checkpoint.save(folder, run_id, scheduler.step, machines.named(), position, best, clock.spent())
         tracker.sync()
@@ -118,6 +119,7 @@ class Stop:
         self._previous: dict[int, Any] = {}
 
     def due(self, step: int) -> bool:
+        """Whether to stop now that `step` updates are done."""
         return self._signal is not None or (self._after is not None and step >= self._after)
 
     def __enter__(self) -> "Stop":

@@ -23,7 +23,7 @@ from impl.report import plots
 from impl.run.directory import Run
 from impl.run.files import atomic_write, write_json
 
-if TYPE_CHECKING:  # a start has better things to do
+if TYPE_CHECKING:  # importing jaxtyping would lengthen the start-up
     from jaxtyping import Float
 
 Array = np.ndarray[Any, np.dtype[Any]]

@@ -13,7 +13,7 @@ from impl.model.minigpt import MiniGPT
 from impl.model.parameters import parameter_shapes
 from impl.report import drift, plots
 from impl.report.memory import peak_memory_bytes
-from impl.report.ngram import baselines
+from impl.report.ngram import baselines, strongest
 from impl.report.tracking import Tracker
 from impl.run import tensors
 from impl.run.checkpoint import Best
@@ -39,9 +39,9 @@ def finish(run: Run, machines: Machines, best: Best | None, tracker: Tracker, sp
     write_live_logits(run, model)
     scores = perplexities(run, model)
     table = baselines(run.sequences["train"], run.sequences["val"], run.config.model.vocab_size)
-    strongest = min(table, key=lambda row: row["val"]["ppl"])
+    opponent = strongest(table)
     if plots.wanted():
-        plots.loss_curve(run.path / LOG, strongest, run.path / "loss_curve.png")
+        plots.loss_curve(run.path / LOG, opponent, run.path / "loss_curve.png")
     drift.write(run.path / DRIFT, drift.measure(model, run))
     results = {
         "schema": SCHEMA,
@@ -50,8 +50,8 @@ def finish(run: Run, machines: Machines, best: Best | None, tracker: Tracker, sp
         "best_step": best["step"] if best else None,
         "perplexity": {name: score.as_dict() if score else None for name, score in scores.items()},
         "baselines": table,
-        "strongest_baseline": strongest,
-        "ratio": scores["val"].perplexity / strongest["val"]["ppl"],
+        "strongest_baseline": opponent,
+        "ratio": scores["val"].perplexity / opponent["val"]["ppl"],
         "tokens_per_second": spent.tokens_per_second,
         "peak_memory_bytes": peak_memory_bytes(),
         "wall_seconds": spent.wall_seconds,

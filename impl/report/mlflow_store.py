@@ -142,9 +142,8 @@ class Mirror:
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
         place = Path("runs/mlartifacts").resolve().as_uri() if self.uri == DEFAULT_URI else None
         found = client.get_experiment_by_name(name)
-        if (
-            found is not None and place and found.artifact_location != place
-        ):  # the store was moved or copied here
+        # A store that was moved or copied here keeps its artefacts elsewhere.
+        if found is not None and place and found.artifact_location != place:
             name = f"{name} in {Path.cwd()}"
             found = client.get_experiment_by_name(name)
         if found is None:
@@ -152,7 +151,7 @@ class Mirror:
                 return str(client.create_experiment(name, artifact_location=place))
             except (
                 MlflowException
-            ):  # another run was faster, or the store's own reason comes from the next line
+            ):  # another run has just created it; if not, the next line raises the reason
                 found = client.get_experiment_by_name(name)
                 if found is None:
                     raise

@@ -75,9 +75,8 @@ def _figure() -> "tuple[Figure, Axes]":
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 4.5), dpi=100)
-    return figure, figure.add_axes(
-        (0.12, 0.12, 0.85, 0.80)
-    )  # a layout engine would take longer than the drawing
+    # Fixed margins: a layout engine would take longer than the drawing.
+    return figure, figure.add_axes((0.12, 0.12, 0.85, 0.80))
 
 
 def _save(figure: "Figure", axes: "Axes", path: Path) -> None:

@@ -18,12 +18,8 @@ from impl.run.clock import NOTHING, Spent
 from impl.run.files import fsync_directory, json_bytes, read_json, sha256_bytes, sha256_file, write_synced
 
 SCHEMA = "honestloop/checkpoint/v1"
-WEIGHTS, OPTIMIZER, STATE, MANIFEST = (
-    "weights.safetensors",
-    "optimizer.safetensors",
-    "state.json",
-    "manifest.json",
-)
+WEIGHTS, OPTIMIZER = "weights.safetensors", "optimizer.safetensors"
+STATE, MANIFEST = "state.json", "manifest.json"
 
 
 class Best(TypedDict):
@@ -36,9 +32,11 @@ class Best(TypedDict):
 class StateMachine(Protocol):
     """What can be saved: numbers, strings and arrays by name."""
 
-    def state(self) -> dict[str, Any]: ...
+    def state(self) -> dict[str, Any]:
+        """Everything that `restore` needs, copied."""
 
-    def restore(self, state: dict[str, Any]) -> None: ...
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue from what `state` returned."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ def save(
     best: Best | None,
     spent: Spent = NOTHING,
 ) -> Path:
-    """Write `folder`/step-XXXXXXXX; an existing, complete one of the same step is replaced only when the new one is.
+    """Write `folder`/step-XXXXXXXX; an existing checkpoint of that step stays until the new one is complete.
 
     The time that the run has taken goes into the manifest: the other three files of an uninterrupted run and of a
     resumed one are equal to the byte.
@@ -80,9 +78,7 @@ def save(
     files[MANIFEST] = json_bytes(facts)
     folder.mkdir(exist_ok=True)
     final = folder / f"step-{step:08d}"
-    for leftover in folder.glob(
-        ".step-*.tmp"
-    ):  # of a killed process: the run is locked, nobody else saves here
+    for leftover in folder.glob(".step-*.tmp"):  # of a killed process: the lock of the run keeps others out
         shutil.rmtree(leftover)
     temporary, replaced = (folder / f".{final.name}.{end}.tmp" for end in ("new", "old"))
     try:
@@ -90,9 +86,7 @@ def save(
         for name, data in files.items():
             write_synced(temporary / name, data)
         fsync_directory(temporary)
-        if (
-            final.exists()
-        ):  # one that was not fit to resume from: out of the way, not gone, until this one is there
+        if final.exists():  # it could not be resumed from; it is kept aside until the new one has its name
             final.rename(replaced)
         temporary.rename(final)
     except BaseException:
