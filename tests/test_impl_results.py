@@ -14,8 +14,9 @@ import pytest
 
 from impl import loop
 from impl.__main__ import main
+from impl.evaluate import evaluate
 from impl.report import memory
-from impl.run import clock
+from impl.run import checkpoint, clock
 from impl.run.clock import Clock, Spent
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -107,8 +108,8 @@ def test_speed_does_not_count_evaluating_and_saving(tmp_path, monkeypatch):
 
         return slowed
 
-    monkeypatch.setattr(loop, "evaluate", slow(loop.evaluate))
-    monkeypatch.setattr(loop.checkpoint, "save", slow(loop.checkpoint.save))
+    monkeypatch.setattr(loop, "evaluate", slow(evaluate))
+    monkeypatch.setattr(checkpoint, "save", slow(checkpoint.save))
     start(tmp_path / "run")
     found = results(tmp_path / "run")
     step_seconds = tokens(tmp_path / "run", after=1) / found["tokens_per_second"]
