@@ -1,6 +1,5 @@
 """Every setting of a run, as one typed, frozen model; TOML in and out."""
 
-import difflib
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -148,6 +147,8 @@ def _explained(error: Any) -> str:
 
 def _most_like(name: str, known: Mapping[str, str]) -> list[str]:
     """What `known` has under the names most like `name`, the nearest first; nothing if none is like it."""
+    import difflib  # here, because only a wrong configuration needs it
+
     likeness = {other: difflib.SequenceMatcher(None, name, other).ratio() for other in known}
     least = max(0.4, 0.85 * max(likeness.values()))
     return [known[other] for other in sorted(known, key=lambda n: -likeness[n]) if likeness[other] >= least]
