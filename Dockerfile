@@ -3,7 +3,8 @@
 # docker run --rm honestloop make test          everything
 FROM python:3.11.14-slim-bookworm
 
-# git: the manifest names the commit. libgomp1: numba's OpenMP threading layer.
+# git: a manifest names the commit, which it reads from the .git that COPY brings along.
+# libgomp1: numba's OpenMP threading layer.
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends git libgomp1 make \
     && rm -rf /var/lib/apt/lists/* \
@@ -18,6 +19,5 @@ ARG GIT_SHA=unknown
 LABEL org.opencontainers.image.title="honestloop" \
       org.opencontainers.image.licenses="MIT" \
       org.opencontainers.image.revision="${GIT_SHA}"
-ENV HONESTLOOP_IMAGE_REVISION="${GIT_SHA}"
 
 CMD ["make", "gates"]

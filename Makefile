@@ -10,8 +10,13 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.requirements.lock.installed
 PEERS := $(VENV)/.requirements-peers.txt.installed
 PYTEST := $(BIN)/python -m pytest
+# Full MLflow, which only its web pages need, is some thirty packages more: an environment of its own.
+UI := .venv-ui
+UI_PORT ?= 5000
+MLFLOW := $(shell sed -n 's/^mlflow-skinny==\([^ ;]*\).*/\1/p' requirements.lock)
+UI_INSTALLED := $(UI)/.mlflow-$(MLFLOW).installed
 
-.PHONY: gates test properties strength docs benchmarks performance lint format install peers lock clean
+.PHONY: gates test properties strength docs benchmarks performance ui lint format install peers lock clean
 
 gates: $(INSTALLED)
 	$(PYTEST) gates/ $(ARGS)
@@ -37,6 +42,17 @@ benchmarks: $(INSTALLED)
 # docs/performance.md: training steps, kernels and scaling beside PyTorch and JAX; some ten minutes.
 performance: $(PEERS)
 	$(BIN)/python -m benchmarks.page
+
+# The tracked runs in a browser, until Ctrl-C; another port: make ui UI_PORT=5001
+ui:
+	@test -f runs/mlflow.db || { echo "error: there is no runs/mlflow.db yet; python -m impl train makes it" >&2; exit 2; }
+	@$(MAKE) --no-print-directory --silent $(UI_INSTALLED)
+	@$(UI)/bin/python -c 'import sqlite3; \
+		last = "select experiment_id from runs order by start_time desc limit 1"; \
+		found = sqlite3.connect("runs/mlflow.db").execute(last).fetchone() or [0]; \
+		print(f"the runs, in a few seconds: http://127.0.0.1:$(UI_PORT)/#/experiments/{found[0]}/runs", flush=True)'
+	@MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false PYTHONWARNINGS=ignore exec $(UI)/bin/mlflow ui \
+		--backend-store-uri sqlite:///runs/mlflow.db --port $(UI_PORT) --workers 1
 
 lint: $(PEERS)
 	$(BIN)/ruff check .
@@ -65,11 +81,18 @@ $(PEERS): requirements-peers.txt $(INSTALLED)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-peers.txt
 	@touch $@
 
+$(UI_INSTALLED):
+	@test -n "$(PYTHON)" || { echo "error: honestloop needs Python 3.11 or later; none found" >&2; exit 2; }
+	@echo "installing mlflow $(MLFLOW) into $(UI) (once; a minute or two)"
+	@$(PYTHON) -m venv --clear $(UI)
+	@$(UI)/bin/python -m pip install --quiet --disable-pip-version-check mlflow==$(MLFLOW)
+	@touch $@
+
 # After an edit of the dependencies in pyproject.toml; the only target that needs uv.
 lock:
 	uv lock
 	uv export --quiet --frozen --all-groups --no-emit-project --no-header --output-file requirements.lock
 
 clean:
-	rm -rf $(VENV) .cache .hypothesis .benchmarks
+	rm -rf $(VENV) $(UI) .cache .hypothesis .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

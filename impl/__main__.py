@@ -2,26 +2,29 @@
 
 import gc
 
-gc.disable()  # imports leave little garbage; looking for it takes a quarter of the time to start
+gc.disable()  # imports leave little garbage; collecting it would take a quarter of the start-up time
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 from impl import commands
+from impl.config import WHOLE_NUMBER, whole_number
 from impl.errors import NonFiniteError, UsageError
 
 gc.freeze()
 gc.enable()
-gc.set_threshold(100_000)  # nor do steps
+gc.set_threshold(100_000)  # a training step leaves little garbage, too
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line; `--help` has the rest."""
+    """Reports a wrong command line as a UsageError of one line."""
 
     def error(self, message: str) -> NoReturn:
+        """Called by argparse. Raises UsageError."""
         raise UsageError(f"{message} (see {self.prog} --help)")
 
 
@@ -32,19 +35,7 @@ def parser() -> Parser:
     )
     verbs = top.add_subparsers(required=True, metavar="VERB")
 
-    train = _verb(verbs, "train", commands.train, "train a model; all about it goes into one run directory")
-    train.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="run directory to make, or to resume"
-    )
-    _data(train)
-    train.add_argument(
-        "--config", type=Path, metavar="FILE", help="settings as TOML; a run's config.toml will do"
-    )
-    train.add_argument("--seed", type=_count, metavar="N")
-    train.add_argument("--steps", type=_count, metavar="N", help="updates in the whole run")
-    train.add_argument("--stop-after", type=_count, metavar="N", help="stop early, after update N")
-    train.add_argument("--resume", action="store_true", help="continue an unfinished run")
-
+    _train_verb(verbs)
     score = _verb(
         verbs, "eval", _printing(commands.evaluate), "perplexity of a finished run's model, as JSON"
     )
@@ -85,6 +76,23 @@ def parser() -> Parser:
     return top
 
 
+def _train_verb(verbs: Any) -> None:
+    train = _verb(verbs, "train", commands.train, "train a model; all about it goes into one run directory")
+    train.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="run directory to make, or to resume"
+    )
+    _data(train)
+    train.add_argument(
+        "--config", type=Path, metavar="FILE", help="settings as TOML; a run's config.toml will do"
+    )
+    train.add_argument("--seed", type=_count, metavar="N")
+    train.add_argument("--steps", type=_count, metavar="N", help="updates in the whole run; 0 trains nothing")
+    train.add_argument(
+        "--stop-after", type=_count, metavar="N", help="stop early, once the run has N updates"
+    )
+    train.add_argument("--resume", action="store_true", help="continue an unfinished run")
+
+
 def _verb(verbs: Any, name: str, action: Any, summary: str) -> argparse.ArgumentParser:
     made: argparse.ArgumentParser = verbs.add_parser(name, help=summary, description=summary)
     made.set_defaults(action=action)
@@ -102,20 +110,29 @@ def _data(verb: argparse.ArgumentParser) -> None:
 
 
 def _count(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 up")
-    return int(text)
+    number = whole_number(text)
+    if number is None:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not {WHOLE_NUMBER}")
+    return number
 
 
 def _printing(function: Any) -> Any:
+    """The command that prints what `function` returns, as JSON."""
     return lambda **options: print(json.dumps(function(**options), indent=2))
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one verb; the exit status."""
+    """Run one verb; the exit status, 141 (128 + SIGPIPE) if nobody reads its output any more."""
     try:
-        options = vars(parser().parse_args(arguments))
-        options.pop("action")(**options)
+        try:
+            options = vars(parser().parse_args(arguments))
+            options.pop("action")(**options)
+        finally:
+            _flush()
+    except BrokenPipeError:
+        return 141
+    except MemoryError as error:
+        return _fail(f"not enough memory: {error}", 2)
     except UsageError as error:
         return _fail(str(error), 2)
     except OSError as error:
@@ -127,9 +144,28 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+def _flush() -> None:
+    """Write what is left of the output now, while a failure can still be told."""
+    if sys.stdout is None:  # closed by the caller: `>&-`
+        return
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _discard(sys.stdout)
+        raise
+
+
 def _fail(message: str, status: int) -> int:
-    print("error: " + " ".join(message.split()), file=sys.stderr)
+    try:
+        print("error: " + " ".join(message.split()), file=sys.stderr, flush=True)
+    except OSError:
+        _discard(sys.stderr)
     return status
+
+
+def _discard(stream: TextIO) -> None:
+    """Send what the stream still holds nowhere, or the interpreter tries to write it once more when it exits."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 if __name__ == "__main__":

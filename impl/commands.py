@@ -1,7 +1,7 @@
 """What each command of the command line does."""
 
 import sys
-import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -53,25 +53,34 @@ def train(
 def _train(run: Run, stop_after: int | None) -> None:
     machines = loop.build(run)
     start = loop.restore_newest(run, machines, _report)
-    first_step = machines.scheduler.step
+    for note in _notes(run.config.steps, machines.scheduler.step, stop_after):
+        _report(note)
     with (
         loop.Stop(stop_after) as stop,
         TrainLog(run.path / runs.LOG, start.log if start else None) as log,
         Tracker(run.path) as tracker,
     ):
-        began = time.perf_counter()
-        best = loop.train(run, machines, start, log, tracker, stop)
-        seconds = time.perf_counter() - began
+        best, spent = loop.train(run, machines, start, log, tracker, stop)
         step = machines.scheduler.step
         if step < run.config.steps:
             print(f"{run.path}: stopped after step {step} of {run.config.steps}; continue with --resume")
             return
-        results = finish.finish(run, machines, best, tracker, first_step, seconds)
+        results = finish.finish(run, machines, best, tracker, spent)
     strongest = results["strongest_baseline"]
     print(
         f"{run.path}: val perplexity {results['perplexity']['val']['ppl']:.4f}, {results['ratio']:.3f} x the strongest "
         f"n-gram ({strongest['kind']}, n = {strongest['n']}, {strongest['val']['ppl']:.4f})"
     )
+
+
+def _notes(steps: int, done: int, stop_after: int | None) -> Iterator[str]:
+    """What a number of steps means that trains nothing, or does not stop where it says."""
+    if steps == 0:
+        yield "a run of 0 steps: nothing is trained, the results are of the initial weights"
+    elif stop_after is not None and stop_after > steps:
+        yield f"--stop-after {stop_after} is beyond the last step, {steps}: the run is trained to its end"
+    elif stop_after is not None and 0 < done < steps and stop_after <= done:
+        yield f"--stop-after {stop_after}: the run has {done} steps already, no other is trained"
 
 
 def evaluate(run: Path, data: Path | None) -> dict[str, Any]:

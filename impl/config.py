@@ -1,6 +1,8 @@
 """Every setting of a run, as one typed, frozen model; TOML in and out."""
 
+import re
 import tomllib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -62,9 +64,8 @@ class Config(_Settings):
     dtype: Literal["float32", "float64"] = "float32"
     steps: Annotated[int, Field(ge=0)] = 600
     batch_size: Positive = 32
-    micro_batches: Positive = (
-        1  # parts that a batch is cut into, one after the other: less memory, the same bits
-    )
+    micro_batches: Positive = 1
+    """Parts into which a batch is cut, computed one after the other: less memory, the same bits."""
     dropout: Fraction = 0.1
     eval_every: Positive = 50
     checkpoint_every: Positive = 50
@@ -80,25 +81,74 @@ class Config(_Settings):
         return tomli_w.dumps(self.as_dict())
 
 
+SECTIONS = [name for name, field in Config.model_fields.items() if isinstance(field.default, _Settings)]
+WHOLE_NUMBER = "a whole number (at most 20 of the digits 0 to 9)"
+
+
 def load(path: Path | None = None, **overrides: Any) -> Config:
     """Settings from a TOML file (defaults if None), then `overrides` that are not None.
 
     Raises UsageError with one line that names the file and the key.
     """
-    settings: dict[str, Any] = {}
-    if path is not None:
-        try:
-            settings = tomllib.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise UsageError(f"{path}: {error.strerror}") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise UsageError(f"{path}: not valid TOML ({error})") from None
+    source = path or "options"
+    settings = _read(path) if path else {}
     settings.update({key: value for key, value in overrides.items() if value is not None})
-    if isinstance(settings.get("seed"), str) and settings["seed"].isdecimal():
-        settings["seed"] = int(settings["seed"])
+    if isinstance(text := settings.get("seed"), str):
+        settings["seed"] = whole_number(text)
+        if settings["seed"] is None:
+            raise UsageError(f"{source}: seed: {text[:40]!r} is not {WHOLE_NUMBER}")
+    for key, value in _flat(settings):
+        if type(value) is int and value >= 2**53 and key != "seed":
+            raise UsageError(f"{source}: {key}: the integer is too large, it must be below 2^53")
     try:
         return Config.model_validate(settings)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "config"
-        raise UsageError(f"{path or 'options'}: {key}: {first['msg']}") from None
+        raise UsageError(f"{source}: {_explained(error.errors()[0])}") from None
+
+
+def whole_number(text: str) -> int | None:
+    """The number that a text is, or None if it is not `WHOLE_NUMBER`: no sign, no space, no digits of other scripts."""
+    return int(text) if re.fullmatch("[0-9]{1,20}", text) else None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from None
+    except ValueError as error:  # TOML or UTF-8 that is none, or an integer of thousands of digits
+        raise UsageError(f"{path}: not valid TOML ({error})") from None
+
+
+def _flat(settings: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """(dotted key, value) of every setting, those of sections too."""
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            yield from ((f"{key}.{inner}", x) for inner, x in _flat(value))
+        else:
+            yield key, value
+
+
+def _explained(error: Any) -> str:
+    """What is wrong, in one line; of an unknown setting, the known ones that are spelled most like it."""
+    key = ".".join(map(str, error["loc"])) or "config"
+    if error["type"] == "extra_forbidden":
+        known = {name.rpartition(".")[2]: name for name, _ in _flat(Config().as_dict())}
+        near = _most_like(error["loc"][-1], known | {name: name for name in SECTIONS})
+        if near:
+            return f"unknown setting {key!r}; did you mean {' or '.join(near)}?"
+        return f"unknown setting {key!r}; known are {', '.join(known.values())}"
+    if error["type"] == "model_type":
+        return f"{key}: is a section; write [{key}] and its settings below that line"
+    if isinstance(error["input"], dict) and key not in (*SECTIONS, "config"):
+        return f"{key}: is one value, not a section"
+    return f"{key}: {error['msg']}"
+
+
+def _most_like(name: str, known: Mapping[str, str]) -> list[str]:
+    """What `known` has under the names most like `name`, the nearest first; nothing if none is like it."""
+    import difflib  # here, because only a wrong configuration needs it
+
+    likeness = {other: difflib.SequenceMatcher(None, name, other).ratio() for other in known}
+    least = max(0.4, 0.85 * max(likeness.values()))
+    return [known[other] for other in sorted(known, key=lambda n: -likeness[n]) if likeness[other] >= least]

@@ -2,7 +2,6 @@
 
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -18,51 +17,43 @@ from impl.report.progress import Progress
 from impl.report.tracking import Tracker
 from impl.rng import ControlRNG
 from impl.run import checkpoint
-from impl.run.checkpoint import Best, Checkpoint, Expected, StateMachine
+from impl.run.checkpoint import Best, Checkpoint, Expected
+from impl.run.clock import NOTHING, Clock, Spent
 from impl.run.directory import CHECKPOINTS, LOG, Run
 from impl.run.log import TrainLog, starts_with, with_hex
+from impl.run.machines import Machines
 from impl.update import refuse_non_finite, update
-
-
-@dataclass(frozen=True)
-class Machines:
-    """Everything that changes from step to step. Saving these five, and nothing else, saves the run."""
-
-    model: MiniGPT
-    optimizer: AdamW
-    scheduler: Schedule
-    data: DataIterator
-    control: ControlRNG
-
-    def named(self) -> dict[str, StateMachine]:
-        return dict(vars(self))
 
 
 def train(
     run: Run, machines: Machines, start: Checkpoint | None, log: TrainLog, tracker: Tracker, stop: "Stop"
-) -> Best | None:
+) -> tuple[Best | None, Spent]:
     """Train until the last step or until `stop`; every step is in the log, the last one in a checkpoint.
 
-    `start` is the checkpoint that the machines were restored from. Returns the best evaluation so far. Raises
-    NonFiniteError before a NaN or an infinity reaches a parameter.
+    `start` is the checkpoint that the machines were restored from. Returns the best evaluation so far and the time
+    that the run has taken. Raises NonFiniteError before a NaN or an infinity reaches a parameter.
     """
     config = run.config
     model, optimizer, scheduler = machines.model, machines.optimizer, machines.scheduler
     data, control = machines.data, machines.control
     best, saved_step = (start.best, start.step) if start else (None, None)
+    clock = Clock(start.spent if start else NOTHING)
 
     def save() -> int:
-        folder = run.path / CHECKPOINTS
-        checkpoint.save(folder, run.manifest.run_id, scheduler.step, machines.named(), log.position(), best)
+        """Write a checkpoint of the step that is done; its number."""
+        folder, run_id, position = run.path / CHECKPOINTS, run.manifest.run_id, log.position()
+        checkpoint.save(folder, run_id, scheduler.step, machines.named(), position, best, clock.spent())
         tracker.sync()
         return scheduler.step
 
     with Progress(config.steps, scheduler.step) as progress:
         while scheduler.step < config.steps and not stop.due(scheduler.step):
+            clock.start_step()
             batch = data.next_batch()
             dropout = Dropout(config.dropout, *control.next_step())
             window = batch.parts(config.micro_batches)
             done = update(model, optimizer, scheduler, dropout, window, config.optimizer.clip_norm)
+            clock.end_step(done.tokens)
 
             step = scheduler.step
             record = {"step": step, "epoch": data.epoch, **vars(done)}
@@ -78,7 +69,7 @@ def train(
                 saved_step = save()
         if saved_step != scheduler.step:
             save()
-    return best
+    return best, clock.spent()
 
 
 def _due(step: int, every: int, last: int) -> bool:
@@ -128,6 +119,7 @@ class Stop:
         self._previous: dict[int, Any] = {}
 
     def due(self, step: int) -> bool:
+        """Whether to stop now that `step` updates are done."""
         return self._signal is not None or (self._after is not None and step >= self._after)
 
     def __enter__(self) -> "Stop":

@@ -18,6 +18,8 @@ import pytest
 import safetensors.numpy
 
 from impl.__main__ import main
+from impl.errors import UsageError
+from impl.kernels.runtime import thread_pool
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = """
@@ -33,6 +35,13 @@ d_ff = 8
 [optimizer]
 warmup_steps = 3
 """
+
+
+BUFFERED = {
+    **os.environ,
+    "HONESTLOOP_TRACKING": "off",
+    "PYTHONUNBUFFERED": "",
+}  # as an interpreter is by default
 
 
 def process(*arguments, environment=None, **options):
@@ -148,6 +157,68 @@ def test_a_signal_ends_the_step_and_writes_a_checkpoint(config, tmp_path, number
     assert (training.returncode, errors) == (0, b"")
     assert log_of(out).count(b"\n") == step
     assert (out / f"checkpoints/step-{step:08d}").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("stop_after", "note", "steps"),
+    [
+        (13, "--stop-after 13 is beyond the last step, 12: the run is trained to its end", 12),
+        (6, "--stop-after 6: the run has 6 steps already, no other is trained", 6),
+        (4, "--stop-after 4: the run has 6 steps already, no other is trained", 6),
+        (7, None, 7),
+        (12, None, 12),
+    ],
+)
+def test_a_stop_that_cannot_be_made_says_so(unfinished, stop_after, note, steps):
+    done = impl("train", "--out", unfinished, "--resume", "--stop-after", stop_after)
+    assert (done.returncode, done.stderr) == (0, "" if note is None else note + "\n")
+    assert log_of(unfinished).count(b"\n") == steps
+
+
+def test_a_run_of_no_steps_says_what_its_results_are(config, tmp_path):
+    done = impl("train", "--out", tmp_path / "run", "--config", config, "--steps", 0)
+    note = "a run of 0 steps: nothing is trained, the results are of the initial weights\n"
+    assert (done.returncode, done.stderr) == (0, note)
+    assert log_of(tmp_path / "run") == b""
+    found = json.loads((tmp_path / "run/results.json").read_bytes())
+    assert (found["steps"], found["best_step"], found["tokens_per_second"]) == (0, None, None)
+
+
+def test_a_model_that_no_memory_holds_is_one_line(config, tmp_path):
+    (tmp_path / "large.toml").write_text("[model]\nd_model = 1000000000000")
+    refused(
+        impl("train", "--out", tmp_path / "run", "--config", tmp_path / "large.toml"), "not enough memory: "
+    )
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["baseline"], ["train", "--out", "run"], ["fly"]])
+def test_a_closed_pipe_is_silent(tmp_path, config, arguments):
+    """Nobody reads what the command says: neither a traceback nor a word, and the status of a SIGPIPE."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    if arguments[0] == "train":
+        arguments = ["train", "--out", tmp_path / "run", "--config", config]
+    both = subprocess.PIPE if arguments != ["fly"] else writing  # its one line is on stderr
+    command = [sys.executable, "-m", "impl", *map(str, arguments)]
+    done = subprocess.run(command, cwd=ROOT, env=BUFFERED, stdout=writing, stderr=both, timeout=120)
+    os.close(writing)
+    assert (done.returncode, done.stderr or b"") == (2 if arguments == ["fly"] else 141, b"")
+
+
+def test_output_that_cannot_be_written_is_one_line():
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "impl", "--help"]
+        done = subprocess.run(
+            command, cwd=ROOT, env=BUFFERED, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120
+        )
+    assert (done.returncode, done.stderr) == (2, "error: [Errno 28] No space left on device\n")
+
+
+@pytest.mark.parametrize("threads", ["\u0663", "0", "1" + "0" * 5000, "4,2", "+3", ""])
+def test_a_number_of_threads_that_is_none_is_refused(monkeypatch, threads):
+    monkeypatch.setenv(thread_pool.VARIABLE, threads)
+    with pytest.raises(UsageError, match="expected a number of threads"):
+        thread_pool.thread_count()
 
 
 def test_an_existing_run_is_never_overwritten(finished, config):
@@ -321,7 +392,29 @@ def test_a_run_can_be_scored_from_another_directory(finished, config, tmp_path, 
 @pytest.mark.parametrize(
     ("text", "pattern"),
     [
-        ("stepz = 3", "stepz: Extra inputs are not permitted"),
+        ("stepz = 3", r"wrong.toml: unknown setting 'stepz'; did you mean steps\?"),
+        ("batch = 3", r"unknown setting 'batch'; did you mean batch_size\?"),
+        ("lr = 3.0", r"unknown setting 'lr'; did you mean optimizer.min_lr or optimizer.peak_lr\?"),
+        ("[optimizer]\nlr = 3.0", r"unknown setting 'optimizer.lr'; did you mean optimizer.min_lr or "),
+        ("[model]\ndropout = 0.1", r"unknown setting 'model.dropout'; did you mean dropout\?"),
+        ("[optim]\npeak_lr = 3.0", r"unknown setting 'optim'; did you mean optimizer\?"),
+        ("xyzzy = 3", "unknown setting 'xyzzy'; known are seed, dtype, .*optimizer.clip_norm"),
+        ("optimizer = 3", r"optimizer: is a section; write \[optimizer\] and "),
+        ("model = []", r"model: is a section; write \[model\] and "),
+        ("[steps]\nmany = 3", "steps: is one value, not a section"),
+        ("steps = 9007199254740993", r"steps: the integer is too large, it must be below 2\^53"),
+        ("eval_every = 9007199254740992", "eval_every: the integer is too large"),
+        ("[model]\nd_model = 9007199254740992", r"model\.d_model: the integer is too large"),
+        ("[optimizer]\nclip_norm = 9007199254740993", r"optimizer\.clip_norm: the integer is too large"),
+        ("[optimizer]\nclip_norm = 1" + "0" * 400, r"optimizer\.clip_norm: the integer is too large"),
+        ("steps = 1" + "0" * 5000, "not valid TOML"),
+        ("seed = 18446744073709551616", "seed: "),
+        ("seed = '1" + "0" * 5000 + "'", "seed: '10*' is not a whole number"),
+        ("seed = '\u0663'", "seed: '\u0663' is not a whole number"),
+        ("seed = ' 3'", "seed: ' 3' is not a whole number"),
+        ("seed = '1_000'", "seed: '1_000' is not a whole number"),
+        ("seed = '+3'", r"seed: '\+3' is not a whole number"),
+        ("seed = ''", "seed: '' is not a whole number"),
         ("[optimizer]\npeak_lr = 'fast'", r"optimizer\.peak_lr: "),
         ("[model]\nd_model = 10\nn_heads = 4", "model: .*multiple of 2"),
         ("steps = -1", "steps: "),
@@ -346,6 +439,13 @@ def test_wrong_settings_are_refused_before_anything_is_written(tmp_path, text, p
         (["train", "--out", "x", "--speed", "9"], "unrecognized arguments: --speed 9"),
         (["train", "--out", "x", "--steps", "few"], "'few' is not a whole number"),
         (["train", "--out", "x", "--seed", "-1"], "'-1' is not a whole number"),
+        (["train", "--out", "x", "--seed", "\u0663"], "'\u0663' is not a whole number"),
+        (["train", "--out", "x", "--steps", "\uff13"], "'\uff13' is not a whole number"),
+        (["train", "--out", "x", "--stop-after", "1_000"], "'1_000' is not a whole number"),
+        (["train", "--out", "x", "--steps", " 3"], "' 3' is not a whole number"),
+        (["train", "--out", "x", "--steps", "+3"], r"'\+3' is not a whole number"),
+        (["train", "--out", "x", "--steps", "1" + "0" * 5000], "'10*' is not a whole number"),
+        (["train", "--out", "x", "--steps", "9007199254740993"], "options: steps: the integer is too large"),
         (["train", "--out", "x", "--config", "nowhere.toml"], "nowhere.toml: No such file"),
         (["train", "--out", "x", "--data", "nowhere"], "nowhere: no such data directory"),
         (["train", "--out", "nowhere", "--resume"], "nowhere: not a run directory"),

@@ -159,11 +159,13 @@ def test_files_of_the_report(measured, tmp_path):
         (tmp_path / "a/drift" / name).read_bytes() == (tmp_path / "b" / name).read_bytes() for name in names
     )
     results = json.loads((tmp_path / "b" / "drift_results.json").read_bytes())
+    assert results["rounded"] == "Only the weights are rounded; activations stay float64."
     assert results["positions"] == measured.positions
     for name, facts in results["formats"].items():
         assert facts["relative_error"] == measured.relative_error[name]
         assert {layer: float.fromhex(text) for layer, text in facts["hex"].items()} == facts["relative_error"]
     table = (tmp_path / "b" / "argmax_flips.md").read_text()
+    assert results["rounded"] in table
     assert sum(facts["argmax_flips"] for facts in results["formats"].values()) == len(measured.flips)
     assert sum(line.startswith("| `") for line in table.splitlines()) == len(measured.flips)
 
@@ -198,6 +200,13 @@ def test_equal_runs_have_equal_pictures_and_others_do_not(tmp_path):
     assert b"tEXt" not in pictures[0]  # neither a version nor a date
 
 
+def test_the_drift_plot_says_what_is_rounded(tmp_path, monkeypatch):
+    titles = []
+    monkeypatch.setattr(plots, "_save", lambda figure, axes, path: titles.append(axes.get_title()))
+    plots.drift_per_layer(["a"], {"float16": {"a": 1e-3}}, tmp_path / "a.png")
+    assert titles == ["Drift of layer outputs: only weights are rounded, activations stay float64"]
+
+
 def test_a_log_without_evaluations_can_be_drawn(tmp_path):
     (tmp_path / "log.jsonl").write_text('{"step": 1, "loss": 4.0}\n')
     plots.loss_curve(tmp_path / "log.jsonl", baseline(3.0), tmp_path / "a.png")
@@ -206,7 +215,7 @@ def test_a_log_without_evaluations_can_be_drawn(tmp_path):
 
 def test_matplotlib_is_imported_for_a_picture_only_and_without_pyplot(tmp_path):
     script = (
-        "import json, pathlib, sys; from impl import plots; assert 'matplotlib' not in sys.modules\n"
+        "import json, pathlib, sys; from impl.report import plots; assert 'matplotlib' not in sys.modules\n"
         "plots.drift_per_layer(['a', 'b'], {'float16': {'a': 1e-3, 'b': 2e-3}}, pathlib.Path(sys.argv[1]))\n"
         "assert 'matplotlib' in sys.modules and 'matplotlib.pyplot' not in sys.modules"
     )

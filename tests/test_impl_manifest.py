@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import json
+import re
 import subprocess
 import sys
 from importlib import metadata
@@ -172,6 +173,15 @@ def test_git_state_clean_changed_and_with_an_untracked_file(repository):
     diff = hashlib.sha256(git("diff", "HEAD", "--binary")).hexdigest()
     assert diff != EMPTY_SHA256
     assert manifest._git_state(root) == manifest.Git(sha=sha, dirty=True, diff_sha256=diff)
+
+
+def test_an_image_brings_what_its_manifests_say_of_git():
+    """The commit is read from .git; no variable says it a second time."""
+    recipe = (ROOT / "Dockerfile").read_text()
+    assert "COPY . .\n" in recipe
+    assert " git " in recipe
+    assert ".git" not in (ROOT / ".dockerignore").read_text().split()
+    assert not re.findall(r"HONESTLOOP_\w+", recipe)
 
 
 def test_a_machine_without_git_is_no_error(monkeypatch):

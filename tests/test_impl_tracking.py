@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import warnings
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,8 @@ with warnings.catch_warnings():
     from mlflow import MlflowClient
 
     from impl.report.mlflow_helper import first_commands
-    from impl.report.mlflow_store import METRICS, Mirror, parameters, read_log
+    from impl.report.mlflow_store import METRICS, Mirror, parameters
+    from impl.run.log import read_log
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN_ID = "0123456789abcdef0123456789abcdef"
@@ -269,7 +271,7 @@ def test_a_finished_run_is_left_alone_by_a_late_helper(run_dir, uri):
 def test_a_killed_training_leaves_a_whole_run_that_resume_continues(run_dir, uri):
     write_log(run_dir, 100)
     script = (
-        "import os, pathlib, signal, sys; from impl.tracking import Tracker\n"
+        "import os, pathlib, signal, sys; from impl.report.tracking import Tracker\n"
         "tracker = Tracker(pathlib.Path(sys.argv[1]), sys.argv[2]); tracker.sync()\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
@@ -345,3 +347,26 @@ def test_a_training_finishes_without_its_store(tmp_path):
     )
     assert done.stderr.count("\n") == 1
     assert list(json.loads((run / "results.json").read_bytes())["mlflow"]) == ["error"]
+
+
+def make_ui(folder, *options):
+    for name in ("Makefile", "requirements.lock"):
+        (folder / name).write_bytes((ROOT / name).read_bytes())
+    return subprocess.run(["make", *options, "ui"], cwd=folder, capture_output=True, text=True)
+
+
+def test_the_web_pages_need_a_store(tmp_path):
+    done = make_ui(tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    said = done.stderr.splitlines()[0]
+    assert said == "error: there is no runs/mlflow.db yet; python -m impl train makes it"
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == []
+
+
+def test_the_web_pages_have_an_environment_of_their_own_and_say_where_they_are(tmp_path):
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs/mlflow.db").touch()
+    plan = make_ui(tmp_path, "--dry-run").stdout
+    assert f"-m pip install --quiet --disable-pip-version-check mlflow=={version('mlflow-skinny')}\n" in plan
+    assert plan.index("-m venv --clear .venv-ui") < plan.index("http://127.0.0.1:5000/#/experiments/")
+    assert plan.index("#/experiments/") < plan.index(".venv-ui/bin/mlflow ui")

@@ -1,5 +1,6 @@
 """A data directory, read and checked: train.jsonl and val.jsonl, and test.jsonl if there is one."""
 
+import hashlib
 import json
 import unicodedata
 from collections.abc import Iterator
@@ -10,7 +11,6 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
 
 from impl.errors import UsageError
-from impl.run.files import sha256_bytes
 
 Tense = Literal["present_simple", "past_simple", "present_perfect", "future_will", "future_going_to"]
 Person = Literal["1sg", "2sg", "3sg"]
@@ -102,7 +102,7 @@ def load_corpus(directory: Path) -> Corpus:
         path = directory / f"{name}.jsonl"
         data = _read(path)
         splits[name] = _parse(data, path)
-        files[path.name] = {"sha256": sha256_bytes(data), "rows": len(splits[name])}
+        files[path.name] = {"sha256": hashlib.sha256(data).hexdigest(), "rows": len(splits[name])}
     corpus = Corpus(directory, splits, files)
     _check_disjoint(corpus)
     _check_seen_in_training(corpus)

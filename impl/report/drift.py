@@ -23,12 +23,15 @@ from impl.report import plots
 from impl.run.directory import Run
 from impl.run.files import atomic_write, write_json
 
-if TYPE_CHECKING:  # a start has better things to do
+if TYPE_CHECKING:  # importing jaxtyping would lengthen the start-up
     from jaxtyping import Float
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 _SEQUENCES_AT_ONCE = 128
+
+ROUNDED = "Only the weights are rounded; activations stay float64."
+"""What each part of the report says of itself."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ class Drift:
             }
             for name, errors in self.relative_error.items()
         }
-        return {"layers": self.layers, "formats": formats, "positions": self.positions}
+        return {"rounded": ROUNDED, "layers": self.layers, "formats": formats, "positions": self.positions}
 
 
 def measure(model: MiniGPT, run: Run) -> Drift:
@@ -158,7 +161,8 @@ def _flips_table(drift: Drift) -> str:
     lines = [
         "# Argmax flips",
         "",
-        "Positions of the val sequences at which rounding the weights changes the most likely next token.",
+        "Positions of the val sequences at which rounding the weights changes the most likely next token. "
+        + ROUNDED,
         f"Flips out of {drift.positions} positions: {counts}.",
         "",
         "| " + " | ".join(columns) + " |",

@@ -1,7 +1,6 @@
 """What a completed run leaves beside its log: the model, its live logits, plots, drift and results."""
 
 import math
-import resource
 from pathlib import Path
 from typing import Any
 
@@ -10,29 +9,29 @@ import numpy as np
 from impl.data.iterator import make_batch
 from impl.errors import NonFiniteError, UsageError
 from impl.evaluate import evaluate
-from impl.loop import Machines
 from impl.model.minigpt import MiniGPT
 from impl.model.parameters import parameter_shapes
 from impl.report import drift, plots
-from impl.report.ngram import baselines
+from impl.report.memory import peak_memory_bytes
+from impl.report.ngram import baselines, strongest
 from impl.report.tracking import Tracker
 from impl.run import tensors
 from impl.run.checkpoint import Best
+from impl.run.clock import Spent
 from impl.run.directory import LOG, MANIFEST, RESULTS, Run
 from impl.run.files import atomic_write, read_json, sha256_bytes, sha256_file, write_json
-from impl.run.log import read_log
+from impl.run.machines import Machines
 
 MODELS, LIVE_LOGITS, DRIFT = "models", "live_logits.safetensors", "drift"
 SCHEMA = "honestloop/results/v1"
 _LIVE_SEQUENCES = 32
 
 
-def finish(
-    run: Run, machines: Machines, best: Best | None, tracker: Tracker, first_step: int, seconds: float
-) -> dict[str, Any]:
+def finish(run: Run, machines: Machines, best: Best | None, tracker: Tracker, spent: Spent) -> dict[str, Any]:
     """Write everything that follows the last step; results.json, the last file, marks the run as complete.
 
-    This process trained from `first_step` on, in `seconds`, which is what its speed is computed from.
+    `wall_seconds` and `tokens_per_second` (null if no step was timed) are of all processes of the run, as `Spent` says;
+    `peak_memory_bytes` is of this process, the last, until then.
     """
     tracker.prepare()
     model = exact_copy(run, machines.model)
@@ -40,11 +39,10 @@ def finish(
     write_live_logits(run, model)
     scores = perplexities(run, model)
     table = baselines(run.sequences["train"], run.sequences["val"], run.config.model.vocab_size)
-    strongest = min(table, key=lambda row: row["val"]["ppl"])
+    opponent = strongest(table)
     if plots.wanted():
-        plots.loss_curve(run.path / LOG, strongest, run.path / "loss_curve.png")
+        plots.loss_curve(run.path / LOG, opponent, run.path / "loss_curve.png")
     drift.write(run.path / DRIFT, drift.measure(model, run))
-    tokens = sum(record["tokens"] for record in read_log(run.path / LOG) if record["step"] > first_step)
     results = {
         "schema": SCHEMA,
         "run_id": run.manifest.run_id,
@@ -52,11 +50,11 @@ def finish(
         "best_step": best["step"] if best else None,
         "perplexity": {name: score.as_dict() if score else None for name, score in scores.items()},
         "baselines": table,
-        "strongest_baseline": strongest,
-        "ratio": scores["val"].perplexity / strongest["val"]["ppl"],
-        "tokens_per_second": tokens / seconds if seconds else 0.0,
-        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        "wall_seconds": seconds,
+        "strongest_baseline": opponent,
+        "ratio": scores["val"].perplexity / opponent["val"]["ppl"],
+        "tokens_per_second": spent.tokens_per_second,
+        "peak_memory_bytes": peak_memory_bytes(),
+        "wall_seconds": spent.wall_seconds,
         "model_file": str(model_file.relative_to(run.path)),
         "mlflow": tracker.where(),
     }

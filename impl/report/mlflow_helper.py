@@ -19,26 +19,28 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from impl.report.mlflow_store import Mirror
 
-QUIET = 5.0
-"""Seconds of a training that are its own. Importing MLflow takes two, on a processor that the steps have use for; many
-a run is over by then, and is copied when its steps are done."""
+IMPORT_DELAY = 5.0
+"""Seconds to wait before importing MLflow. The import takes two seconds of processor time, which the training steps can
+use better; many a run has done its steps by then."""
 
-PIPE = 2**16  # bytes; as much as a pipe holds, so that no command is read in two
+PIPE = 2**16  # bytes: as much as a pipe holds, so that one read takes whole commands
 
 
 def main() -> None:
+    """Serve one run directory, the only argument, until stdin ends."""
     run_dir = Path(sys.argv[1])
     os.nice(10)  # the training comes first
     replies = os.dup(1)
-    os.dup2(2, 1)  # what libraries print is not an answer
+    os.dup2(2, 1)  # stdout is for answers alone, whatever libraries print
 
     def reply(answer: dict[str, str]) -> None:
+        """Send one line of JSON to the training."""
         with contextlib.suppress(BrokenPipeError):  # the training was killed
             os.write(replies, json.dumps(answer).encode() + b"\n")
 
     with (run_dir / "manifest.json").open("r+b") as manifest:
         fcntl.flock(manifest, fcntl.LOCK_EX)  # the helper of a killed training may still be at work
-        first = first_commands(sys.stdin.fileno(), QUIET)
+        first = first_commands(sys.stdin.fileno(), IMPORT_DELAY)
         gc.disable()  # as in impl/__main__.py
         from impl.report.mlflow_store import Mirror
 
@@ -57,7 +59,7 @@ def first_commands(stdin: int, quiet: float) -> list[str]:
 
 
 def serve(mirror: "Mirror", commands: list[str], reply: Callable[[dict[str, str]], None]) -> None:
-    """Obey these commands, and more until stdin ends. Those that piled up during a slow copy cost one copy."""
+    """Obey these commands, and more until stdin ends. All that came during a slow copy are served by one copy."""
     from impl.report.mlflow_store import FINISHED
 
     status = "KILLED"

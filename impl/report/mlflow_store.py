@@ -17,6 +17,7 @@ from mlflow.entities import Metric, Param, Run
 from mlflow.exceptions import MlflowException
 
 from impl.report.tracking import DEFAULT_URI, without_password
+from impl.run.log import read_log
 
 EXPERIMENT = "honestloop"
 METRICS = ("loss", "lr", "grad_norm", "val_loss", "val_ppl")
@@ -141,9 +142,8 @@ class Mirror:
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
         place = Path("runs/mlartifacts").resolve().as_uri() if self.uri == DEFAULT_URI else None
         found = client.get_experiment_by_name(name)
-        if (
-            found is not None and place and found.artifact_location != place
-        ):  # the store was moved or copied here
+        # A store that was moved or copied here keeps its artefacts elsewhere.
+        if found is not None and place and found.artifact_location != place:
             name = f"{name} in {Path.cwd()}"
             found = client.get_experiment_by_name(name)
         if found is None:
@@ -151,17 +151,11 @@ class Mirror:
                 return str(client.create_experiment(name, artifact_location=place))
             except (
                 MlflowException
-            ):  # another run was faster, or the store's own reason comes from the next line
+            ):  # another run has just created it; if not, the next line raises the reason
                 found = client.get_experiment_by_name(name)
                 if found is None:
                     raise
         return str(found.experiment_id)
-
-
-def read_log(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a log that may be growing, or end in the half line of a killed run."""
-    data = path.read_bytes() if path.exists() else b""
-    return [json.loads(line) for line in data[: data.rfind(b"\n") + 1].splitlines()]
 
 
 def parameters(manifest: dict[str, Any]) -> Iterator[Param]:

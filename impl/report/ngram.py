@@ -1,7 +1,8 @@
 """n-gram baselines: add-alpha and interpolated Kneser-Ney, n = 1..7, over the same tokens as the model.
 
-An n-gram is one integer, its tokens as digits in base V. Then a context is the quotient of its n-gram by V, the shorter
-n-gram a remainder, and counting is sorting. All parameters of a grid (axis G) and all positions (axis P) at once.
+An n-gram is one integer: its tokens are the digits, V is the base. Dividing it by V gives its context, the remainder by
+a power of V gives a shorter n-gram, and sorting counts them. Arrays hold every parameter of a grid (axis G) and every
+position (axis P).
 Source: Chen & Goodman 1999, section 2 (equations 2 and 20 to 24).
 """
 
@@ -17,7 +18,7 @@ import numpy as np
 from impl.data.tokenizer import BOS
 from impl.errors import UsageError
 
-if TYPE_CHECKING:  # a start has better things to do
+if TYPE_CHECKING:  # importing jaxtyping would lengthen the start-up
     from jaxtyping import Float, Int
 
     Codes = Int[np.ndarray, " P"]
@@ -58,6 +59,7 @@ class Table:
 
     @classmethod
     def of(cls, codes: Codes, vocab_size: int) -> Self:
+        """Count k-grams, each one integer."""
         ngrams, counts = np.unique(codes, return_counts=True)
         contexts, first, types = np.unique(ngrams // vocab_size, return_index=True, return_counts=True)
         return cls(vocab_size, ngrams, counts, contexts, np.add.reduceat(counts, first), types)

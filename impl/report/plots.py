@@ -54,13 +54,16 @@ def loss_curve(log: Path, strongest_baseline: Mapping[str, Any], path: Path) -> 
 def drift_per_layer(
     layers: Sequence[str], relative_error: Mapping[str, Mapping[str, float]], path: Path
 ) -> None:
-    """Relative error of each layer's output, one line a number format, logarithmic."""
+    """Relative error of each layer's output, one line a number format, logarithmic.
+
+    Only the weights are rounded to that format; activations stay float64, which the title says.
+    """
     figure, axes = _figure()
     for (name, errors), colour in zip(relative_error.items(), _COLOURS, strict=False):
         axes.plot(layers, [errors[layer] for layer in layers], "o-", color=colour, label=name)
     axes.set_yscale("log")
     axes.set_ylabel("relative error")
-    axes.set_title("Drift of layer outputs with rounded weights")
+    axes.set_title("Drift of layer outputs: only weights are rounded, activations stay float64")
     _save(figure, axes, path)
 
 
@@ -72,9 +75,8 @@ def _figure() -> "tuple[Figure, Axes]":
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 4.5), dpi=100)
-    return figure, figure.add_axes(
-        (0.12, 0.12, 0.85, 0.80)
-    )  # a layout engine would take longer than the drawing
+    # Fixed margins: a layout engine would take longer than the drawing.
+    return figure, figure.add_axes((0.12, 0.12, 0.85, 0.80))
 
 
 def _save(figure: "Figure", axes: "Axes", path: Path) -> None:

@@ -14,6 +14,7 @@ class Progress:
             self._task = self._bar.add_task("train", total=steps, completed=done, text="")
 
     def show(self, record: dict[str, Any]) -> None:
+        """One step's log record; a line of its own if it has an evaluation."""
         text = f"loss {record['loss']:.4f}  lr {record['lr']:.2e}"
         line = f"step {record['step']:>6}  {text}  val ppl {record.get('val_ppl', 0.0):.4f}"
         if self._bar:

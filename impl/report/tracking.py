@@ -53,10 +53,7 @@ class Tracker:
         self._helper = _start_helper(run_dir, self._uri) if self._uri else None
 
     def sync(self) -> None:
-        """Have every log line that is not in the store yet copied there, once the training is seconds old.
-
-        Returns at once.
-        """
+        """Have the new log lines copied into the store, but not in the first seconds of a training; returns at once."""
         if self._helper is not None:
             _tell(self._helper, "sync")
 
@@ -134,9 +131,8 @@ def _start_helper(run_dir: Path, uri: str) -> "subprocess.Popen[bytes]":
         bufsize=0,
         start_new_session=True,
     )
-    os.set_blocking(
-        _pipe(helper.stdin).fileno(), False
-    )  # a helper that reads no more must not stop the training
+    # A write to a helper that has stopped reading must not stop the training.
+    os.set_blocking(_pipe(helper.stdin).fileno(), False)
     return helper
 
 

@@ -14,15 +14,12 @@ import numpy as np
 
 from impl.errors import UsageError
 from impl.run import tensors
+from impl.run.clock import NOTHING, Spent
 from impl.run.files import fsync_directory, json_bytes, read_json, sha256_bytes, sha256_file, write_synced
 
 SCHEMA = "honestloop/checkpoint/v1"
-WEIGHTS, OPTIMIZER, STATE, MANIFEST = (
-    "weights.safetensors",
-    "optimizer.safetensors",
-    "state.json",
-    "manifest.json",
-)
+WEIGHTS, OPTIMIZER = "weights.safetensors", "optimizer.safetensors"
+STATE, MANIFEST = "state.json", "manifest.json"
 
 
 class Best(TypedDict):
@@ -35,9 +32,11 @@ class Best(TypedDict):
 class StateMachine(Protocol):
     """What can be saved: numbers, strings and arrays by name."""
 
-    def state(self) -> dict[str, Any]: ...
+    def state(self) -> dict[str, Any]:
+        """Everything that `restore` needs, copied."""
 
-    def restore(self, state: dict[str, Any]) -> None: ...
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue from what `state` returned."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +48,7 @@ class Checkpoint:
     machines: dict[str, dict[str, Any]]
     log: dict[str, Any]
     best: Best | None
+    spent: Spent
 
 
 def save(
@@ -58,8 +58,13 @@ def save(
     machines: Mapping[str, StateMachine],
     log: dict[str, Any],
     best: Best | None,
+    spent: Spent = NOTHING,
 ) -> Path:
-    """Write `folder`/step-XXXXXXXX; an existing, complete one of the same step is replaced only when the new one is."""
+    """Write `folder`/step-XXXXXXXX; an existing checkpoint of that step stays until the new one is complete.
+
+    The time that the run has taken goes into the manifest: the other three files of an uninterrupted run and of a
+    resumed one are equal to the byte.
+    """
     states = {name: machine.state() for name, machine in machines.items()}
     arrays = {name: _arrays(state) for name, state in states.items()}
     scalars = {name: _scalars(state) for name, state in states.items() if name != "model"}
@@ -69,12 +74,11 @@ def save(
         STATE: json_bytes({"step": step, "machines": scalars, "log": log, "best": best}),
     }
     digests = {name: {"sha256": sha256_bytes(data), "bytes": len(data)} for name, data in files.items()}
-    files[MANIFEST] = json_bytes({"schema": SCHEMA, "run_id": run_id, "step": step, "files": digests})
+    facts = {"schema": SCHEMA, "run_id": run_id, "step": step, "files": digests, "spent": spent.as_dict()}
+    files[MANIFEST] = json_bytes(facts)
     folder.mkdir(exist_ok=True)
     final = folder / f"step-{step:08d}"
-    for leftover in folder.glob(
-        ".step-*.tmp"
-    ):  # of a killed process: the run is locked, nobody else saves here
+    for leftover in folder.glob(".step-*.tmp"):  # of a killed process: the lock of the run keeps others out
         shutil.rmtree(leftover)
     temporary, replaced = (folder / f".{final.name}.{end}.tmp" for end in ("new", "old"))
     try:
@@ -82,9 +86,7 @@ def save(
         for name, data in files.items():
             write_synced(temporary / name, data)
         fsync_directory(temporary)
-        if (
-            final.exists()
-        ):  # one that was not fit to resume from: out of the way, not gone, until this one is there
+        if final.exists():  # it could not be resumed from; it is kept aside until the new one has its name
             final.rename(replaced)
         temporary.rename(final)
     except BaseException:
@@ -130,8 +132,8 @@ def load(path: Path, expected: Expected) -> Checkpoint:
         _verify_digests(path, manifest, expected.run_id)
         state = read_json(path / STATE)
         machines, step = dict(state["machines"]), int(state["step"])
-        log, best = dict(state["log"]), state["best"]
-    except (KeyError, TypeError, ValueError) as error:
+        log, best, spent = dict(state["log"]), state["best"], Spent.of(manifest.get("spent", {}))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UsageError(f"{path}: malformed ({error!r})") from None
     weights, moments = tensors.from_file(path / WEIGHTS), tensors.from_file(path / OPTIMIZER)
     tensors.require(weights, expected.shapes, expected.dtype, path / WEIGHTS)
@@ -139,7 +141,7 @@ def load(path: Path, expected: Expected) -> Checkpoint:
     tensors.require(moments, moment_shapes, expected.dtype, path / OPTIMIZER)
     machines["model"] = dict(weights)
     machines["optimizer"] = machines["optimizer"] | moments
-    return Checkpoint(path, step, machines, log, best)
+    return Checkpoint(path, step, machines, log, best, spent)
 
 
 def _verify_digests(path: Path, manifest: dict[str, Any], run_id: str) -> None:

@@ -43,6 +43,7 @@ class Run:
 
     @property
     def finished(self) -> bool:
+        """Whether results.json, the last file of a run, is there."""
         return (self.path / RESULTS).exists()
 
 
@@ -60,7 +61,7 @@ def create(path: Path, data: Path, config: Config, command_line: Sequence[str]) 
         raise UsageError(f"{path}: exists already; continue it with --resume or choose another --out")
     try:
         temporary.mkdir()
-        manifest = _write_beginning(temporary, corpus, tokenizer, config, command_line)
+        manifest = _write_first_files(temporary, corpus, tokenizer, config, command_line)
         temporary.rename(path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -69,9 +70,10 @@ def create(path: Path, data: Path, config: Config, command_line: Sequence[str]) 
     return Run(path, config, corpus, tokenizer, sequences, manifest)
 
 
-def _write_beginning(
+def _write_first_files(
     path: Path, corpus: Corpus, tokenizer: Tokenizer, config: Config, command_line: Sequence[str]
 ) -> Manifest:
+    """What a run directory has before the first step; the manifest last."""
     atomic_write(path / TOKENIZER, tokenizer.to_json().encode())
     atomic_write(path / CONFIG, config.to_toml().encode())
     ids = {name: [row.id for row in rows] for name, rows in corpus.splits.items()}

@@ -41,8 +41,9 @@ class TrainLog:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """Every record; a last line without its newline was never finished and is left out."""
-    return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
+    """Every record; none if there is no file. A last line without its newline was never finished and is left out."""
+    data = path.read_bytes() if path.exists() else b""
+    return [json.loads(line) for line in data.split(b"\n")[:-1]]
 
 
 def starts_with(path: Path, position: dict[str, Any]) -> bool:

@@ -1,6 +1,6 @@
 """What a run was: every fact needed to repeat it or to explain why it cannot be repeated, on disk before step 1.
 
-`Manifest` defines manifest.json; `python -m impl.manifest` prints its JSON Schema.
+`Manifest` defines manifest.json; `python -m impl.run.manifest` prints its JSON Schema.
 """
 
 import json
@@ -56,6 +56,8 @@ class Streams(_Facts):
 
 
 class Rng(_Facts):
+    """The counter-based random generator and the keys of its streams."""
+
     algorithm: Text
     streams: Streams
 
@@ -73,6 +75,8 @@ class Git(_Facts):
 
 
 class Cores(_Facts):
+    """Processor cores; null where the system does not tell."""
+
     physical: Count | None
     logical: Count | None
 
@@ -91,6 +95,8 @@ class ThreadPool(_Facts):
 
 
 class Numba(_Facts):
+    """Numba's version, the library that runs its threads, and how many it would use."""
+
     version: Text
     threading_layer: Text
     threads: Count

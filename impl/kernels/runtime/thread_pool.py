@@ -129,6 +129,6 @@ def thread_count() -> int:
     asked = os.environ.get(VARIABLE)
     if asked is None:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if not asked.isdecimal() or not 0 < int(asked) <= 1024:
+    if not (asked.isascii() and asked.isdecimal() and len(asked) < 20 and 0 < int(asked) <= 1024):
         raise UsageError(f"{VARIABLE}={asked}: expected a number of threads")
     return int(asked)
