@@ -61,7 +61,7 @@ def train(
         while scheduler.step < config.steps and not stop.due(scheduler.step):
             batch = data.next_batch()
             dropout = Dropout(config.dropout, *control.next_step())
-            window = batch.parts(config.micro_batches)
+            window = batch.split(config.micro_batches)
             done = update(model, optimizer, scheduler, dropout, window, config.optimizer.clip_norm)
 
             step = scheduler.step
