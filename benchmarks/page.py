@@ -17,7 +17,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from benchmarks.kernels import PIECE_ROWS
+from benchmarks.kernels import ITEM_ROWS
 from benchmarks.peers import PEERS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -249,7 +249,7 @@ def page(compared: list[Row], timed: list[Row], scaled: Row) -> str:
     }
     text = {name: "\n".join(lines) for name, lines in parts.items()}
     return TEMPLATE.format(
-        rows=PIECE_ROWS,
+        rows=ITEM_ROWS,
         machine=f"{machine} GFLOP/s in float32 and {peaks[1]} in float64, in registers.",
         **text,
     )

@@ -27,10 +27,8 @@ def test_a_gradient_is_the_sum_of_its_accumulators(threads, size, dtype):
     for accumulator in head_accumulators:
         wanted[: accumulator.size] += accumulator
     out, squares = np.zeros(size, dtype), np.zeros(parallel.chunk_count(size))
-    ThreadPool(threads).run_chunks(
-        lambda counters: parallel.finish_gradients(counters, accumulators, head_accumulators, out, squares),
-        size,
-    )
+    arrays = accumulators, head_accumulators, out, squares
+    ThreadPool(threads).run_chunks(parallel.finish_gradients, size, *arrays)
     assert np.array_equal(out, wanted)
     assert not accumulators.any()
     assert not head_accumulators.any()
@@ -45,7 +43,7 @@ def test_an_update_is_one_of_the_whole(threads, size, dtype):
     arrays = p, g, m, v**2, np.arange(size) % 3 == 0
     whole = [x.copy() for x in arrays]
     adamw(*whole, SCALARS)
-    ThreadPool(threads).run_chunks(lambda counters: parallel.update(counters, *arrays, SCALARS), size)
+    ThreadPool(threads).run_chunks(parallel.update, size, *arrays, SCALARS)
     assert all(np.array_equal(x, y) for x, y in zip(arrays, whole, strict=True))
 
 

@@ -167,10 +167,7 @@ _ROUND_BITS_32 = np.int32(0x4B400000)
 _LOG2_E_32 = np.float32(_LOG2_E)
 _LN2_HIGH_32 = np.float32(float.fromhex("0x1.62e4p-1"))  # 15 bits: n * _LN2_HIGH_32 is exact
 _LN2_LOW_32 = np.float32(math.log(2.0) - float.fromhex("0x1.62e4p-1"))
-_EXP_LOW_32, _EXP_HIGH_32 = (
-    np.float32(-87.33654),
-    np.float32(88.72283),
-)  # the logarithms of the smallest normal and of the largest float32
+_EXP_LOW_32, _EXP_HIGH_32 = np.float32(-87.33654), np.float32(88.72283)  # ln of smallest normal, largest
 _INFINITE = np.float32(np.inf)
 _ZERO, _HALF, _ONE, _TWO, _NORMAL_BOUND = (np.float32(x) for x in (0.0, 0.5, 1.0, 2.0, 15.0))
 _SQRT_HALF_32, _INV_SQRT_2PI_32 = np.float32(_SQRT_HALF), np.float32(_INV_SQRT_2PI)

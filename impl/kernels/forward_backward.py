@@ -78,8 +78,8 @@ class DropoutParams(NamedTuple):
 class WorkItem(NamedTuple):
     """Some consecutive sequences, and the memory for their activations."""
 
-    index: int
-    """The number of the item among those of its accumulator."""
+    number: int
+    """Counted from 0 among the items of its accumulator."""
     rows: PackedRows
     shape: ItemShape
     activations: Array
@@ -124,16 +124,8 @@ def _attention_branch(x, saved, p, out, model, item):
     gemm(saved.ln1_out, p.W_v, saved.v, False)
     rotate(saved.q, model.cosine, model.sine, model.half_head, rows.position)
     rotate(saved.k, model.cosine, model.sine, model.half_head, rows.position)
-    attention(
-        saved.q,
-        saved.k,
-        saved.v,
-        rows.starts,
-        rows.key_mask,
-        model.score_scale,
-        saved.attention_out,
-        saved.attention_weights,
-    )
+    q, k, v, scale, weights = saved.q, saved.k, saved.v, model.score_scale, saved.attention_weights
+    attention(q, k, v, rows.starts, rows.key_mask, scale, saved.attention_out, weights)
     gemm(saved.attention_out, p.W_o, out, False)
 
 
@@ -188,7 +180,7 @@ def backward(item, model, dropout, gradients, head_gradient, counters):
     d_ends = embedding_and_final_norm(gradients, shape)
     gemm(s.dlogits, ends.E, s.dln_out, False)
     layer_norm_backward(s.dln_out, s.final_ln_x_hat, s.final_inverse_std, ends.gamma, s.dx)
-    wait_until(counters, HEAD, item.index)
+    wait_until(counters, HEAD, item.number)
     gemm(s.dlogits.T, s.final_ln_out, head_gradient, True)
     layer_norm_parameters_backward(s.dln_out, s.final_ln_x_hat, d_ends.gamma, d_ends.beta)
     fetch_add(counters, HEAD, 1)
@@ -201,7 +193,7 @@ def backward(item, model, dropout, gradients, head_gradient, counters):
         _drop_backward(s.dx, 1 + 2 * i, item, dropout, s.branch)
         _attention_backward(s, saved, p, t, dp, counters, BRANCHES + 2 * i, item, model)
     _drop_backward(s.dx, 0, item, dropout, s.branch)
-    wait_until(counters, EMBEDDING, item.index)
+    wait_until(counters, EMBEDDING, item.number)
     scatter_add_rows(s.branch, item.rows.input, d_ends.E)
     fetch_add(counters, EMBEDDING, 1)
 
@@ -212,7 +204,7 @@ def _ffn_backward(s, saved, p, transposed, dp, counters, counter, item):
     gemm(s.branch, transposed.W_2, s.hidden, False)
     multiply_in_place(s.hidden, saved.gelu_grad)
     gemm(s.hidden, transposed.W_1, s.dln_out, False)
-    wait_until(counters, counter, item.index)
+    wait_until(counters, counter, item.number)
     gemm(saved.gelu_out.T, s.branch, dp.W_2, True)
     add_rows(s.branch, dp.b_2)
     gemm(saved.ln2_out.T, s.hidden, dp.W_1, True)
@@ -228,24 +220,14 @@ def _attention_backward(s, saved, p, transposed, dp, counters, counter, item, mo
     """The same for the attention branch."""
     rows = item.rows
     gemm(s.branch, transposed.W_o, s.dattention_out, False)
-    attention_backward(
-        s.dattention_out,
-        saved.q,
-        saved.k,
-        saved.v,
-        rows.starts,
-        saved.attention_weights,
-        model.score_scale,
-        s.dq,
-        s.dk,
-        s.dv,
-    )
+    q, k, v, scale, weights = saved.q, saved.k, saved.v, model.score_scale, saved.attention_weights
+    attention_backward(s.dattention_out, q, k, v, rows.starts, weights, scale, s.dq, s.dk, s.dv)
     rotate(s.dq, model.cosine, model.negative_sine, model.half_head, rows.position)
     rotate(s.dk, model.cosine, model.negative_sine, model.half_head, rows.position)
     gemm(s.dq, transposed.W_q, s.dln_out, False)
     gemm(s.dk, transposed.W_k, s.dln_out, True)
     gemm(s.dv, transposed.W_v, s.dln_out, True)
-    wait_until(counters, counter, item.index)
+    wait_until(counters, counter, item.number)
     gemm(saved.attention_out.T, s.branch, dp.W_o, True)
     gemm(saved.ln1_out.T, s.dq, dp.W_q, True)
     gemm(saved.ln1_out.T, s.dk, dp.W_k, True)

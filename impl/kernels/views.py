@@ -1,8 +1,9 @@
 """Where arrays lie in flat memory: the parameters of MiniGPT (or their gradients), and the activations of a worker.
 
-Each table below gives the names and shapes of arrays in their order in memory; runtime/split.py makes the views.
+Each table below gives the names and shapes of arrays in the order of the memory; runtime/split.py makes the views.
 """
 
+from collections import namedtuple
 from typing import Any, NamedTuple
 
 from impl.kernels.attention import QUERY_TILE, query_tiles
@@ -37,26 +38,16 @@ class ItemShape(NamedTuple):
 
 # ---- parameters and gradients: E, then every block, then gamma and beta of the final LayerNorm
 
-
-class BlockParameters(NamedTuple):
-    """The parameters of a block, with the names and the order of impl/model/parameters.py."""
-
-    W_q: Array
-    W_k: Array
-    W_v: Array
-    W_o: Array
-    W_1: Array
-    b_1: Array
-    W_2: Array
-    b_2: Array
-    gamma_1: Array
-    beta_1: Array
-    gamma_2: Array
-    beta_2: Array
+BlockParameters = namedtuple(
+    "BlockParameters", "W_q W_k W_v W_o W_1 b_1 W_2 b_2 gamma_1 beta_1 gamma_2 beta_2"
+)
+EmbeddingAndFinalNorm = namedtuple("EmbeddingAndFinalNorm", "E gamma beta")
+TransposedMatrices = namedtuple("TransposedMatrices", "W_q W_k W_v W_o W_1 W_2")
 
 
 @inline_kernel
 def _block_table(model):
+    """The parameters of a block; names and order are those of impl/model/parameters.py."""
     d, f = model.width, model.hidden
     return BlockParameters(
         W_q=(d, d),
@@ -82,36 +73,17 @@ def block_size(model):
 
 @kernel
 def block_parameters(flat, i, model):
-    """Block i of the flat parameters or gradients of a model."""
+    """`BlockParameters` of block i in the flat parameters or gradients of a model."""
     first = model.vocabulary * model.width + i * block_size(model)
     return split(flat[first:], _block_table(model))
 
 
-class EmbeddingAndFinalNorm(NamedTuple):
-    """The parameters before the first block and after the last."""
-
-    E: Array
-    gamma: Array
-    beta: Array
-
-
 @kernel
 def embedding_and_final_norm(flat, model):
-    """`EmbeddingAndFinalNorm` of the flat parameters or gradients of a model."""
+    """`EmbeddingAndFinalNorm` in the flat parameters or gradients of a model."""
     d, size = model.width, model.vocabulary * model.width
     norm = flat[flat.size - 2 * d :]
     return EmbeddingAndFinalNorm(flat[:size].reshape(model.vocabulary, d), norm[:d], norm[d:])
-
-
-class TransposedMatrices(NamedTuple):
-    """The transposed matrices of a block: copies with contiguous rows, or views with contiguous columns."""
-
-    W_q: Array
-    W_k: Array
-    W_v: Array
-    W_o: Array
-    W_1: Array
-    W_2: Array
 
 
 @kernel
@@ -126,33 +98,19 @@ def stores_transposes(model):
 
 @kernel
 def transposed_matrices(parameters, transposes, i, model):
-    """`TransposedMatrices` of block i; a stored transpose lies where its matrix lies in the parameters."""
+    """`TransposedMatrices` of block i: views, or stored transposes, each at its matrix's place in the parameters."""
     d, f = model.width, model.hidden
     if stores_transposes(model):
         t = block_parameters(transposes, i, model)
-        return TransposedMatrices(
-            W_q=_any_strides(t.W_q),
-            W_k=_any_strides(t.W_k),
-            W_v=_any_strides(t.W_v),
-            W_o=_any_strides(t.W_o),
-            W_1=_any_strides(t.W_1.reshape(f, d)),
-            W_2=_any_strides(t.W_2.reshape(d, f)),
-        )
+        return _with_any_strides(t.W_q, t.W_k, t.W_v, t.W_o, t.W_1.reshape(f, d), t.W_2.reshape(d, f))
     p = block_parameters(parameters, i, model)
-    return TransposedMatrices(
-        W_q=_any_strides(p.W_q.T),
-        W_k=_any_strides(p.W_k.T),
-        W_v=_any_strides(p.W_v.T),
-        W_o=_any_strides(p.W_o.T),
-        W_1=_any_strides(p.W_1.T),
-        W_2=_any_strides(p.W_2.T),
-    )
+    return _with_any_strides(p.W_q.T, p.W_k.T, p.W_v.T, p.W_o.T, p.W_1.T, p.W_2.T)
 
 
 @inline_kernel
-def _any_strides(x):
-    """The same array; numba's type of it does not say that its rows or columns are contiguous."""
-    return x[::1, ::1]
+def _with_any_strides(q, k, v, o, w1, w2):
+    """`TransposedMatrices` of one type, which does not say whether rows or columns are contiguous."""
+    return TransposedMatrices(q[::1, ::1], k[::1, ::1], v[::1, ::1], o[::1, ::1], w1[::1, ::1], w2[::1, ::1])
 
 
 @inline_kernel
@@ -163,32 +121,21 @@ def transposed_embedding(transposes, model):
 
 # ---- activations of a work item: `SavedActivations` of every block, then `Scratch`
 
-
-class SavedActivations(NamedTuple):
-    """What the forward pass of a block saves for the backward pass."""
-
-    ln1_out: Array
-    ln1_x_hat: Array
-    q: Array
-    k: Array
-    v: Array
-    attention_out: Array
-    post_attention: Array
-    """The residual stream after attention."""
-    ln2_out: Array
-    ln2_x_hat: Array
-    block_out: Array
-    """The residual stream after the block."""
-    gelu_out: Array
-    gelu_grad: Array
-    attention_weights: Array
-    """See `attention`."""
-    inverse_std: Array
-    """Of both LayerNorms."""
+SavedActivations = namedtuple(
+    "SavedActivations",
+    "ln1_out ln1_x_hat q k v attention_out post_attention ln2_out ln2_x_hat block_out gelu_out gelu_grad "
+    "attention_weights inverse_std",
+)
+Scratch = namedtuple(
+    "Scratch",
+    "embedded final_ln_out final_ln_x_hat dx branch dln_out dattention_out dq dk dv hidden logits dlogits "
+    "final_inverse_std",
+)
 
 
 @inline_kernel
 def _saved_table(item, model):
+    """What the forward pass of a block saves for the backward pass."""
     n, d, f, tiles = item.rows, model.width, model.hidden, query_tiles(item.longest)
     return SavedActivations(
         ln1_out=(n, d),
@@ -197,14 +144,39 @@ def _saved_table(item, model):
         k=(n, d),
         v=(n, d),
         attention_out=(n, d),
-        post_attention=(n, d),
+        post_attention=(n, d),  # the residual stream after attention
         ln2_out=(n, d),
         ln2_x_hat=(n, d),
-        block_out=(n, d),
+        block_out=(n, d),  # the residual stream after the block
         gelu_out=(n, f),
         gelu_grad=(n, f),
         attention_weights=(item.sequences, tiles, tiles * QUERY_TILE, model.heads * QUERY_TILE),
-        inverse_std=(2, n),
+        inverse_std=(2, n),  # of both LayerNorms
+    )
+
+
+@inline_kernel
+def _scratch_table(item, model):
+    """The activations outside the blocks, and buffers that every block reuses."""
+    n, d, f, v = item.rows, model.width, model.hidden, model.vocabulary
+    return Scratch(
+        embedded=(n, d),
+        final_ln_out=(n, d),
+        final_ln_x_hat=(n, d),
+        dx=(n, d),  # the gradient of the residual stream
+        branch=(
+            n,
+            d,
+        ),  # what attention or the feed-forward network adds to the residual stream, and its gradient
+        dln_out=(n, d),
+        dattention_out=(n, d),
+        dq=(n, d),
+        dk=(n, d),
+        dv=(n, d),
+        hidden=(n, f),  # the input of GELU, and its gradient
+        logits=(n, v),
+        dlogits=(n, v),
+        final_inverse_std=(n,),
     )
 
 
@@ -213,49 +185,6 @@ def saved_activations(workspace, i, item, model):
     """`SavedActivations` of block i in the memory of a worker."""
     table = _saved_table(item, model)
     return split(workspace[i * table_size(table) :], table)
-
-
-class Scratch(NamedTuple):
-    """The activations outside the blocks, and buffers that every block reuses."""
-
-    embedded: Array
-    final_ln_out: Array
-    final_ln_x_hat: Array
-    dx: Array
-    """The gradient of the residual stream."""
-    branch: Array
-    """Forward: what attention or the feed-forward network adds to the residual stream; backward: its gradient."""
-    dln_out: Array
-    dattention_out: Array
-    dq: Array
-    dk: Array
-    dv: Array
-    hidden: Array
-    """Forward: the input of GELU; backward: its gradient."""
-    logits: Array
-    dlogits: Array
-    final_inverse_std: Array
-
-
-@inline_kernel
-def _scratch_table(item, model):
-    n, d, f, v = item.rows, model.width, model.hidden, model.vocabulary
-    return Scratch(
-        embedded=(n, d),
-        final_ln_out=(n, d),
-        final_ln_x_hat=(n, d),
-        dx=(n, d),
-        branch=(n, d),
-        dln_out=(n, d),
-        dattention_out=(n, d),
-        dq=(n, d),
-        dk=(n, d),
-        dv=(n, d),
-        hidden=(n, f),
-        logits=(n, v),
-        dlogits=(n, v),
-        final_inverse_std=(n,),
-    )
 
 
 @kernel

@@ -30,6 +30,7 @@ Array = Any
 ACCUMULATORS = 2
 SEQUENCES_PER_GROUP = 8
 """A power of two."""
+COUNTERS_PER_LINE = CACHE_LINE // 8
 ITEM_ROWS, ITEM_ROWS_WIDE = 224, 256
 """The most rows of a work item (a single sequence may have more), counted as if every sequence had the batch's length.
 
@@ -65,8 +66,7 @@ class Results(NamedTuple):
 @kernel
 def counter_count(model):
     """How many counters an accumulator has, rounded up to whole cache lines."""
-    line = CACHE_LINE // 8
-    return -(-(BRANCHES + 2 * model.layers) // line) * line
+    return -(-(BRANCHES + 2 * model.layers) // COUNTERS_PER_LINE) * COUNTERS_PER_LINE
 
 
 @kernel
@@ -76,9 +76,7 @@ def run_worker(worker, batch, model, dropout, workspace, results, weight, with_g
     Returns when the whole batch is done, whichever workers did it. Worker i begins with the items of accumulator
     i % ACCUMULATORS, then helps with the others.
     """
-    if (
-        fetch_add(results.counters[0], TRANSPOSE_CLAIMED, 1) == 0
-    ):  # the first worker, while the others wake up
+    if fetch_add(results.counters[0], TRANSPOSE_CLAIMED, 1) == 0:  # true in the first worker
         transpose_matrices(model.parameters, model.transposes, model.shape)
         fetch_add(results.counters[0], TRANSPOSE_DONE, 1)
     wait_until(results.counters[0], TRANSPOSE_DONE, 1)
@@ -87,15 +85,13 @@ def run_worker(worker, batch, model, dropout, workspace, results, weight, with_g
     for i in range(ACCUMULATORS):
         a = (worker + i) % ACCUMULATORS
         while True:
-            index = fetch_add(results.counters[a], NEXT_ITEM, 1)
-            first = first_sequence(index, a, size, batch.first_sequence) - batch.first_sequence
+            n = fetch_add(results.counters[a], NEXT_ITEM, 1)
+            first = first_sequence(n, a, size, batch.first_sequence) - batch.first_sequence
             if first >= sequences:
                 break
             start = max(first, 0)
             stop = max(min(first + size, sequences), start)  # equal if the item ends before this batch begins
-            _run_item(
-                index, start, stop, batch, model, dropout, workspace, results, a, weight, with_gradients
-            )
+            _run_item(n, start, stop, batch, model, dropout, workspace, results, a, weight, with_gradients)
             fetch_add(results.counters[a], DONE, 1)
     for a in range(ACCUMULATORS):
         items = 0
@@ -114,37 +110,33 @@ def sequences_per_item(length, width):
 
 
 @kernel
-def first_sequence(index, accumulator, size, batch_start):
-    """The first sequence of item `index` of an accumulator, in a batch that begins with sequence `batch_start`.
+def first_sequence(number, accumulator, size, batch_start):
+    """The first sequence of item `number` of an accumulator, in a batch that begins with sequence `batch_start`.
 
     Sequences are counted from the beginning of the update, items from the beginning of the batch; an item has `size`
     sequences.
     """
-    group = batch_start // SEQUENCES_PER_GROUP
-    group += (accumulator - group) % ACCUMULATORS
-    items_per_group = SEQUENCES_PER_GROUP // size
-    group += index // items_per_group * ACCUMULATORS
-    return group * SEQUENCES_PER_GROUP + index % items_per_group * size
+    group, items_per_group = batch_start // SEQUENCES_PER_GROUP, SEQUENCES_PER_GROUP // size
+    group += (accumulator - group) % ACCUMULATORS + number // items_per_group * ACCUMULATORS
+    return group * SEQUENCES_PER_GROUP + number % items_per_group * size
 
 
 @inline_kernel
-def _run_item(
-    index, start, stop, batch, model, dropout, workspace, results, accumulator, weight, with_gradients
-):
-    """Losses and gradients of the sequences from `start` to before `stop`."""
-    losses, counters = results.losses[start:stop], results.counters[accumulator]
+def _run_item(number, start, stop, batch, model, dropout, workspace, results, a, weight, with_gradients):
+    """Losses and gradients of the sequences from `start` to before `stop`; a is the number of the accumulator."""
+    losses, counters = results.losses[start:stop], results.counters[a]
     losses[:] = 0.0
     rows = pack(batch, start, stop, dropout.context, workspace.rows)
     if rows.input.size > 0:
-        item = WorkItem(index, rows, item_shape(rows), workspace.activations, workspace.keep)
+        item = WorkItem(number, rows, item_shape(rows), workspace.activations, workspace.keep)
         forward(item, model, dropout)
         _losses(item, model, weight, workspace.losses, losses)
         if with_gradients:
-            gradients, head_gradient = results.gradients[accumulator], results.head_gradients[accumulator]
+            gradients, head_gradient = results.gradients[a], results.head_gradients[a]
             backward(item, model, dropout, gradients, head_gradient, counters)
     elif with_gradients:
         for i in range(HEAD, BRANCHES + 2 * model.shape.layers):
-            wait_until(counters, i, index)
+            wait_until(counters, i, number)
             fetch_add(counters, i, 1)
 
 

@@ -49,9 +49,8 @@ class MiniGPT(LanguageModel):
         super().__init__(dtype, parameter_shapes(config), parameters)
         self.config = config
         self._pool = pool or default_pool()
-        self._shape = ModelShape(
-            config.n_layers, config.n_heads, config.d_model, config.d_ff, config.vocab_size
-        )
+        sizes = config.n_layers, config.n_heads, config.d_model, config.d_ff, config.vocab_size
+        self._shape = ModelShape(*sizes)
         count = self.flat_parameters.size
         self.accumulators = (
             aligned_zeros((ACCUMULATORS, count), dtype),
@@ -79,24 +78,21 @@ class MiniGPT(LanguageModel):
 
     def accumulate(self, batch: Batch, dropout: Dropout, tokens: int, nll: float = 0.0) -> float:
         self._accumulated = True
-        return self._losses(self._model, batch, dropout, nll, 1.0 / max(tokens, 1), with_gradients=True)
+        return self._losses(batch, dropout, nll, 1.0 / max(tokens, 1), with_gradients=True)
 
     def finish_gradients(self) -> float:
         gradients, head_gradients = self.accumulators
         squares = np.empty(parallel.chunk_count(self.flat_gradients.size))
         arrays = gradients, head_gradients.reshape(ACCUMULATORS, -1), self.flat_gradients, squares
-        self._pool.run_chunks(
-            lambda counters: parallel.finish_gradients(counters, *arrays), self.flat_gradients.size
-        )
+        self._pool.run_chunks(parallel.finish_gradients, self.flat_gradients.size, *arrays)
         self._accumulated = False
         return float(parallel.total_squares(squares))
 
     def nll(self, batch: Batch, nll: float = 0.0) -> float:
-        return self._losses(self._model, batch, NO_DROPOUT, nll, 0.0, with_gradients=False)
+        return self._losses(batch, NO_DROPOUT, nll, 0.0, with_gradients=False)
 
     def _losses(
         self,
-        model: Model,
         batch: Batch,
         dropout: Dropout,
         nll: float,
@@ -109,7 +105,7 @@ class MiniGPT(LanguageModel):
 
         With `transposes_done` the transposed matrices are those of the call before.
         """
-        arrays = self._checked(batch, dropout.first_sequence)
+        arrays, model = self._checked(batch, dropout.first_sequence), self._model
         losses = np.empty(batch.input.shape)
         counters = np.zeros((ACCUMULATORS, self._counter_count), np.int64)
         counters[0, [TRANSPOSE_CLAIMED, TRANSPOSE_DONE]] = transposes_done
@@ -118,9 +114,8 @@ class MiniGPT(LanguageModel):
         rounded = np.dtype(self.dtype).type(weight)
 
         def work(worker: int) -> None:
-            run_worker(
-                worker, arrays, model, params, self._workspace(worker), results, rounded, with_gradients
-            )
+            workspace = self._workspace(worker)
+            run_worker(worker, arrays, model, params, workspace, results, rounded, with_gradients)
 
         items = -(-len(batch.input) // sequences_per_item(batch.input.shape[1], self.config.d_model))
         self._pool.run(work, items, counters)
@@ -128,25 +123,17 @@ class MiniGPT(LanguageModel):
 
     def _checked(self, batch: Batch, first_sequence: int) -> BatchArrays:
         """The batch for the kernels, which do not check bounds. ValueError if they would read outside an array."""
-        arrays = BatchArrays(
-            as_contiguous(batch.input, np.int64),
-            as_contiguous(batch.target, np.int64),
-            as_contiguous(batch.loss_mask, np.bool_),
-            as_contiguous(batch.key_mask, np.bool_),
-            first_sequence,
-        )
+        ids = (as_contiguous(x, np.int64) for x in (batch.input, batch.target))
+        masks = (as_contiguous(x, np.bool_) for x in (batch.loss_mask, batch.key_mask))
+        arrays, config = BatchArrays(*ids, *masks, first_sequence), self.config
         shapes = {x.shape for x in arrays[:4]}
         if len(shapes) > 1:
             raise ValueError(f"a batch of arrays of different shapes: {sorted(shapes)}")
-        if arrays.input.shape[1] > self.config.context:
-            raise ValueError(
-                f"{arrays.input.shape[1]} tokens a row; the model's context is {self.config.context}"
-            )
-        if has_out_of_vocab(arrays, self.config.vocab_size):
+        if (length := arrays.input.shape[1]) > config.context:
+            raise ValueError(f"{length} tokens a row; the model's context is {config.context}")
+        if has_out_of_vocab(arrays, config.vocab_size):
             read = np.concatenate([arrays.input.reshape(-1), arrays.target[arrays.loss_mask]])
-            raise ValueError(
-                f"tokens from {read.min()} to {read.max()}; the model has {self.config.vocab_size}"
-            )
+            raise ValueError(f"tokens from {read.min()} to {read.max()}; the model has {config.vocab_size}")
         return arrays
 
     # ---- the output of each layer
@@ -174,15 +161,7 @@ class MiniGPT(LanguageModel):
     def _outputs(self, tokens: Array, key_mask: Array, transposes_done: bool) -> tuple[Array, Array]:
         """The same for the sequences of one work item: [layers + 2, B, T, D] and logits."""
         batch = Batch(tokens, np.zeros_like(tokens), np.ones(tokens.shape, np.bool_), key_mask)
-        self._losses(
-            self._model,
-            batch,
-            NO_DROPOUT,
-            0.0,
-            0.0,
-            with_gradients=False,
-            transposes_done=transposes_done,
-        )
+        self._losses(batch, NO_DROPOUT, 0.0, 0.0, with_gradients=False, transposes_done=transposes_done)
         streams = np.empty((self.config.n_layers + 2, tokens.size, self.config.d_model), self.dtype)
         logits = np.empty((tokens.size, self.config.vocab_size), self.dtype)
         item = ItemShape(round_up_to_tile(tokens.size), *tokens.shape)

@@ -50,9 +50,7 @@ class AdamW:
         powers = self.beta1_power, self.beta2_power
         scalars = adamw_scalars(self._config, lr, *powers, clip)
         arrays = parameters, gradients, self._m, self._v, self._decayed
-        default_pool().run_chunks(
-            lambda counters: parallel.update(counters, *arrays, scalars), parameters.size
-        )
+        default_pool().run_chunks(parallel.update, parameters.size, *arrays, scalars)
 
     def state(self) -> dict[str, Any]:
         """t, the running products as hex (exact), and a copy of both moments by parameter name."""

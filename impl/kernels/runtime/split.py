@@ -1,9 +1,10 @@
 """Cut a flat array into named arrays, as a table of names and shapes says.
 
-A table is a NamedTuple whose fields are shapes: Pair(weight=(d, f), bias=(f,)). `split` returns the same NamedTuple
+A table is a named tuple whose fields are shapes: Pair(weight=(d, f), bias=(f,)). `split` returns the same named tuple
 with arrays in place of the shapes. They follow each other in memory in the order of the fields, without gaps.
 """
 
+import functools
 import math
 from collections.abc import Iterable
 from typing import Any
@@ -33,10 +34,8 @@ def table_size(typingctx, table):
     """How many numbers the arrays of a table have altogether."""
 
     def codegen(context, builder, signature, args):
-        total = I64(0)
-        for shape in _shapes(builder, table, args[0]):
-            total = builder.add(total, _product(builder, shape))
-        return total
+        sizes = [functools.reduce(builder.mul, shape) for shape in _shapes(builder, table, args[0])]
+        return functools.reduce(builder.add, sizes)
 
     return types.intp(table), codegen
 
@@ -45,7 +44,7 @@ def table_size(typingctx, table):
 def split(typingctx, flat, table):
     """The arrays of a table, which share the memory of `flat`; flat has at least `table_size(table)` numbers."""
     kinds = [types.Array(flat.dtype, len(shape), "C") for shape in table.types]
-    result = types.BaseTuple.from_types(kinds, table.instance_class)
+    result = types.BaseTuple.from_types(kinds, table.instance_class)  # type: ignore[attr-defined]
 
     def codegen(context, builder, signature, args):
         data = context.make_array(flat)(context, builder, value=args[0]).data
@@ -57,7 +56,7 @@ def split(typingctx, flat, table):
             view = context.make_array(kind)(context, builder)
             populate_array(view, builder.gep(data, [first]), shape, strides, itemsize, meminfo=None)
             views.append(view._getvalue())
-            first = builder.add(first, _product(builder, shape))
+            first = builder.add(first, functools.reduce(builder.mul, shape))
         return context.make_tuple(builder, result, views)
 
     return result(flat, table), codegen
@@ -65,14 +64,5 @@ def split(typingctx, flat, table):
 
 def _shapes(builder, table, value):
     """The shapes of a table, each a list of LLVM integers."""
-    return [
-        cgutils.unpack_tuple(builder, builder.extract_value(value, i), len(shape))
-        for i, shape in enumerate(table.types)
-    ]
-
-
-def _product(builder, shape):
-    product = shape[0]
-    for length in shape[1:]:
-        product = builder.mul(product, length)
-    return product
+    fields = enumerate(table.types)
+    return [cgutils.unpack_tuple(builder, builder.extract_value(value, i), len(shape)) for i, shape in fields]

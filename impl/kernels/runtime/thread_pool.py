@@ -58,13 +58,13 @@ class ThreadPool:
         for _ in self._helpers:
             nothing.finished.acquire()
 
-    def run_chunks(self, kernel: Callable[[Array], None], parameters: int) -> None:
-        """Call kernel(counters), a pass over all parameters (kernels/parallel.py); by this thread alone if few."""
+    def run_chunks(self, kernel: Callable[..., None], parameters: int, *arguments: Any) -> None:
+        """Call kernel(counters, *arguments) of kernels/parallel.py; only in this thread if the parameters are few."""
         counters = np.zeros(COUNTERS, np.int64)
         if parameters < PARALLEL_THRESHOLD:
-            kernel(counters)
+            kernel(counters, *arguments)
         else:
-            self.run(lambda _: kernel(counters), self.size, counters)
+            self.run(lambda _: kernel(counters, *arguments), self.size, counters)
 
 
 class _Task:
