@@ -123,9 +123,9 @@ class MiniGPT(LanguageModel):
 
     def _checked(self, batch: Batch, first_sequence: int) -> BatchArrays:
         """The batch for the kernels, which do not check bounds. ValueError if they would read outside an array."""
-        ids = (as_contiguous(x, np.int64) for x in (batch.input, batch.target))
-        masks = (as_contiguous(x, np.bool_) for x in (batch.loss_mask, batch.key_mask))
-        arrays, config = BatchArrays(*ids, *masks, first_sequence), self.config
+        input, target = (as_contiguous(x, np.int64) for x in (batch.input, batch.target))
+        loss_mask, key_mask = (as_contiguous(x, np.bool_) for x in (batch.loss_mask, batch.key_mask))
+        arrays, config = BatchArrays(input, target, loss_mask, key_mask, first_sequence), self.config
         shapes = {x.shape for x in arrays[:4]}
         if len(shapes) > 1:
             raise ValueError(f"a batch of arrays of different shapes: {sorted(shapes)}")
