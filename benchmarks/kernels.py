@@ -29,13 +29,13 @@ from impl.kernels import (
     reduce,
     rotary,
 )
-from impl.kernels.runtime.memory import zeros
-from impl.kernels.worker import sequences_of
+from impl.kernels.runtime.memory import aligned_zeros
+from impl.kernels.worker import sequences_per_item
 
 OUT = Path(__file__).resolve().parents[1] / "runs" / "kernels.json"
 BATCH, LENGTH, WIDTH, HIDDEN, VOCABULARY, HEADS, PARAMETERS = 16, 32, 64, 256, 64, 4, 103_680
 ROWS = BATCH * LENGTH
-PIECE_ROWS = LENGTH * sequences_of(LENGTH, WIDTH)
+ITEM_ROWS = LENGTH * sequences_per_item(LENGTH, WIDTH)
 ROUNDS, ROUND_SECONDS = 15, 0.01
 Array = np.ndarray[Any, np.dtype[Any]]
 Call = Callable[[], Any]
@@ -56,17 +56,17 @@ class Case:
 
 def drawn(dtype: str, *shape: int) -> Array:
     """Standard normal numbers on a cache line."""
-    x = zeros(shape, dtype)
+    x = aligned_zeros(shape, dtype)
     x[...] = np.random.default_rng(sum(shape)).standard_normal(shape)
     return x
 
 
 def products(dtype: str, torch: Any) -> list[Case]:
-    """The matrix products of a step: forward and to the input, to the weights; of a piece, as a step makes them, and
-    of all rows at once.
+    """The matrix products of a step: forward and to the input, to the weights; of a work item, as in a step, and of
+    all rows at once.
     """
     cases = []
-    for rows, of in ((PIECE_ROWS, "a piece's "), (ROWS, "")):
+    for rows, of in ((ITEM_ROWS, "a work item's "), (ROWS, "")):
         for what, shape in (
             ("x W, 64 to 64", (rows, WIDTH, WIDTH)),
             ("x W, 64 to 256", (rows, WIDTH, HIDDEN)),
@@ -136,8 +136,8 @@ def rows(dtype: str, torch: Any) -> list[Case]:
 
 
 def drop(key: Array, places: Array, keep: Array, x: Array, scale: Any) -> None:
-    dropout.dropout_keep(key, 3, 0, np.uint32(2**32 // 10), places, keep)
-    dropout.drop(x, keep, scale)
+    dropout.dropout_mask(key, 3, 0, np.uint32(2**32 // 10), places, keep)
+    dropout.apply_mask_in_place(x, keep, scale)
 
 
 def torch_rows(
@@ -164,8 +164,8 @@ def attentions(dtype: str, torch: Any) -> list[Case]:
     """Attention and its gradient."""
     number, shape = np.dtype(dtype).type, (ROWS, WIDTH)
     q, k, v, out, dout, dq, dk, dv = (drawn(dtype, *shape) for _ in range(8))
-    tile, count = attention.TILE, attention.tiles(LENGTH)
-    weights = zeros((BATCH, count, count * tile, HEADS * tile), dtype)
+    tile, count = attention.QUERY_TILE, attention.query_tiles(LENGTH)
+    weights = aligned_zeros((BATCH, count, count * tile, HEADS * tile), dtype)
     starts, mask = np.arange(BATCH + 1) * LENGTH, np.ones(ROWS, np.bool_)
     scale = number(0.25)
     forward = backward = None
@@ -209,7 +209,7 @@ def updates(dtype: str, torch: Any) -> list[Case]:
 
     def ours() -> None:
         clip = 1.0 / max(math.sqrt(reduce.sum_squares(g)), 1.0)
-        adamw.adamw(p, g, m, v, decayed, scalars._replace(clip=clip))
+        adamw.adamw(p, g, m, v, decayed, scalars._replace(clip_factor=clip))
 
     peer = None
     if torch:

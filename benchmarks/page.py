@@ -17,7 +17,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from benchmarks.kernels import PIECE_ROWS
+from benchmarks.kernels import ITEM_ROWS
 from benchmarks.peers import PEERS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -107,7 +107,7 @@ def roofline(rows: Sequence[Row]) -> Figure:
         panel.loglog(intensities, [min(peak, x * bandwidth) / 1e9 for x in intensities], color="black")
         for row, marker in zip(products, itertools.cycle("os^vD*"), strict=False):
             rate = row["flops"] / statistics.median(row["ours"]) / 1e9
-            style = {"label": row["name"], "fillstyle": "full" if "piece" in row["name"] else "none"}
+            style = {"label": row["name"], "fillstyle": "full" if "work item" in row["name"] else "none"}
             panel.plot(row["flops"] / row["traffic"], rate, marker, color=COLOURS[0], **style)
         panel.set_xlabel("FLOP a byte")
         panel.set_title(f"{dtype}, one thread")
@@ -209,7 +209,7 @@ threads (`python -m benchmarks.compare`).
 
 At the sizes of a step over 512 positions, one thread (`python -m benchmarks.kernels`). The peak is of fused
 multiply-adds in registers, the copy one of as many bytes as the kernel must move. PyTorch's GELU and cross-entropy are
-forward and backward pass, as our kernels give both. A step multiplies matrices a piece of {rows} rows at a time at
+forward and backward pass, as our kernels give both. A step multiplies matrices a work item of {rows} rows at a time at
 most, which stays in a core's cache; the products of all rows at once are beside them.
 
 ![roofline](performance/roofline.png)
@@ -253,7 +253,7 @@ def page(compared: list[Row], timed: list[Row], scaled: Row) -> str:
     }
     text = {name: "\n".join(lines) for name, lines in parts.items()}
     return TEMPLATE.format(
-        rows=PIECE_ROWS,
+        rows=ITEM_ROWS,
         machine=f"{machine} GFLOP/s in float32 and {peaks[1]} in float64, in registers.",
         **text,
     )

@@ -1,7 +1,9 @@
-"""The loop's parts as plain functions, NumPy in and NumPy out: what `properties/` grades.
+"""The parts of the loop as plain functions, NumPy in and NumPy out: what `properties/` grades.
 
-Floating-point arguments decide the dtype (float32 or float64); nothing that is passed in is changed. A loop of
-your own needs functions of these names and signatures; shapes and conventions are in honestloop/protocol.py.
+Floating-point arguments decide the dtype (float32 or float64), and no argument is changed. Functions of these names and
+signatures are what a loop offers to be graded; honestloop/protocol.py has the list, and the conventions.
+
+Shapes: batch B, length T, vocabulary V, width D, heads H, head size K. Losses are in nats.
 """
 
 import math
@@ -15,86 +17,101 @@ from impl.config import Config, ModelConfig, OptimizerConfig
 from impl.data.iterator import Batch, DataIterator
 from impl.data.iterator import make_batch as _make_batch
 from impl.data.tokenizer import Tokenizer, train_on_texts
-from impl.kernels import activation, elementwise, gemm, loss
+from impl.kernels import activation, elementwise, gemm
 from impl.kernels import attention as attention_kernels
-from impl.kernels import dropout as dropout_kernels
 from impl.kernels import layer_norm as layer_norm_kernels
 from impl.kernels.adamw import adamw
 from impl.kernels.reduce import sum_squares
-from impl.model import parameters
+from impl.model import bigram, parameters
 from impl.model.dropout import NO_DROPOUT, Dropout
 from impl.model.minigpt import MiniGPT
 from impl.model.rotary import Rotary
 from impl.optim import optimizer
-from impl.optim.schedule import Schedule, learning_rate
+from impl.optim.schedule import learning_rate
 from impl.report import ngram
 from impl.report.drift import round_weights
-from impl.trainer import Trainer
-from impl.update import update
+from impl.trainer import BigramTrainer, Trainer
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 __all__ = ["learning_rate", "round_weights"]
 
 
+# ---- layers
+
+
 def matmul(a: Array, b: Array) -> Array:
+    """The matrix product [M, N] of a [M, K] and b [K, N]."""
     out = np.empty((a.shape[0], b.shape[1]), a.dtype)
     gemm.gemm(a, np.ascontiguousarray(b), out, False)
     return out
 
 
 def cross_entropy(logits: Array, targets: Array, loss_mask: Array) -> tuple[float, Array]:
-    tokens = int(np.count_nonzero(loss_mask))
-    rows = _rows(logits)
-    nll, dlogits = np.empty(len(rows)), np.empty_like(rows)
-    weight = logits.dtype.type(1.0 / max(tokens, 1))
-    loss.cross_entropy(rows, targets.reshape(-1), loss_mask.reshape(-1), weight, nll, dlogits)
-    return float(elementwise.sum_onto(0.0, nll)) / max(tokens, 1), dlogits.reshape(logits.shape)
+    """Mean of -log softmax(logits)[target] over the tokens in the loss mask, and its gradient to the logits.
+
+    logits [B, T, V]; targets int [B, T]; loss_mask bool [B, T]. The loss is 0 if no token is in the mask.
+    """
+    tokens = max(int(np.count_nonzero(loss_mask)), 1)
+    nll, dlogits = bigram.cross_entropy(_rows(logits), targets, loss_mask, 1.0 / tokens)
+    return float(elementwise.sum_in_order(0.0, nll)) / tokens, dlogits.reshape(logits.shape)
 
 
 def layer_norm(x: Array, gamma: Array, beta: Array, eps: float) -> Array:
-    return _normalise(x, gamma, beta, eps)[0].reshape(x.shape)
+    """gamma * (x - mean) / sqrt(var + eps) + beta over the last axis (Ba, Kiros & Hinton 2016).
+
+    x [..., D]; gamma, beta [D]. The variance is the biased one.
+    """
+    return _layer_norm(x, gamma, beta, eps)[0].reshape(x.shape)
 
 
 def layer_norm_backward(x: Array, gamma: Array, eps: float, dy: Array) -> tuple[Array, Array, Array]:
-    _, normalised, deviation = _normalise(x, gamma, np.zeros_like(gamma), eps)
-    dx, dgamma, dbeta = np.empty_like(normalised), np.zeros_like(gamma), np.zeros_like(gamma)
-    layer_norm_kernels.layer_norm_backward(_rows(dy), normalised, deviation, gamma, dx)
-    layer_norm_kernels.layer_norm_parameters_backward(_rows(dy), normalised, dgamma, dbeta)
+    """Gradients (dx [..., D], dgamma [D], dbeta [D]) of `layer_norm`, dy [..., D] the gradient of its output."""
+    _, x_hat, inverse_std = _layer_norm(x, gamma, np.zeros_like(gamma), eps)
+    dx, dgamma, dbeta = np.empty_like(x_hat), np.zeros_like(gamma), np.zeros_like(gamma)
+    layer_norm_kernels.layer_norm_backward(_rows(dy), x_hat, inverse_std, gamma, dx)
+    layer_norm_kernels.layer_norm_parameters_backward(_rows(dy), x_hat, dgamma, dbeta)
     return dx.reshape(x.shape), dgamma, dbeta
 
 
-def _normalise(x: Array, gamma: Array, beta: Array, eps: float) -> tuple[Array, Array, Array]:
+def _layer_norm(x: Array, gamma: Array, beta: Array, eps: float) -> tuple[Array, Array, Array]:
     rows = _rows(x)
-    out, normalised, deviation = np.empty_like(rows), np.empty_like(rows), np.empty(len(rows), x.dtype)
-    layer_norm_kernels.layer_norm(rows, gamma, beta, x.dtype.type(eps), out, normalised, deviation)
-    return out, normalised, deviation
+    out, x_hat, inverse_std = np.empty_like(rows), np.empty_like(rows), np.empty(len(rows), x.dtype)
+    layer_norm_kernels.layer_norm(rows, gamma, beta, x.dtype.type(eps), out, x_hat, inverse_std)
+    return out, x_hat, inverse_std
 
 
 def gelu(x: Array) -> Array:
+    """x * Phi(x), Phi the standard normal distribution function (Hendrycks & Gimpel 2016); x of any shape."""
     return _gelu(x)[0]
 
 
 def gelu_backward(x: Array, dy: Array) -> Array:
+    """dy * (Phi(x) + x phi(x)), the gradient of `gelu`; x and dy of one shape."""
     return _gelu(x)[1] * dy
 
 
 def _gelu(x: Array) -> tuple[Array, Array]:
     rows = np.ascontiguousarray(x).reshape(1, -1)
-    y, slope = np.empty_like(rows), np.empty_like(rows)
-    activation.gelu(rows, y, slope)
-    return y.reshape(x.shape), slope.reshape(x.shape)
+    out, grad = np.empty_like(rows), np.empty_like(rows)
+    activation.gelu(rows, out, grad)
+    return out.reshape(x.shape), grad.reshape(x.shape)
 
 
 def rope(x: Array, base: float) -> Array:
+    """Rotary position embedding (Su et al. 2021) of x [B, H, T, K], K even; positions 0 to T - 1.
+
+    The pair of features (i, i + K/2) is rotated by position * base^(-2i/K).
+    """
     merged = _merge_heads(x)
-    _rotary(x, base).turn(merged, x.shape[2])
+    _rotary(x, base).rotate(merged, x.shape[2])
     return _split_heads(merged, x.shape[1], x.shape[2])
 
 
 def rope_backward(dy: Array, base: float) -> Array:
+    """The gradient of `rope`, dy [B, H, T, K]: the inverse rotation."""
     merged = _merge_heads(dy)
-    _rotary(dy, base).turn_back(merged, dy.shape[2])
+    _rotary(dy, base).rotate_back(merged, dy.shape[2])
     return _split_heads(merged, dy.shape[1], dy.shape[2])
 
 
@@ -104,14 +121,19 @@ def _rotary(x: Array, base: float) -> Rotary:
 
 
 def attention(q: Array, k: Array, v: Array, key_mask: Array) -> Array:
-    out, _ = _attend(q, k, v, key_mask)
+    """Causal attention softmax(q k^T / sqrt(K)) v (Vaswani et al. 2017); q, k, v and the result [B, H, T, K].
+
+    Only keys where key_mask, bool [B, T], is true are attended to; a query without any gets zeros.
+    """
+    out, _ = _attention(q, k, v, key_mask)
     return _split_heads(out, q.shape[1], q.shape[2])
 
 
 def attention_backward(
     q: Array, k: Array, v: Array, key_mask: Array, dout: Array
 ) -> tuple[Array, Array, Array]:
-    _, weights = _attend(q, k, v, key_mask)
+    """Gradients (dq, dk, dv) of `attention`, dout the gradient of its output; all [B, H, T, K]."""
+    _, weights = _attention(q, k, v, key_mask)
     inputs = [_merge_heads(x) for x in (dout, q, k, v)]
     gradients = [np.empty_like(inputs[0]) for _ in range(3)]
     attention_kernels.attention_backward(*inputs, _starts(q), weights, _score_scale(q), *gradients)
@@ -119,17 +141,17 @@ def attention_backward(
     return dq, dk, dv
 
 
-def _attend(q: Array, k: Array, v: Array, key_mask: Array) -> tuple[Array, Array]:
+def _attention(q: Array, k: Array, v: Array, key_mask: Array) -> tuple[Array, Array]:
     batch, heads, length, _ = q.shape
     merged = [_merge_heads(x) for x in (q, k, v)]
-    tile, tiles = attention_kernels.TILE, attention_kernels.tiles(length)
+    tile, tiles = attention_kernels.QUERY_TILE, attention_kernels.query_tiles(length)
     out, weights = np.empty_like(merged[0]), np.empty((batch, tiles, tiles * tile, heads * tile), q.dtype)
     attention_kernels.attention(*merged, _starts(q), key_mask.reshape(-1), _score_scale(q), out, weights)
     return out, weights
 
 
 def _starts(q: Array) -> Array:
-    """Where the sequences of q [B, H, T, K] begin if they are one behind the other."""
+    """The first row of each sequence of q [B, H, T, K], and the number of rows, [B + 1]."""
     return np.arange(len(q) + 1) * q.shape[2]
 
 
@@ -138,11 +160,17 @@ def _score_scale(q: Array) -> Any:
 
 
 def dropout(x: Array, p: float, seed: int, step: int, site: int, context: int) -> Array:
+    """Inverted dropout (Srivastava et al. 2014) of x [B, T, D]: 0 with probability p, else x / (1 - p).
+
+    The mask is a function of the seed, the update `step` (from 0), the `site` in the model and the element's number,
+    ((sequence * context) + position) * D + feature.
+    """
     rows = _rows(x).copy()
-    keep = np.empty(rows.shape, np.bool_)
-    Dropout(p, rng.stream_key(seed, "control"), step).keep(site, x.shape[1], context, keep)
-    dropout_kernels.drop(rows, keep, x.dtype.type(1.0 / (1.0 - p)))
+    Dropout(p, rng.stream_key(seed, "control"), step).apply(rows, site, x.shape[1], context)
     return rows.reshape(x.shape)
+
+
+# ---- optimizer
 
 
 def adamw_step(
@@ -158,6 +186,10 @@ def adamw_step(
     eps: float,
     weight_decay: float,
 ) -> tuple[Array, Array, Array]:
+    """(p, m, v) after update t, from 1, of AdamW (Loshchilov & Hutter 2019, algorithm 2); arrays of one shape.
+
+    p (1 - lr weight_decay) - lr (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps), with the new moments m and v.
+    """
     settings = OptimizerConfig(beta1=beta1, beta2=beta2, eps=eps, weight_decay=weight_decay)
     powers = [optimizer.power(beta, t) for beta in (beta1, beta2)]
     flat = [np.array(x).reshape(-1) for x in (p, g, m, v)]
@@ -167,24 +199,40 @@ def adamw_step(
 
 
 def clip_by_global_norm(grads: Sequence[Array], max_norm: float) -> tuple[list[Array], float]:
+    """The gradients scaled so that their 2-norm altogether is at most max_norm, and the norm before scaling.
+
+    Pascanu et al. 2013; the norm is a float64.
+    """
     flat = np.concatenate([gradient.reshape(-1) for gradient in grads])
     norm_before = math.sqrt(sum_squares(flat))
     factor = optimizer.clip_factor(norm_before, max_norm)
     if factor < 1.0:
         elementwise.scale(flat, flat.dtype.type(factor))
-    pieces = np.split(flat, np.cumsum([gradient.size for gradient in grads])[:-1])
-    return [piece.reshape(gradient.shape) for piece, gradient in zip(pieces, grads, strict=True)], norm_before
+    parts = np.split(flat, np.cumsum([gradient.size for gradient in grads])[:-1])
+    return [part.reshape(gradient.shape) for part, gradient in zip(parts, grads, strict=True)], norm_before
 
 
 def decays(names: Sequence[str]) -> list[bool]:
+    """Whether weight decay applies to each of MiniGPT's parameters: to matrices, not to biases and LayerNorm."""
     return [optimizer.decays(name) for name in names]
 
 
+# ---- the model, and training
+
+
 def initial_parameters(seed: int, config: dict[str, Any]) -> dict[str, Array]:
+    """MiniGPT's initial parameters by name, float64: matrices from N(0, 0.02^2), biases and beta 0, gamma 1.
+
+    `config` has fields of ModelConfig.
+    """
     return parameters.initial_parameters(seed, ModelConfig(**config))
 
 
 def forward(params: dict[str, Array], tokens: Array, key_mask: Array, config: dict[str, Any]) -> Array:
+    """MiniGPT's logits [B, T, V] for tokens int [B, T], without dropout; key_mask bool [B, T].
+
+    ValueError if a token is out of vocabulary, or T above the model's context.
+    """
     return _model(params, config).forward(tokens, key_mask).copy()
 
 
@@ -196,6 +244,10 @@ def loss_and_gradients(
     key_mask: Array,
     config: dict[str, Any],
 ) -> tuple[float, dict[str, Array]]:
+    """MiniGPT's mean loss over the tokens in the loss mask, and its gradient by parameter name; without dropout.
+
+    input, target int and loss_mask, key_mask bool, all [B, T]. ValueError as in `forward`.
+    """
     model = _model(params, config)
     batch = Batch(input, target, loss_mask, key_mask)
     nll = model.accumulate(batch, NO_DROPOUT, batch.tokens)
@@ -203,8 +255,9 @@ def loss_and_gradients(
     return nll / max(batch.tokens, 1), model.gradients
 
 
-def trainer(params: dict[str, Array], settings: dict[str, Any]) -> Trainer:
-    return Trainer(params, settings)
+def trainer(params: dict[str, Array], settings: dict[str, Any]) -> BigramTrainer:
+    """A training loop of a small model, logits = dropout(E[input]) W + b: E [V, D], W [D, V], b [V]."""
+    return BigramTrainer(params, settings)
 
 
 def train_step(
@@ -218,53 +271,62 @@ def train_step(
     decay: float = OptimizerConfig().weight_decay,
     clip: float = OptimizerConfig().clip_norm,
 ) -> Callable[[Array, Array, Array, Array], float]:
-    """A loop's body with its own state: step(input, target, loss_mask, key_mask) -> loss, at a constant rate."""
-    model = _model(params, config)
-    adam = OptimizerConfig(beta1=betas[0], beta2=betas[1], eps=eps, weight_decay=decay)
-    machine = optimizer.AdamW(parameters.parameter_shapes(model.config), model.dtype, adam)
-    constant, control = Schedule(peak=rate, floor=rate, warmup=0, total=0), rng.ControlRNG(Config().seed)
+    """MiniGPT's training step at a constant rate: step(input, target, loss_mask, key_mask) -> loss before the update.
 
-    def step(input: Array, target: Array, loss_mask: Array, key_mask: Array) -> float:
-        dropped = Dropout(dropout, *control.next_step())
-        batch = Batch(input, target, loss_mask, key_mask)
-        return update(model, machine, constant, dropped, [batch], clip).loss
-
-    return step
+    The function keeps the state of the training; its arguments are [B, T].
+    """
+    constant_rate = {"peak": rate, "floor": rate, "warmup": 0, "total": 0}
+    adam = {"beta1": betas[0], "beta2": betas[1], "eps": eps, "weight_decay": decay}
+    loop = {"seed": Config().seed, "dropout": dropout, "max_norm": clip}
+    stateful = Trainer(_model(params, config), constant_rate | adam | loop)
+    return lambda *arrays: stateful.update([Batch(*arrays)]).loss
 
 
 def _model(params: dict[str, Array], config: dict[str, Any]) -> MiniGPT:
     return MiniGPT(ModelConfig(**config), str(params["E"].dtype), params)
 
 
+# ---- data and evaluation
+
+
 def make_batch(sequences: Sequence[Sequence[int]]) -> tuple[Array, Array, Array, Array]:
+    """(input, target, loss_mask, key_mask), all [B, T]: sequences shifted by one and padded with 0 on the right."""
     batch = _make_batch(sequences)
     return batch.input, batch.target, batch.loss_mask, batch.key_mask
 
 
 def epoch_order(n: int, seed: int, epoch: int) -> Array:
+    """The order of n sequences in an epoch, int64 [n]: a permutation of 0 to n - 1."""
     return rng.permutation(seed, n, epoch)
 
 
 def data_iterator(sequences: Sequence[Sequence[int]], batch_size: int, seed: int) -> DataIterator:
+    """An iterator whose state can be saved; each epoch visits every sequence once."""
     return DataIterator(sequences, batch_size, seed)
 
 
 def perplexity(nll_sum: float, tokens: int) -> float:
+    """exp(nll_sum / tokens); infinity if that overflows a float64. nll_sum in nats."""
     return evaluate.Score(nll_sum, tokens).perplexity
 
 
 def tokenizer(texts: Sequence[str]) -> Tokenizer:
+    """Byte-pair encoding with 64 tokens, trained on `texts`. UsageError if they give fewer tokens."""
     return train_on_texts(texts)
 
 
 def ngram_baselines(
     train: Sequence[Sequence[int]], val: Sequence[Sequence[int]], vocab_size: int
 ) -> list[dict[str, Any]]:
+    """Every n-gram baseline: kind, n, parameter, and its nll_sum in nats over the `tokens` of val."""
     return [
         {name: result[name] for name in ("kind", "n", "parameter")}
         | {name: result["val"][name] for name in ("nll_sum", "tokens")}
         for result in ngram.baselines(train, val, vocab_size)
     ]
+
+
+# ---- layout of arrays
 
 
 def _rows(x: Array) -> Array:
@@ -273,11 +335,12 @@ def _rows(x: Array) -> Array:
 
 
 def _merge_heads(x: Array) -> Array:
-    """[B, H, T, K] to the kernels' [B * T, H * K]; always a copy, since some of them work in place."""
+    """[B, H, T, K] as the kernels' [B * T, H * K]; always a copy, as some kernels work in place."""
     batch, heads, length, size = x.shape
     return x.transpose(0, 2, 1, 3).copy().reshape(batch * length, heads * size)
 
 
 def _split_heads(x: Array, heads: int, length: int) -> Array:
+    """[B * T, H * K] as [B, H, T, K]."""
     batch, size = x.shape[0] // length, x.shape[1] // heads
     return np.ascontiguousarray(x.reshape(batch, length, heads, size).transpose(0, 2, 1, 3))

@@ -51,7 +51,7 @@ def train(
             clock.start_step()
             batch = data.next_batch()
             dropout = Dropout(config.dropout, *control.next_step())
-            window = batch.parts(config.micro_batches)
+            window = batch.split(config.micro_batches)
             done = update(model, optimizer, scheduler, dropout, window, config.optimizer.clip_norm)
             clock.end_step(done.tokens)
 

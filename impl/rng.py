@@ -1,4 +1,4 @@
-"""One seed in, three named streams out; every draw is a function of (seed, stream, counter)."""
+"""Three random streams from one seed; every draw is a function of (seed, stream, counter)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from impl.kernels.normal import box_muller
 from impl.kernels.philox import philox_block
 
-if TYPE_CHECKING:  # a start has better things to do
+if TYPE_CHECKING:  # only type checkers need jaxtyping, and importing it takes time
     from jaxtyping import Float, Int, UInt32
 
 ALGORITHM = "philox4x32-10"
@@ -26,29 +26,29 @@ def stream_key(seed: int, stream: str) -> UInt32[np.ndarray, " 2"]:
 def uniform_bits(
     key: UInt32[np.ndarray, " 2"], n: int, c1: int, c2: int, c3: int
 ) -> UInt32[np.ndarray, "n 4"]:
-    """The four words of counters (0, c1, c2, c3) .. (n - 1, c1, c2, c3)."""
+    """The four words of each counter from (0, c1, c2, c3) to (n - 1, c1, c2, c3)."""
     out = np.empty((n, 4), np.uint32)
     philox_block(key, 0, c1, c2, c3, out)
     return out
 
 
 def standard_normal(key: UInt32[np.ndarray, " 2"], n: int, c1: int) -> Float[np.ndarray, " n"]:
-    """n draws of N(0, 1), float64, from 32-bit uniforms."""
+    """n draws of N(0, 1), float64, from uniform 32-bit words."""
     out = np.empty(n)
     box_muller(uniform_bits(key, (n + 3) // 4, c1, 0, 0).reshape(-1), out)
     return out
 
 
 def permutation(seed: int, n: int, epoch: int) -> Int[np.ndarray, " n"]:
-    """The order of n sequences in an epoch: a stable sort of one 64-bit key each, a function of (seed, epoch)."""
+    """The order of n sequences in an epoch, a function of (seed, epoch): a stable sort of random 64-bit keys."""
     words = uniform_bits(stream_key(seed, "data"), n, 0, epoch & 0xFFFFFFFF, epoch >> 32).astype(np.uint64)
     return np.argsort(words[:, 0] | words[:, 1] << np.uint64(32), kind="stable")
 
 
 class ControlRNG:
-    """The training-control generator, fifth state machine: which dropout masks the next step uses.
+    """The training-control generator, the fifth state machine: it gives each update its dropout masks.
 
-    Distinct from the data stream, so that reading data differently never changes a mask.
+    Its stream is not that of the data, so reading the data differently changes no mask.
     """
 
     def __init__(self, seed: int) -> None:
@@ -56,7 +56,7 @@ class ControlRNG:
         self.step = 0
 
     def next_step(self) -> tuple[UInt32[np.ndarray, " 2"], int]:
-        """Key and number of the coming step; advances by one."""
+        """The key and the number of the coming update; advances by one."""
         step = self.step
         self.step += 1
         return self.key, step

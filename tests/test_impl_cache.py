@@ -1,4 +1,4 @@
-"""Compiled kernels on the disk: what several processes need at once is compiled once."""
+"""The cache of compiled kernels: a kernel that several processes need at once is compiled once."""
 
 import fcntl
 import os
@@ -13,7 +13,6 @@ import pytest
 
 from impl.kernels.reduce import sum_squares
 from impl.kernels.runtime import cache
-from impl.kernels.runtime.compile import interpreted
 
 ROOT = Path(__file__).resolve().parents[1]
 COUNT = """
@@ -35,8 +34,8 @@ def test_two_processes_compile_a_kernel_once(tmp_path):
     assert sorted(compiled) == [0, 1]
 
 
-def test_a_compilation_that_fails_ends_its_turn(monkeypatch):
-    monkeypatch.setattr(cache, "_PATIENCE", 5.0)
+def test_a_compilation_that_fails_releases_its_lock(monkeypatch):
+    monkeypatch.setattr(cache, "_LOCK_TIMEOUT", 5.0)
     began = time.monotonic()
     for _ in range(2):
         with pytest.raises(numba.TypingError):
@@ -44,28 +43,28 @@ def test_a_compilation_that_fails_ends_its_turn(monkeypatch):
     assert time.monotonic() - began < 4.0
 
 
-def test_a_thread_ends_no_turn_but_its_own(tmp_path):
-    turns = cache.SharedCache(interpreted(sum_squares))
+def test_a_thread_releases_only_its_own_lock(tmp_path):
+    shared = cache.SharedCache(getattr(sum_squares, "py_func", sum_squares))
     with (tmp_path / "lock").open("ab") as file:
-        turns._own.turn = file
-        other = threading.Thread(target=turns.end_turn)
+        shared._thread.lock = file
+        other = threading.Thread(target=shared.release_lock)
         other.start()
         other.join()
         assert not file.closed
-        turns.end_turn()
+        shared.release_lock()
         assert file.closed
 
 
-def test_a_turn_ends_with_its_process_or_when_patience_does(tmp_path, monkeypatch):
-    monkeypatch.setattr(cache, "_PATIENCE", 0.2)
+def test_a_lock_ends_with_its_process_and_a_wait_with_the_timeout(tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "_LOCK_TIMEOUT", 0.2)
     with (tmp_path / "work.lock").open("ab") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
-        assert cache._locked(tmp_path / "work.lock") is None
-    mine = cache._locked(tmp_path / "work.lock")
+        assert cache._acquire_lock(tmp_path / "work.lock") is None
+    mine = cache._acquire_lock(tmp_path / "work.lock")
     assert mine is not None
     mine.close()
 
 
 @pytest.mark.parametrize("name", ["nowhere/work.lock", ""])
 def test_a_lock_that_cannot_be_had_keeps_nobody_from_compiling(tmp_path, name):
-    assert cache._locked(tmp_path / name) is None
+    assert cache._acquire_lock(tmp_path / name) is None

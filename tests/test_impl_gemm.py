@@ -1,4 +1,4 @@
-"""The matrix product's promise: every element is one fma chain, whatever the tiling."""
+"""The matrix product's promise: every element is one accumulator of fma, whatever the tiling."""
 
 from collections.abc import Callable
 
@@ -13,7 +13,7 @@ _SHAPES = [(1, 1, 1), (8, 5, 32), (9, 7, 33), (16, 64, 48), (13, 1, 70), (3, 40,
 _SHAPES += [
     (19, 700, 520),
     (512, 0, 520),
-]  # so large that it is copied block by block, with edges on all sides
+]  # large enough that blocks are copied, with edges on all sides
 _LAYOUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "rows": np.ascontiguousarray,
     "columns": np.asfortranarray,
@@ -22,7 +22,7 @@ _LAYOUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 @njit
-def _one_chain_an_element(a, b, c):
+def _one_accumulator_per_element(a, b, c):
     for i in range(c.shape[0]):
         for j in range(c.shape[1]):
             total = c[i, j]
@@ -46,11 +46,11 @@ def _operands(shape, dtype):
 @pytest.mark.parametrize("layout_of_a", _LAYOUTS)
 @pytest.mark.parametrize("layout_of_b", _LAYOUTS)
 @pytest.mark.parametrize("add", [False, True])
-def test_bits_are_those_of_one_chain_an_element(shape, dtype, layout_of_a, layout_of_b, add):
+def test_bits_are_those_of_one_accumulator_per_element(shape, dtype, layout_of_a, layout_of_b, add):
     a, b, c = _operands(shape, dtype)
     a, b = _LAYOUTS[layout_of_a](a), _LAYOUTS[layout_of_b](b)
     expected = c.copy() if add else np.zeros_like(c)
-    _one_chain_an_element(a, b, expected)
+    _one_accumulator_per_element(a, b, expected)
     gemm(a, b, c, add)
     assert c.tobytes() == expected.tobytes()
 
@@ -63,10 +63,10 @@ def _small(a, b, c, add):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("columns", [2, 8, 13, 16, 20, 24, 48])
 @pytest.mark.parametrize("add", [False, True])
-def test_small_products_are_the_same_chains(dtype, columns, add):
+def test_small_products_are_the_same_accumulators(dtype, columns, add):
     a, b, c = _operands((24, 16, columns), dtype)
     expected = c.copy() if add else np.zeros_like(c)
-    _one_chain_an_element(a, b, expected)
+    _one_accumulator_per_element(a, b, expected)
     _small(a, b, c, add)
     assert c.tobytes() == expected.tobytes()
 

@@ -25,9 +25,9 @@ from impl.kernels import (
     rotary,
     transpose,
 )
-from impl.kernels.attention import TILE, tiles
-from impl.kernels.runtime.compile import fresh
-from impl.kernels.worker import work
+from impl.kernels.attention import QUERY_TILE, query_tiles
+from impl.kernels.runtime.compile import uncached
+from impl.kernels.worker import run_worker
 from impl.model.minigpt import MiniGPT
 from impl.model.parameters import initial_parameters
 
@@ -44,7 +44,7 @@ def arguments(dtype):
     number = np.dtype(dtype).type
     tokens, seen = np.zeros(N, np.int64), np.ones(N, bool)
     keep, rows = np.ones((N, D), bool), lambda: zeros(N, D)
-    weights, starts, positions = zeros(1, tiles(N), N, 4 * TILE), np.array([0, N]), np.arange(N)
+    weights, starts, positions = zeros(1, query_tiles(N), N, 4 * QUERY_TILE), np.array([0, N]), np.arange(N)
     scalars = adamw.Scalars(*[0.5] * 10)
     return {
         gemm.gemm: (rows(), zeros(D, D), rows(), False),
@@ -55,27 +55,27 @@ def arguments(dtype):
         layer_norm.layer_norm_parameters_backward: (rows(), rows(), zeros(D), zeros(D)),
         loss.cross_entropy: (rows(), tokens, seen, number(1.0), np.zeros(N), rows()),
         attention.attention: (rows(), rows(), rows(), starts, seen, number(0.25), rows(), weights),
-        attention._softmax: (rows(), number(0.25), seen, TILE, zeros(D), zeros(D)),
+        attention._softmax: (rows(), number(0.25), seen, QUERY_TILE, zeros(D), zeros(D)),
         attention._softmax_backward: (rows(), number(0.25), rows(), zeros(D)),
-        dropout._keep_in_a_row: (tokens.astype(np.uint32), 0, *[np.uint32(1)] * 4, keep.reshape(-1)),
+        dropout._mask_from_counter: (tokens.astype(np.uint32), 0, *[np.uint32(1)] * 4, keep.reshape(-1)),
         rotary.rotate: (rows(), zeros(N, D), zeros(N, D), D // 8, positions),
-        dropout.apply_keep: (rows(), keep, number(1.1), rows()),
-        dropout.drop: (rows(), keep, number(1.1)),
+        dropout.apply_mask: (rows(), keep, number(1.1), rows()),
+        dropout.apply_mask_in_place: (rows(), keep, number(1.1)),
         adamw.adamw: (zeros(D), zeros(D), zeros(D), zeros(D), np.ones(D, bool), scalars),
         reduce.sum_squares: (zeros(D),),
         elementwise.add: (rows(), rows(), rows()),
-        elementwise.add_to: (rows(), rows()),
-        elementwise.multiply_by: (rows(), rows()),
+        elementwise.add_in_place: (rows(), rows()),
+        elementwise.multiply_in_place: (rows(), rows()),
         elementwise.scatter_add_rows: (rows(), tokens, rows()),
-        elementwise.take_onto: (zeros(D), zeros(D)),
-        elementwise.take_sum: (zeros(D), zeros(D), zeros(D)),
+        elementwise.add_and_clear: (zeros(D), zeros(D)),
+        elementwise.reduce_and_clear: (zeros(D), zeros(D), zeros(D)),
         transpose.transpose: (rows(), zeros(D, N)),
     }
 
 
 WITHOUT_VECTORS = {attention.attention}  # its loops are in the kernels it calls
 OWN = {"float32": "float", "float64": "double"}
-VECTORS_OF = {reduce.sum_squares: "double", dropout._keep_in_a_row: "i64"}
+VECTORS_OF = {reduce.sum_squares: "double", dropout._mask_from_counter: "i64"}
 CASES = [
     pytest.param(kernel, values, dtype, id=f"{kernel.__name__}-{dtype}")
     for dtype in ("float32", "float64")
@@ -85,7 +85,7 @@ CASES = [
 
 def intermediate(kernel, values):
     """Optimised LLVM IR, compiled without the cache, which keeps none."""
-    compiled = fresh(kernel.py_func)
+    compiled = uncached(kernel.py_func)
     compiled(*values)
     return next(iter(compiled.inspect_llvm().values()))
 
@@ -111,12 +111,12 @@ def test_the_code_of_a_kernel(kernel, values, dtype):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_the_code_of_a_whole_pass(dtype):
-    """All that `work` has merged into it, compiled for a model."""
+    """All that `run_worker` has merged into it, compiled for a model."""
     config = ModelConfig(d_model=8, n_heads=2, n_layers=1, d_ff=12, vocab_size=7, context=6)
     MiniGPT(config, dtype, initial_parameters(0, config)).nll(make_batch([[1, 5, 2]]))
-    compiled: Any = work
+    compiled: Any = run_worker
     wanted = [s for s in compiled.signatures if f"array({dtype}, 1d, C)" in str(s)]
-    again = fresh(compiled.py_func)
+    again = uncached(compiled.py_func)
     again.compile(wanted[0])
     assert problems(next(iter(again.inspect_llvm().values()))) == []
 

@@ -111,7 +111,7 @@ for dtype in ("float32", "float64"):
     rate = Schedule(peak=0.01, floor=0.001, warmup=1, total=4)
     for step in range(2):
         dropout = Dropout(0.1, np.array([1, 2], np.uint32), step)
-        done = update(model, adam, rate, dropout, batch.parts(2), 1.0)
+        done = update(model, adam, rate, dropout, batch.split(2), 1.0)
         whole.update(repr((done.loss.hex(), done.grad_norm.hex())).encode())
     whole.update(model.flat_parameters.tobytes())
 print(whole.hexdigest())

@@ -1,4 +1,4 @@
-"""Kernels' own memory: it begins on a cache line, is given back, and if there is none that is an error."""
+"""Memory that kernels allocate: it begins on a cache line, it is freed, and running out of it is an error."""
 
 import numpy as np
 import psutil
@@ -6,10 +6,10 @@ import pytest
 
 from impl.kernels import attention, gemm, layer_norm, loss, rotary
 from impl.kernels.runtime import memory
-from impl.kernels.runtime.compile import fresh
+from impl.kernels.runtime.compile import uncached
 
 WIDTH, CALLS, GROWTH = 8192, 4000, 2**24
-"""A row of float32 is 32 KiB, so what loses one a call grows by 128 MB."""
+"""A row of float32 is 32 KiB, so a kernel that leaks one in each call leaks 128 MB."""
 HEADS, LENGTH = 512, 15
 """Not a whole tile of queries, so that `attention` copies them."""
 
@@ -22,14 +22,14 @@ def arguments():
     """kernel -> arguments for which it needs at least a row of memory."""
     row, number, some = np.zeros(WIDTH, np.float32), np.float32(1.0), lambda: rows(LENGTH)
     one, seen, starts = np.zeros(1, np.float32), np.ones(LENGTH, bool), np.array([0, LENGTH])
-    weights = np.zeros((1, 1, attention.TILE, HEADS * attention.TILE), np.float32)
+    weights = np.zeros((1, 1, attention.QUERY_TILE, HEADS * attention.QUERY_TILE), np.float32)
     square, narrow = np.zeros((512, 512), np.float32), np.zeros((512, 8), np.float32)
     return {
         layer_norm.layer_norm: (rows(), row, row, number, rows(), rows(), one),
         layer_norm.layer_norm_backward: (rows(), rows(), one, row, rows()),
         loss.cross_entropy: (rows(), np.zeros(1, np.int64), seen[:1], number, np.zeros(1), rows()),
         rotary.rotate: (rows(), rows(), rows(), WIDTH // 4, np.zeros(1, np.int64)),
-        gemm.gemm: (narrow.T, square, square[:8].copy(), False),  # of both, copies are made
+        gemm.gemm: (narrow.T, square, square[:8].copy(), False),  # it copies blocks of both
         attention.attention: (some(), some(), some(), starts, seen, number, some(), weights),
         attention.attention_backward: (
             *(some() for _ in range(4)),
@@ -47,14 +47,14 @@ def arguments():
     ("kernel", "values"),
     [pytest.param(kernel, values, id=kernel.__name__) for kernel, values in arguments().items()],
 )
-def test_a_kernel_gives_back_what_it_took(kernel, values):
+def test_a_kernel_frees_what_it_allocates(kernel, values):
     assert _growth(kernel, values, CALLS if "attention" not in kernel.__name__ else CALLS // 4) < GROWTH
 
 
 def test_a_kernel_that_does_not_is_seen():
-    @fresh
+    @uncached
     def forgetful(x):
-        memory.scratch(1, x.shape[1], x)[:] = 1.0
+        memory.allocate(1, x.shape[1], x)[:] = 1.0
 
     assert _growth(forgetful, (rows(),), CALLS) > GROWTH
 
@@ -71,24 +71,24 @@ def _growth(kernel, values, calls):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_memory_begins_on_a_cache_line(dtype):
-    @fresh
+    @uncached
     def beginning(x):
-        room = memory.scratch(3, 5, x)
-        found = room.ctypes.data
-        memory.free(room)
+        buffer = memory.allocate(3, 5, x)
+        found = buffer.ctypes.data
+        memory.free(buffer)
         return found
 
-    assert memory.zeros((3, 5), dtype).ctypes.data % memory.LINE == 0
-    assert beginning(np.zeros((1, 1), dtype)) % memory.LINE == 0
+    assert memory.aligned_zeros((3, 5), dtype).ctypes.data % memory.CACHE_LINE == 0
+    assert beginning(np.zeros((1, 1), dtype)) % memory.CACHE_LINE == 0
 
 
 def test_no_memory_is_an_error():
-    @fresh
-    def greedy(x, i, j):  # places that LLVM does not know, or it would do without the memory
-        room = memory.scratch(2**25, 2**25, x)
-        room[i, j] = 1.0
-        found = room[j, i]
-        memory.free(room)
+    @uncached
+    def greedy(x, i, j):  # indices unknown to LLVM, which would otherwise remove the allocation
+        buffer = memory.allocate(2**25, 2**25, x)
+        buffer[i, j] = 1.0
+        found = buffer[j, i]
+        memory.free(buffer)
         return found
 
     with pytest.raises(MemoryError, match="no memory for a kernel"):

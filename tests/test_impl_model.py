@@ -1,4 +1,4 @@
-"""The model as a whole: NaN is never hidden, and neither threads nor cuts nor errors leave a trace in a gradient."""
+"""The model as a whole: NaN is never hidden; neither threads, splits of a batch nor errors change a gradient."""
 
 import threading
 import time
@@ -10,14 +10,13 @@ import pytest
 
 from impl.config import ModelConfig
 from impl.data.iterator import Batch, make_batch
-from impl.kernels.runtime.compile import interpreted
-from impl.kernels.runtime.ordered import GAVE_UP, wait_for_turn
-from impl.kernels.runtime.thread_pool import Team
-from impl.kernels.views import Shape, keeps_transposes
+from impl.kernels.runtime.ordered import FAILED, wait_until
+from impl.kernels.runtime.thread_pool import ThreadPool
+from impl.kernels.views import ModelShape, stores_transposes
 from impl.model.dropout import NO_DROPOUT, Dropout
 from impl.model.minigpt import MiniGPT
 from impl.model.parameters import initial_parameters, parameter_shapes
-from impl.trainer import Trainer
+from impl.trainer import BigramTrainer
 
 CONFIG = ModelConfig(d_model=8, n_heads=2, n_layers=1, d_ff=12, vocab_size=7, context=6)
 BATCH = make_batch([[1, 5, 6, 2], [1, 4, 2]])
@@ -36,42 +35,42 @@ def test_one_nan_among_the_logits_makes_the_loss_nan(dtype):
     params = {"E": np.ones((3, 2)), "W": np.zeros((2, 3)), "b": np.array([0.0, np.nan, 1.0])}
     settings = dict.fromkeys(("seed", "warmup"), 0) | {"dropout": 0.0, "peak": 0.1, "floor": 0.0, "total": 1}
     settings |= {"beta1": 0.9, "beta2": 0.99, "eps": 1e-8, "weight_decay": 0.0, "max_norm": 1.0}
-    trainer = Trainer({name: x.astype(dtype) for name, x in params.items()}, settings)
+    trainer = BigramTrainer({name: x.astype(dtype) for name, x in params.items()}, settings)
     assert np.isnan(trainer.evaluate([(np.array([[0]]), np.array([[0]]), np.ones((1, 1), dtype=bool))]))
 
 
-def test_a_team_hands_on_what_a_helper_raises():
-    members, begun, turns = Team(2), threading.Event(), np.zeros(3, np.int64)
+def test_a_pool_raises_the_error_of_a_helper():
+    members, begun, counters = ThreadPool(2), threading.Event(), np.zeros(3, np.int64)
 
     def work(worker):
         if worker == 1:
             begun.set()
             raise KeyError("helper")
         begun.wait(10.0)
-        raise RuntimeError("another thread gave up")
+        raise RuntimeError("another thread failed")
 
     with pytest.raises(KeyError, match="helper"):
-        members.run(work, 2, turns)
-    assert turns[GAVE_UP] == 1
-    members.run(lambda worker: None, 2, turns)  # which knows nothing of it
+        members.run(work, 2, counters)
+    assert counters[FAILED] == 1
+    members.run(lambda worker: None, 2, counters)  # the error does not affect the next task
 
 
 def test_what_follows_from_an_error_is_not_raised_in_its_place():
-    """Ctrl-C comes to the thread that called; the others then give up."""
-    members, turns = Team(2), np.zeros(3, np.int64)
+    """Ctrl-C interrupts the calling thread; the others then fail as a consequence."""
+    members, counters = ThreadPool(2), np.zeros(3, np.int64)
 
     def work(worker):
         if worker == 0:
             raise KeyboardInterrupt
-        wait_for_turn(turns, 2, 1)
+        wait_until(counters, 2, 1)
 
     with pytest.raises(KeyboardInterrupt):
-        members.run(work, 2, turns)
+        members.run(work, 2, counters)
 
 
 def test_an_interrupt_while_helpers_are_called_stops_them():
     """One that has the task already may be at work; one that starts later must not."""
-    members, begun, written = Team(2), threading.Event(), []
+    members, begun, written = ThreadPool(2), threading.Event(), []
 
     def work(worker):
         begun.set()
@@ -96,7 +95,7 @@ def test_an_interrupt_while_helpers_are_called_stops_them():
 
 def test_after_an_error_no_helper_goes_on():
     """It would add to the gradients of the next window."""
-    members, running, finished = Team(3), threading.Barrier(3), []
+    members, running, finished = ThreadPool(3), threading.Barrier(3), []
 
     def work(worker):
         running.wait(10.0)
@@ -110,11 +109,11 @@ def test_after_an_error_no_helper_goes_on():
     assert sorted(finished) == [1, 2]
 
 
-def test_threads_end_with_their_team_and_keep_no_model_alive():
-    model = MiniGPT(CONFIG, "float64", initial_parameters(0, CONFIG), Team(3))
+def test_threads_end_with_their_pool_and_keep_no_model_alive():
+    model = MiniGPT(CONFIG, "float64", initial_parameters(0, CONFIG), ThreadPool(3))
     batch = make_batch([[1, 5, 2]] * 40)
     model.nll(batch)
-    threads = [helper.thread for helper in model._team._helpers]
+    threads = [helper.thread for helper in model._pool._helpers]
     gone = weakref.ref(model)
     del model
     for thread in threads:
@@ -135,7 +134,7 @@ def test_tokens_that_are_not_the_models_are_refused(tokens, reason):
             call()
 
 
-def test_a_target_that_counts_must_be_a_token_of_the_model():
+def test_a_target_in_the_loss_mask_must_be_a_token_of_the_model():
     model = MiniGPT(CONFIG, "float64", initial_parameters(0, CONFIG))
     for foreign in (-1, 7):
         target = BATCH.target.copy()
@@ -156,10 +155,10 @@ def test_a_batch_of_different_shapes_is_refused(name):
             model.accumulate(replace(BATCH, **{name: other}), NO_DROPOUT, 4)
 
 
-def test_nobody_waits_for_a_turn_that_never_comes():
-    """A worker that fails in the middle of a batch leaves turns untaken."""
-    with pytest.raises(RuntimeError, match="gave up"):
-        wait_for_turn(np.array([1, 0]), 1, 1)
+def test_a_wait_ends_if_another_thread_failed():
+    """A worker that fails in the middle of a batch leaves counters that are never incremented."""
+    with pytest.raises(RuntimeError, match="another thread failed"):
+        wait_until(np.array([1, 0]), 1, 1)
 
 
 def test_a_batch_without_targets_adds_nothing():
@@ -184,7 +183,9 @@ def test_a_window_begins_with_nothing_of_the_one_before():
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_helpers_that_come_late_or_early_change_nothing(threads):
     batches = [make_batch([[1, *range(2, 3 + (i * k) % 5), 2] for i in range(1, 40)]) for k in (1, 2, 3)]
-    model, alone = (MiniGPT(CONFIG, "float32", initial_parameters(0, CONFIG), Team(n)) for n in (threads, 1))
+    model, alone = (
+        MiniGPT(CONFIG, "float32", initial_parameters(0, CONFIG), ThreadPool(n)) for n in (threads, 1)
+    )
     for batch in batches * 20:
         losses = []
         for each in (model, alone):
@@ -200,16 +201,16 @@ def test_a_wide_model_has_the_same_bits_with_transposes_as_without(dtype):
     """Without, if its widths are multiples of 32; with, if it has one hidden unit more, here one that is always 0."""
     config = CONFIG.model_copy(update={"d_model": 256, "n_heads": 4, "d_ff": 64})
     more = config.model_copy(update={"d_ff": 65})
-    kept = [interpreted(keeps_transposes)(Shape(1, 4, 256, c.d_ff, 7)) for c in (config, more)]
+    kept = [stores_transposes(ModelShape(1, 4, 256, c.d_ff, 7)) for c in (config, more)]
     assert kept == [False, True]
     parameters = initial_parameters(0, config)
     idle = {name: np.zeros(shape) for name, shape in parameter_shapes(more).items()}
     for name, value in parameters.items():
         idle[name][tuple(slice(n) for n in value.shape)] = value
     found = []
-    batch = make_batch([[1, *[3 + i % 4] * (i % 5), 2] for i in range(20)])  # three pieces
+    batch = make_batch([[1, *[3 + i % 4] * (i % 5), 2] for i in range(20)])  # three work items
     for each, start, threads in ((config, parameters, 3), (more, idle, 1)):
-        model = MiniGPT(each, dtype, start, Team(threads))
+        model = MiniGPT(each, dtype, start, ThreadPool(threads))
         loss = model.accumulate(batch, NO_DROPOUT, batch.tokens)
         model.finish_gradients()
         of_both = {n: x[tuple(slice(k) for k in parameters[n].shape)] for n, x in model.gradients.items()}
@@ -218,18 +219,18 @@ def test_a_wide_model_has_the_same_bits_with_transposes_as_without(dtype):
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_every_cut_of_a_window_gives_the_same_bits(threads):
-    """Pieces begin at fixed sequences of the window, wherever a micro-batch begins: some have none of it."""
-    config = CONFIG.model_copy(update={"context": 24})  # so long that a piece is not a whole stretch
+def test_every_split_into_micro_batches_gives_the_same_bits(threads):
+    """Work items begin at fixed sequences of an update, wherever a micro-batch begins: some have none of its rows."""
+    config = CONFIG.model_copy(update={"context": 24})  # so long that a work item is not a whole group
     batch = make_batch([[1, *[3 + i % 4] * (12 + i % 11), 2] for i in range(35)])
-    model = MiniGPT(config, "float32", initial_parameters(0, config), Team(threads))
+    model = MiniGPT(config, "float32", initial_parameters(0, config), ThreadPool(threads))
     found = set()
     for count in range(1, 36):
         model.zero_gradients()
         dropout, nll = Dropout(0.3, np.array([1, 2], np.uint32), 4), 0.0
-        for part in batch.parts(count):
+        for part in batch.split(count):
             nll = model.accumulate(part, dropout, batch.tokens, nll)
-            dropout = dropout.behind(len(part.input))
+            dropout = dropout.advance(len(part.input))
         model.finish_gradients()
         found.add((nll, model.flat_gradients.tobytes()))
     assert len(found) == 1
@@ -240,13 +241,13 @@ def test_a_path_may_be_saved_to_again(tmp_path):
     settings = {"seed": 1, "dropout": 0.0, "peak": 0.1, "floor": 0.01, "warmup": 1, "total": 9}
     settings |= {"beta1": 0.9, "beta2": 0.99, "eps": 1e-8, "weight_decay": 0.1, "max_norm": 1.0}
     batch = np.array([[0], [2]]), np.array([[1], [0]]), np.ones((2, 1), dtype=bool)
-    first, later = Trainer(params, settings), Trainer(params, settings)
+    first, later = BigramTrainer(params, settings), BigramTrainer(params, settings)
     path = str(tmp_path / "checkpoint")
     first.save(path)
     first.train([batch, batch], 1)
     first.save(path)
     later.load(path)
     assert all(np.array_equal(x, first.parameters()[name]) for name, x in later.parameters().items())
-    Trainer(params, settings).save(path)  # an older state after a newer one
+    BigramTrainer(params, settings).save(path)  # an older state after a newer one
     later.load(path)
     assert all(np.array_equal(x, params[name]) for name, x in later.parameters().items())

@@ -63,7 +63,9 @@ def test_every_import_in_the_wheel_is_absolute_within_it(wheel):
             if name.endswith(".py"):
                 for node in ast.walk(ast.parse(archive.read(name))):
                     modules = [a.name for a in node.names] if isinstance(node, ast.Import) else []
-                    modules += [str(node.module)] if isinstance(node, ast.ImportFrom) and node.level == 0 else []
+                    modules += (
+                        [str(node.module)] if isinstance(node, ast.ImportFrom) and node.level == 0 else []
+                    )
                     assert not [m for m in modules if hatch_build.is_ours(m)], f"{name}: {modules}"
 
 

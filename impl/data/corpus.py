@@ -1,4 +1,4 @@
-"""A data directory, read and checked: train.jsonl and val.jsonl, and test.jsonl if there is one."""
+"""Read and check a data directory: train.jsonl, val.jsonl, and test.jsonl if it exists."""
 
 import hashlib
 import json
@@ -60,7 +60,7 @@ class Row(BaseModel):
 
 @dataclass(frozen=True)
 class Corpus:
-    """The splits of a data directory, and the digest and number of rows of each file."""
+    """The splits of a data directory, and the SHA-256 and number of rows of each file."""
 
     path: Path
     splits: dict[str, list[Row]]
@@ -71,7 +71,7 @@ class Corpus:
         return [row for rows in self.splits.values() for row in rows]
 
     def find(self, verb: str, tense: str, person: str) -> Row:
-        """The row of one cell, whichever split has it. Raises UsageError, saying what there is to choose from."""
+        """The row of one cell, whichever split has it. Raises UsageError, which lists the possible values."""
         verbs = sorted({row.verb for row in self.rows})
         choices = {"verb": verbs, "tense": get_args(Tense), "person": get_args(Person)}
         for name, value in {"verb": verb, "tense": tense, "person": person}.items():
@@ -91,8 +91,8 @@ def cell_id(verb: str, tense: str, person: str) -> str:
 def load_corpus(directory: Path) -> Corpus:
     """Read every split of a data directory.
 
-    Raises UsageError, one line that names file, row and field, if a row is broken, a split is empty, two splits share
-    a cell, or `val` holds out something of which `train` has no example.
+    Raises UsageError, one line that names file, row and field, if a row is invalid, a split is empty, two splits have
+    a cell in common, or `val` has a verb, tense or person that `train` lacks.
     """
     if not directory.is_dir():
         raise UsageError(f"{directory}: no such data directory")
@@ -134,7 +134,7 @@ def _parse(data: bytes, path: Path) -> list[Row]:
 
 
 def _lines(data: bytes, path: Path) -> Iterator[tuple[str, str]]:
-    """(file and line number for messages, text) of every line; the last newline ends the last line."""
+    """For every line: file and line number for messages, and its text. A final newline begins no further line."""
     for number, line in enumerate(data.removesuffix(b"\n").split(b"\n") if data else [], start=1):
         where = f"{path}: line {number}"
         try:
@@ -167,7 +167,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _check_disjoint(corpus: Corpus) -> None:
-    """No cell is in two splits, nor is a pair of texts under two names."""
+    """Raise UsageError if two splits share a cell or a pair of texts."""
     owner: dict[str | tuple[str, str], str] = {}
     for name, rows in corpus.splits.items():
         for row in rows:
@@ -180,7 +180,7 @@ def _check_disjoint(corpus: Corpus) -> None:
 
 
 def _check_seen_in_training(corpus: Corpus) -> None:
-    """Every verb, tense and person that `val` holds a cell out of occurs in `train`; `test` is free."""
+    """Raise UsageError if `val` has a verb, tense or person that `train` has not; `test` may have any."""
     for field in ("verb", "tense", "person"):
         seen = {getattr(row, field) for row in corpus.splits["train"]}
         for row in corpus.splits["val"]:

@@ -1,4 +1,4 @@
-"""Token sequences to batches, and the data iterator: the fourth state machine."""
+"""Batches of token sequences, and the data iterator, the fourth state machine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from impl.rng import permutation
 
-if TYPE_CHECKING:  # a start has better things to do
+if TYPE_CHECKING:  # only type checkers need jaxtyping, and importing it takes time
     from jaxtyping import Bool, Int
 
 PAD = 0
@@ -21,7 +21,7 @@ PAD = 0
 class Batch:
     """Next-token prediction: target[b, t] is the token after input[b, t].
 
-    `loss_mask` marks targets that count, `key_mask` positions that may be attended to; here both mark real tokens.
+    `loss_mask` marks the targets in the loss, `key_mask` the positions that may be attended to: here, all but padding.
     """
 
     input: Int[np.ndarray, "B T"]
@@ -31,20 +31,20 @@ class Batch:
 
     @property
     def tokens(self) -> int:
-        """Number of predicted tokens."""
+        """How many tokens are predicted."""
         return int(np.count_nonzero(self.loss_mask))
 
-    def rows(self, chosen: Int[np.ndarray, " N"]) -> Batch:
+    def select(self, rows: Int[np.ndarray, " N"]) -> Batch:
         """Copies of these rows, padded to the longest of them."""
-        length = int(self._lengths[chosen].max())
-        return Batch(*(x[chosen, :length] for x in self._arrays))
+        length = int(self._lengths[rows].max())
+        return Batch(*(x[rows, :length] for x in self._arrays))
 
-    def parts(self, count: int) -> list[Batch]:
-        """The batch in at most `count` micro-batches, in order."""
+    def split(self, count: int) -> list[Batch]:
+        """Split the batch into at most `count` micro-batches, in order."""
         if count == 1:
             return [self]
-        pieces = [np.array_split(x, min(count, len(x))) for x in self._arrays]
-        return [Batch(*part) for part in zip(*pieces, strict=True)]
+        columns = [np.array_split(x, min(count, len(x))) for x in self._arrays]
+        return [Batch(*arrays) for arrays in zip(*columns, strict=True)]
 
     @cached_property
     def _lengths(self) -> Int[np.ndarray, " B"]:
@@ -68,9 +68,9 @@ def make_batch(sequences: Sequence[Sequence[int]]) -> Batch:
 
 
 class DataIterator:
-    """Endless batches; every epoch visits each sequence once, in an order that is a function of (seed, epoch).
+    """Batches without end; every epoch visits each sequence once, in an order that is a function of (seed, epoch).
 
-    An epoch's last batch is shorter if the batch size does not divide the number of sequences.
+    The last batch of an epoch is smaller if the batch size does not divide the number of sequences.
     """
 
     def __init__(self, sequences: Sequence[Sequence[int]], batch_size: int, seed: int) -> None:
@@ -82,16 +82,16 @@ class DataIterator:
         self.position = 0
 
     def next_batch(self) -> Batch:
-        """The coming batch; `epoch` is its epoch afterwards too, until the next call."""
+        """The coming batch; afterwards `epoch` is its epoch, until the next call."""
         sequences = len(self._all.input)
         if self.position >= sequences:
             self.epoch += 1
             self.position = 0
         if self._order[0] != self.epoch:
             self._order = self.epoch, permutation(self._seed, sequences, self.epoch)
-        chosen = self._order[1][self.position : self.position + self._batch_size]
-        self.position += len(chosen)
-        return self._all.rows(chosen)
+        rows = self._order[1][self.position : self.position + self._batch_size]
+        self.position += len(rows)
+        return self._all.select(rows)
 
     def state(self) -> dict[str, Any]:
         return {"epoch": self.epoch, "position": self.position}

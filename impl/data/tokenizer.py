@@ -1,4 +1,4 @@
-"""Text to token ids: byte-pair encoding of 64 tokens, learned on the training split alone."""
+"""Text to token ids: byte-pair encoding with 64 tokens, learned from the training split alone."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -12,18 +12,19 @@ from impl.errors import UsageError
 
 SPECIAL_TOKENS = ("<pad>", "<bos>", "<eos>", "<es>", "<en>")
 PAD, BOS, EOS, ES, EN = range(5)
-BOUNDARY = "▁"  # stands for the start of a word
-# Known before any data, so that verbs never trained on can be written: no verb of the corpus has q, x or ñ.
+BOUNDARY = "▁"  # marks the start of a word
+# Fixed before any data is read, so that verbs outside the training split can be encoded. No verb of the corpus has q, x
+# or ñ.
 ALPHABET = ("I", *"abcdefghijklmnoprstuvwyz", *"áéíóú", BOUNDARY)
 WRITABLE = {*ALPHABET, " "} - {BOUNDARY}
 VOCAB_SIZE = 64
 
-# A few hundred short texts: threads would gain nothing, and the library warns on stderr when a process with them forks.
+# The texts are few and short, so threads would gain nothing; and with threads the library warns on stderr about forks.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
 class Tokenizer:
-    """Lossless or an error: a text that its tokens would not give back is refused."""
+    """A lossless tokenizer: it refuses a text that its tokens do not decode to."""
 
     def __init__(self, backend: tokenizers.Tokenizer) -> None:
         self._backend = backend
@@ -47,7 +48,7 @@ class Tokenizer:
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of token ids; special tokens have none."""
+        """The text of token ids; special tokens are left out."""
         return self._backend.decode(list(ids))
 
     def encode_row(self, row: Row) -> tuple[list[int], list[int]]:
@@ -59,14 +60,14 @@ class Tokenizer:
         return [BOS, EN, *en, ES, *es, EOS], [BOS, ES, *es, EN, *en, EOS]
 
     def to_json(self) -> str:
-        """The contents of tokenizer.json, for `load_tokenizer` and for the tokenizers library."""
+        """The contents of tokenizer.json, which `load_tokenizer` and the tokenizers library read."""
         return self._backend.to_str(pretty=True) + "\n"
 
 
 def train_tokenizer(rows: Iterable[Row]) -> Tokenizer:
     """Learn merges from both texts of the training rows.
 
-    Raises UsageError for a character outside the alphabet, or if the texts are too few for a full vocabulary.
+    Raises UsageError for a character outside the alphabet, or if the texts give fewer than 64 tokens.
     """
     rows = list(rows)
     for row in rows:
@@ -76,7 +77,7 @@ def train_tokenizer(rows: Iterable[Row]) -> Tokenizer:
 
 
 def train_on_texts(texts: Sequence[str]) -> Tokenizer:
-    """Learn merges from texts of the alphabet. UsageError if they are too few for a full vocabulary."""
+    """Learn merges from texts of the alphabet. Raises UsageError if they give fewer than 64 tokens."""
     backend = tokenizers.Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.Metaspace(replacement=BOUNDARY, prepend_scheme="always")
     backend.decoder = decoders.Metaspace(replacement=BOUNDARY, prepend_scheme="always")
@@ -95,7 +96,7 @@ def train_on_texts(texts: Sequence[str]) -> Tokenizer:
 
 
 def load_tokenizer(path: Path) -> Tokenizer:
-    """Raises UsageError, naming the file, if it is not a tokenizer of this recipe."""
+    """Read tokenizer.json. Raises UsageError, which names the file, if `train_tokenizer` cannot have made it."""
     try:
         backend = tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8"))
     except OSError as error:

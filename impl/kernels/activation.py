@@ -5,11 +5,11 @@ from impl.kernels.runtime.compile import kernel
 
 
 @kernel
-def gelu(x, y, slope):
-    """y = x Phi(x) and slope = dy/dx = Phi(x) + x phi(x), element by element over [N, D]."""
+def gelu(x, out, grad):
+    """out = x Phi(x) and its derivative grad = Phi(x) + x phi(x), element by element; all [N, D]."""
     for n in range(x.shape[0]):
         for d in range(x.shape[1]):
             value = x[n, d]
             cdf, pdf = normal_cdf_pdf(value)
-            y[n, d] = value * cdf
-            slope[n, d] = cdf + value * pdf
+            out[n, d] = value * cdf
+            grad[n, d] = cdf + value * pdf

@@ -1,4 +1,7 @@
-"""Inverted dropout (Srivastava et al. 2014) with masks that are a function of (key, step, site, element)."""
+"""Inverted dropout (Srivastava et al. 2014) with masks that are a function of (key, step, site, element).
+
+A site is one of the places in a model where dropout is applied.
+"""
 
 import numpy as np
 
@@ -7,34 +10,36 @@ from impl.kernels.runtime.compile import kernel
 
 
 @kernel
-def dropout_keep(key, step, site, threshold, places, keep):
-    """Which elements survive: keep bool [N, D], contiguous; places int64 [N], of the rows in the window.
+def dropout_mask(key, step, site, threshold, mask_index, keep):
+    """Which elements are kept: keep bool [N, D], contiguous; mask_index int64 [N], one for each row.
 
-    A place is sequence * context + position, `context` being the longest length the model knows, so that it depends
-    neither on padding nor on how a batch is cut. An element's number is place * D + feature. Its 32 bits are lane
-    number % 4 of counter (number // 4, site, step); it survives if they are at least `threshold`.
+    mask_index = sequence * context + position, where `context` is the model's longest length and sequences are
+    counted over all micro-batches of an update: it depends neither on padding nor on how a batch is split. The element
+    has number i = mask_index * D + feature. Its 32 random bits are word i % 4 of the Philox counter (i // 4, site,
+    step); it is kept if they are at least `threshold`.
     """
     width = keep.shape[1]
     site, low, high = np.uint32(site), np.uint32(step), np.uint32(step >> 32)
     if width % 4 == 0:
         n = 0
-        while n < keep.shape[0]:
+        while n < keep.shape[0]:  # rows with consecutive indices are one run of counters
             end = n + 1
-            while end < keep.shape[0] and places[end] == places[end - 1] + 1:
+            while end < keep.shape[0] and mask_index[end] == mask_index[end - 1] + 1:
                 end += 1
-            _keep_in_a_row(key, places[n] * (width // 4), site, low, high, threshold, keep[n:end].reshape(-1))
+            first = mask_index[n] * (width // 4)
+            _mask_from_counter(key, first, site, low, high, threshold, keep[n:end].reshape(-1))
             n = end
     else:
         for n in range(keep.shape[0]):
             for d in range(width):
-                number = places[n] * width + d
-                lanes = philox(key[0], key[1], np.uint32(number // 4), site, low, high)
-                keep[n, d] = lanes[number % 4] >= threshold
+                i = mask_index[n] * width + d
+                words = philox(key[0], key[1], np.uint32(i // 4), site, low, high)
+                keep[n, d] = words[i % 4] >= threshold
 
 
 @kernel
-def _keep_in_a_row(key, first, site, low, high, threshold, keep):
-    """The same for the elements that follow each other from counter `first` on; keep flat."""
+def _mask_from_counter(key, first, site, low, high, threshold, keep):
+    """The same for consecutive elements, four for each counter from `first` on; keep flat."""
     for i in range(keep.size // 4):
         u0, u1, u2, u3 = philox(key[0], key[1], np.uint32(first + i), site, low, high)
         keep[4 * i] = u0 >= threshold
@@ -44,8 +49,8 @@ def _keep_in_a_row(key, first, site, low, high, threshold, keep):
 
 
 @kernel
-def apply_keep(x, keep, scale, out):
-    """out = x * scale where kept, 0 elsewhere; forward and backward are the same map."""
+def apply_mask(x, keep, scale, out):
+    """out = x * scale where kept, 0 elsewhere; all [N, D]. The backward pass is the same function of the gradient."""
     zero = x.dtype.type(0.0)
     for n in range(x.shape[0]):
         for d in range(x.shape[1]):
@@ -53,8 +58,8 @@ def apply_keep(x, keep, scale, out):
 
 
 @kernel
-def drop(x, keep, scale):
-    """The same in place; by name, as LLVM vectorises no loop whose result may be one of its operands."""
+def apply_mask_in_place(x, keep, scale):
+    """The same with out = x; a function of its own, as kernels/elementwise.py explains."""
     zero = x.dtype.type(0.0)
     for n in range(x.shape[0]):
         for d in range(x.shape[1]):

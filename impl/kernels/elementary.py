@@ -1,13 +1,12 @@
 """exp, log, sin, cos and the normal distribution, from + - * / fma and bit shifts alone.
 
-exp and the normal distribution are written for float32, too: sixteen at a time in place of eight, shorter polynomials.
+The functions of libm differ from build to build in the last bit and are one slow call for each element. These give
+the same bits everywhere, and LLVM vectorises a loop over them because they have no branches. Their errors in ulps are
+tested against mpmath. exp and the normal distribution have a float32 version too: a vector holds twice as many
+elements, and the polynomials are shorter.
 
-libm's differ from build to build in the last bit and are one slow call an element. These give the same bits
-everywhere, and LLVM turns a loop over them into vector code because they have no branches. The errors in ulps
-are tested against mpmath (tests/test_impl_elementary.py).
-
-Reduction: Cody & Waite 1980. `_ROUND` holds a float64 whose last mantissa bit is worth 1: adding and subtracting
-it rounds to the nearest integer, and the low bits of the sum are that integer.
+Argument reduction as in Cody & Waite 1980. The last mantissa bit of `_ROUND` is worth 1: adding `_ROUND` and
+subtracting it rounds a number to the nearest integer, and the low bits of the sum are that integer.
 """
 
 import math
@@ -16,7 +15,7 @@ import numpy as np
 from llvmlite import ir
 from numba.core import types
 
-from impl.kernels.runtime.compile import by_precision, inlined, intrinsic_or, kernel
+from impl.kernels.runtime.compile import by_precision, force_inline, intrinsic_or_python, kernel
 from impl.kernels.runtime.fma import fma
 
 _ROUND = 1.5 * 2.0**52
@@ -69,7 +68,7 @@ _SIN = tuple((-1.0) ** k / math.factorial(2 * k + 1) for k in range(9))
 _COS = tuple((-1.0) ** k / math.factorial(2 * k) for k in range(10))
 
 
-@intrinsic_or(lambda x: np.float64(x).view(np.int64))
+@intrinsic_or_python(lambda x: np.float64(x).view(np.int64))
 def _bits(typingctx, x):
     """The 64 bits of a float64 as an int64."""
 
@@ -79,7 +78,7 @@ def _bits(typingctx, x):
     return types.int64(types.float64), codegen
 
 
-@intrinsic_or(lambda x: np.int64(x).view(np.float64))
+@intrinsic_or_python(lambda x: np.int64(x).view(np.float64))
 def _from_bits(typingctx, x):
     """The float64 with the bits of an int64."""
 
@@ -89,9 +88,9 @@ def _from_bits(typingctx, x):
     return types.float64(types.int64), codegen
 
 
-@inlined
+@force_inline
 def _polynomial(x, coefficients):
-    """Value at x; `coefficients` is a tuple, lowest power first. Even and odd powers are two Horner chains."""
+    """Value at x of a polynomial, coefficients from the lowest power up; Horner's rule for even and for odd powers."""
     x2 = x * x
     last = len(coefficients) - 1
     first, second = coefficients[last], coefficients[last - 1]
@@ -102,7 +101,7 @@ def _polynomial(x, coefficients):
     return fma(first, x, second) if last % 2 else fma(second, x, first)
 
 
-@inlined
+@force_inline
 def _exp_double(x):
     """e^x: 0 below -746, infinity above 710, NaN for NaN."""
     clamped = min(max(x, -746.0), 710.0)
@@ -110,14 +109,14 @@ def _exp_double(x):
     n = shifted - _ROUND
     r = (clamped - n * _LN2_HIGH) - n * _LN2_LOW
     exponent = _bits(shifted) - _ROUND_BITS
-    half = exponent >> 1  # two factors, so that results below 2^-1022 round once, gradually
+    half = exponent >> 1  # two factors, so that a subnormal result is rounded once
     value = 1.0 + fma(r * r, _polynomial(r, _EXP[2:]), r)
     value *= _from_bits((half + 1023) << 52)
     value *= _from_bits((exponent - half + 1023) << 52)
     return value if x == x else x
 
 
-@inlined
+@force_inline
 def log(x):
     """Natural logarithm of a positive, normal, finite float64."""
     exponent = (_bits(x) - _bits(_SQRT_HALF)) >> 52
@@ -129,7 +128,7 @@ def log(x):
     return exponent * _LN2_HIGH + (f + correction)
 
 
-@inlined
+@force_inline
 def sin_cos(x):
     """(sin x, cos x) for |x| < 10^5 radians."""
     shifted = x * _TWO_OVER_PI + _ROUND
@@ -148,31 +147,31 @@ def sin_cos(x):
     return -cosine, sine
 
 
-@inlined
+@force_inline
 def _normal_double(x):
     """`normal_cdf_pdf` of a float64."""
-    bounded = min(abs(x), 64.0)  # beyond it both functions are 0 or 1; an infinity would become NaN
+    bounded = min(abs(x), 64.0)  # beyond 64 Phi is 0 or 1 and phi is 0; an infinity would become NaN
     z = bounded * _SQRT_HALF
     square = bounded * bounded
     gauss = _exp_double(-0.5 * square)
-    gauss -= gauss * 0.5 * fma(bounded, bounded, -square)  # what rounding the square left out
+    gauss -= gauss * 0.5 * fma(bounded, bounded, -square)  # corrects for the rounding error of the square
     y = (z - 3.75) / (z + 3.75)
     upper = 0.5 * gauss * _polynomial(y, _ERFCX) / (1.0 + 2.0 * z)
     return (upper if x < 0.0 else 1.0 - upper), gauss * _INV_SQRT_2PI
 
 
-# ---- the same in float32; every constant is typed, as a Python float would carry the rest into float64
+# ---- The same in float32. Every constant has that type: with a Python float, numba would compute in float64.
 
 _ROUND_32 = np.float32(1.5 * 2.0**23)
 _ROUND_BITS_32 = np.int32(0x4B400000)
 _LOG2_E_32 = np.float32(_LOG2_E)
 _LN2_HIGH_32 = np.float32(float.fromhex("0x1.62e4p-1"))  # 15 bits: n * _LN2_HIGH_32 is exact
 _LN2_LOW_32 = np.float32(math.log(2.0) - float.fromhex("0x1.62e4p-1"))
-_LEAST_32, _MOST_32 = np.float32(-87.33654), np.float32(88.72283)  # ln 2^-126, ln of the largest
+_EXP_LOW_32, _EXP_HIGH_32 = np.float32(-87.33654), np.float32(88.72283)  # ln of smallest normal, largest
 _INFINITE = np.float32(np.inf)
-_ZERO, _HALF, _ONE, _TWO, _FAR = (np.float32(x) for x in (0.0, 0.5, 1.0, 2.0, 15.0))
+_ZERO, _HALF, _ONE, _TWO, _NORMAL_BOUND = (np.float32(x) for x in (0.0, 0.5, 1.0, 2.0, 15.0))
 _SQRT_HALF_32, _INV_SQRT_2PI_32 = np.float32(_SQRT_HALF), np.float32(_INV_SQRT_2PI)
-_MANTISSA_32 = np.int32(23)
+_MANTISSA_BITS_32 = np.int32(23)
 
 # (e^r - 1 - r) / r^2 on [-ln 2 / 2, ln 2 / 2], relative error of e^r 0.16 u; and (1 + 2z) exp(z^2) erfc(z) in
 # y = (z - 2) / (z + 2), 0 <= z <= 10, relative error 0.55 u: Chebyshev interpolants computed at 60 digits.
@@ -203,7 +202,7 @@ _ERFCX_32 = tuple(
 )
 
 
-@intrinsic_or(lambda x: x.view(np.int32))
+@intrinsic_or_python(lambda x: x.view(np.int32))
 def _bits_32(typingctx, x):
     """The 32 bits of a float32 as an int32."""
 
@@ -213,7 +212,7 @@ def _bits_32(typingctx, x):
     return types.int32(types.float32), codegen
 
 
-@intrinsic_or(lambda x: x.view(np.float32))
+@intrinsic_or_python(lambda x: x.view(np.float32))
 def _from_bits_32(typingctx, x):
     """The float32 with the bits of an int32."""
 
@@ -223,25 +222,25 @@ def _from_bits_32(typingctx, x):
     return types.float32(types.int32), codegen
 
 
-@inlined
+@force_inline
 def _exp_single(x):
     """e^x of a float32: 0 where e^x < 2^-126, infinity where it is above the largest float32, NaN for NaN."""
-    clamped = min(max(x, _LEAST_32), _MOST_32)
+    clamped = min(max(x, _EXP_LOW_32), _EXP_HIGH_32)
     shifted = fma(clamped, _LOG2_E_32, _ROUND_32)
     n = shifted - _ROUND_32
     r = fma(-n, _LN2_LOW_32, fma(-n, _LN2_HIGH_32, clamped))
     value = _ONE + fma(r * r, _polynomial(r, _EXP_32), r)
-    exponent = np.int32(np.int32(_bits_32(shifted) - _ROUND_BITS_32) << _MANTISSA_32)
-    value = _from_bits_32(np.int32(_bits_32(value) + exponent))  # normal: 2^n goes straight into the exponent
-    value = _ZERO if x < _LEAST_32 else value
-    value = _INFINITE if x > _MOST_32 else value
+    exponent = np.int32(np.int32(_bits_32(shifted) - _ROUND_BITS_32) << _MANTISSA_BITS_32)
+    value = _from_bits_32(np.int32(_bits_32(value) + exponent))  # a normal number: add n to its exponent
+    value = _ZERO if x < _EXP_LOW_32 else value
+    value = _INFINITE if x > _EXP_HIGH_32 else value
     return value if x == x else x
 
 
-@inlined
+@force_inline
 def _normal_single(x):
     """`normal_cdf_pdf` of a float32."""
-    bounded = min(abs(x), _FAR)
+    bounded = min(abs(x), _NORMAL_BOUND)
     z = bounded * _SQRT_HALF_32
     square = bounded * bounded
     gauss = _exp_single(-_HALF * square)
@@ -253,12 +252,12 @@ def _normal_single(x):
 
 
 exp = by_precision(_exp_single, _exp_double)
-"""e^x, to an ulp or two of the argument's precision."""
+"""e^x, within 1 ulp of the argument's precision."""
 normal_cdf_pdf = by_precision(_normal_single, _normal_double)
 """(Phi(x), phi(x)) of the standard normal distribution; Phi = (1 + erf(x / sqrt 2)) / 2."""
 
 
 @kernel
 def cosine(x):
-    """cos x of a float64, |x| < 10^5, to be called from Python."""
+    """cos x of a float64, |x| < 10^5; for Python code."""
     return sin_cos(x)[1]

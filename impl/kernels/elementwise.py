@@ -1,4 +1,7 @@
-"""Whole-array steps that are one line of mathematics: embed, copy rows, add, multiply."""
+"""Loops over whole arrays that are one line of mathematics: gather rows, copy, add, multiply.
+
+LLVM does not vectorise a loop whose output may be one of its inputs. So what works in place is a function of its own.
+"""
 
 from impl.kernels.runtime.compile import kernel
 
@@ -14,7 +17,7 @@ def gather_rows(table, rows, out):
 
 @kernel
 def scatter_add_rows(values, rows, table):
-    """table[rows[n]] += values[n], n ascending: the embedding's gradient."""
+    """table[rows[n]] += values[n], n ascending: the gradient of the embedding."""
     for n in range(rows.size):
         row = rows[n]
         for d in range(table.shape[1]):
@@ -23,7 +26,7 @@ def scatter_add_rows(values, rows, table):
 
 @kernel
 def add_rows(values, total):
-    """total += the sum over rows of values [N, D], n ascending: a bias's gradient."""
+    """total [D] += values[n] for every row n of values [N, D], ascending: the gradient of a bias."""
     for n in range(values.shape[0]):
         for d in range(values.shape[1]):
             total[d] += values[n, d]
@@ -31,7 +34,7 @@ def add_rows(values, total):
 
 @kernel
 def fill_rows(row, out):
-    """Every row of out [N, D] = row: the bias that a product is then added to."""
+    """out[n] = row for every row of out [N, D]: the bias, to which a matrix product is then added."""
     for n in range(out.shape[0]):
         for d in range(out.shape[1]):
             out[n, d] = row[d]
@@ -39,39 +42,39 @@ def fill_rows(row, out):
 
 @kernel
 def copy(x, out):
-    """out = x over [N, D]."""
+    """out = x; both [N, D]."""
     for n in range(x.shape[0]):
         for d in range(x.shape[1]):
             out[n, d] = x[n, d]
 
 
 @kernel
-def multiply_by(x, y):
-    """x *= y over [N, D]; in place by name, as LLVM vectorises no loop whose result may be one of its operands."""
-    for n in range(x.shape[0]):
-        for d in range(x.shape[1]):
-            x[n, d] *= y[n, d]
-
-
-@kernel
-def add_to(total, x):
-    """total += x over [N, D]."""
-    for n in range(x.shape[0]):
-        for d in range(x.shape[1]):
-            total[n, d] += x[n, d]
-
-
-@kernel
 def add(x, y, out):
-    """out = x + y over [N, D]; out is neither of them."""
+    """out = x + y; all [N, D], and out is neither x nor y."""
     for n in range(x.shape[0]):
         for d in range(x.shape[1]):
             out[n, d] = x[n, d] + y[n, d]
 
 
 @kernel
-def take_sum(x, y, out):
-    """out = x + y over flat arrays, and x = y = 0: what is to be added to next is at hand now."""
+def add_in_place(total, x):
+    """total += x; both [N, D]."""
+    for n in range(x.shape[0]):
+        for d in range(x.shape[1]):
+            total[n, d] += x[n, d]
+
+
+@kernel
+def multiply_in_place(x, y):
+    """x *= y; both [N, D]."""
+    for n in range(x.shape[0]):
+        for d in range(x.shape[1]):
+            x[n, d] *= y[n, d]
+
+
+@kernel
+def reduce_and_clear(x, y, out):
+    """out = x + y, then x = y = 0; flat. The accumulators are cleared while they are in the cache."""
     for i in range(out.size):
         out[i] = x[i] + y[i]
         x[i] = 0.0
@@ -79,16 +82,16 @@ def take_sum(x, y, out):
 
 
 @kernel
-def take_onto(total, x):
-    """total += x over flat arrays, and x = 0."""
+def add_and_clear(total, x):
+    """total += x, then x = 0; flat."""
     for i in range(x.size):
         total[i] += x[i]
         x[i] = 0.0
 
 
 @kernel
-def sum_onto(total, x):
-    """total + x[0] + x[1] + ..., one after the other: a sum that the next array can continue. float64 [N]."""
+def sum_in_order(total, x):
+    """total + x[0] + x[1] + ..., i ascending, so that another array can continue the sum; x float64 [N]."""
     for i in range(x.size):
         total += x[i]
     return total
@@ -96,6 +99,6 @@ def sum_onto(total, x):
 
 @kernel
 def scale(x, factor):
-    """x *= factor over a flat array."""
+    """x *= factor; flat."""
     for i in range(x.size):
         x[i] *= factor

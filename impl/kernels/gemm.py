@@ -1,9 +1,9 @@
 """Matrix product C = A @ B or C += A @ B, register-tiled, with bits that do not depend on how it is tiled.
 
-Every element of C is one chain c = fma(a[i, k], b[k, j], c) with k ascending, starting from 0 or from the C it
-was given. So its bits depend neither on tile size, vector width nor neighbouring rows, and a sum over tokens can be
-continued by the next micro-batch. The trick for speed: a tile of C stays in vector registers for the whole chain
-(Goto & van de Geijn 2008), which numba cannot be talked into, hence the hand-written LLVM IR of `_emit_tile`.
+Every element of C is one accumulator, c = fma(a[i, k], b[k, j], c) with k ascending, which starts from 0 or from the
+given C. So its bits depend on neither tile size, vector width nor neighbouring rows, and the next micro-batch can
+continue a sum over tokens. For speed, the accumulators of a tile stay in vector registers for all k (Goto & van de
+Geijn 2008). Numba does not compile loops that way, so `_emit_tile` writes LLVM IR.
 """
 
 import itertools
@@ -11,31 +11,31 @@ import itertools
 from llvmlite import ir
 from numba.core import cgutils, types
 
-from impl.kernels.runtime.compile import inlined, intrinsic_or, kernel, strided
+from impl.kernels.runtime.compile import force_inline, intrinsic_or_python, kernel, strided_kernel
 from impl.kernels.runtime.fma import fma
-from impl.kernels.runtime.memory import free, scratch
-from impl.kernels.runtime.vectors import BITS, I32, I64, address, lanes, load, prefetch, store
+from impl.kernels.runtime.memory import allocate, free
+from impl.kernels.runtime.vectors import I32, I64, VECTOR_BITS, address, lanes, load, prefetch, store
 from impl.kernels.transpose import transpose
 
-ROWS = 8
+TILE_ROWS, TILE_COLUMNS = 8, 32
+"""The largest tile of C that is computed in registers; it has half as many columns in float64."""
 
 
-def _tile(height, vectors, ahead=False, bits=BITS):
-    """The kernel for a tile of C: so many rows by so many vectors, each element's chain in a register to its end.
+def _tile(height, vectors, prefetch_next=False, bits=VECTOR_BITS):
+    """An intrinsic that computes a tile of C, `height` rows by `vectors` vectors of so many bits, in registers.
 
-    A vector has so many `bits`. With `ahead` the tile below is brought near meanwhile: a C that no cache holds is a
-    long way off.
+    With `prefetch_next` it prefetches the tile below, as a C that fits into no cache is slow to read.
     """
 
-    def twin(a, b, c, i, j, add):
+    def tile_in_python(a, b, c, i, j, add):
         for row in range(i, i + height):
             for column in range(j, j + vectors * bits // 8 // c.itemsize):
-                chain = c[row, column] if add else c.dtype.type(0.0)
+                total = c[row, column] if add else c.dtype.type(0.0)
                 for k in range(a.shape[1]):
-                    chain = fma(a[row, k], b[k, column], chain)
-                c[row, column] = chain
+                    total = fma(a[row, k], b[k, column], total)
+                c[row, column] = total
 
-    @intrinsic_or(twin)
+    @intrinsic_or_python(tile_in_python)
     def tile(typingctx, a, b, c, i, j, add):
         count = bits // c.dtype.bitwidth
 
@@ -44,7 +44,7 @@ def _tile(height, vectors, ahead=False, bits=BITS):
             arrays = [
                 context.make_array(t)(context, builder, value=x) for t, x in zip(kinds, args[:3], strict=True)
             ]
-            if ahead:
+            if prefetch_next:
                 for r, v in itertools.product(range(height), range(vectors)):
                     below = builder.add(args[3], I64(height + r)), builder.add(args[4], I64(v * count))
                     prefetch(builder, address(builder, arrays[2], *below))
@@ -56,10 +56,10 @@ def _tile(height, vectors, ahead=False, bits=BITS):
     return tile
 
 
-def _emit_tile(builder, arrays, where, count, height, vectors):
-    """c[row : row + height, column : column + vectors * count] (+)= a @ b there; rows of b and c are contiguous."""
+def _emit_tile(builder, arrays, tile_args, count, height, vectors):
+    """Emit IR for a tile of c = a @ b or c += a @ b; vectors have `count` numbers, rows of b and c are contiguous."""
     a, b, c = arrays
-    row, column, add = where
+    row, column, add = tile_args
     depth = cgutils.unpack_tuple(builder, a.shape, 2)[1]
     element = a.data.type.pointee
     vector = ir.VectorType(element, count)
@@ -89,39 +89,39 @@ def _emit_tile(builder, arrays, where, count, height, vectors):
     builder.cbranch(builder.icmp_signed(">", depth, I64(0)), loop, done)
     builder.position_at_end(loop)
     k = builder.phi(I64)
-    chain = {t: builder.phi(vector) for t in tile}
+    total = {t: builder.phi(vector) for t in tile}
     b_row = [load(builder, builder.add(where, builder.mul(k, b_step)), vector) for where in b_at]
     a_column = [broadcast(builder.add(where, builder.mul(k, a_step))) for where in a_at]
-    longer = {(r, v): builder.call(vector_fma, [a_column[r], b_row[v], chain[r, v]]) for r, v in tile}
+    next_total = {(r, v): builder.call(vector_fma, [a_column[r], b_row[v], total[r, v]]) for r, v in tile}
     next_k = builder.add(k, I64(1))
-    for phi, first, following in [(k, I64(0), next_k)] + [(chain[t], start[t], longer[t]) for t in tile]:
+    for phi, first, following in [(k, I64(0), next_k), *((total[t], start[t], next_total[t]) for t in tile)]:
         phi.add_incoming(first, before)
         phi.add_incoming(following, loop)
     builder.cbranch(builder.icmp_signed("<", next_k, depth), loop, done)
 
     builder.position_at_end(done)
-    ends = {t: builder.phi(vector) for t in tile}
+    final = {t: builder.phi(vector) for t in tile}
     for t in tile:
-        ends[t].add_incoming(start[t], before)
-        ends[t].add_incoming(longer[t], loop)
+        final[t].add_incoming(start[t], before)
+        final[t].add_incoming(next_total[t], loop)
     for t in tile:
-        store(builder, ends[t], c_at[t])
+        store(builder, final[t], c_at[t])
 
 
-LARGE = 2**18
-"""Numbers in a matrix from which on copies pay."""
-DEPTH, PANELS = 512, 4
-"""A block's steps of k and its panels of B, all of which stay in the second cache."""
-_wide_tile, _small_tile = _tile(ROWS, 2), _tile(ROWS, 1)
-"""Sixteen chains keep both units for fused multiply-adds busy; eight are for what is left over."""
-_far_tile = _tile(ROWS, 2, ahead=True)
-_half_tile = _tile(ROWS, 1, bits=BITS // 2)
-"""For `small_gemm` alone: half a vector."""
+BLOCKING_THRESHOLD = 2**18
+"""From this many numbers in a matrix on, `gemm` copies blocks of A and B."""
+BLOCK_DEPTH, BLOCK_PANELS = 512, 4
+"""How many k a block has, and how many panels (a tile's columns of B): a block of B stays in the second-level cache."""
+_wide_tile, _narrow_tile = _tile(TILE_ROWS, 2), _tile(TILE_ROWS, 1)
+"""Sixteen accumulators keep both FMA units of a core busy; the narrow tile, with eight, is for remaining columns."""
+_prefetching_tile = _tile(TILE_ROWS, 2, prefetch_next=True)
+_half_vector_tile = _tile(TILE_ROWS, 1, bits=VECTOR_BITS // 2)
+"""For `small_gemm` alone."""
 
 
 @kernel
 def _edge(a, b, c, first_row, last_row, first_column, last_column, add):
-    """The same chains for the rows and columns that do not fill a tile."""
+    """The same accumulators, in memory, for the rows and columns that do not fill a tile."""
     for i in range(first_row, last_row):
         if not add:
             c[i, first_column:last_column] = 0.0
@@ -130,16 +130,16 @@ def _edge(a, b, c, first_row, last_row, first_column, last_column, add):
                 c[i, j] = fma(a[i, k], b[k, j], c[i, j])
 
 
-def _line_in_python(x, i, j, out, row):
+def _copy_row_in_python(x, i, j, out, row):
     out[row] = x[i, j : j + out.shape[1]]
 
 
-def _line(width):
-    """out[row] = x[i, j : j + n], contiguous in both; n is so many vectors of 64 bytes, or ROWS if `width` is 0."""
+def _copy_row(vectors):
+    """An intrinsic: out[row] = x[i, j : j + n], rows contiguous; n is so many vectors, or TILE_ROWS if that is 0."""
 
-    @intrinsic_or(_line_in_python)
-    def line(typingctx, x, i, j, out, row):
-        count = width * BITS // out.dtype.bitwidth or ROWS
+    @intrinsic_or_python(_copy_row_in_python)
+    def copy_row(typingctx, x, i, j, out, row):
+        count = vectors * VECTOR_BITS // out.dtype.bitwidth or TILE_ROWS
 
         def codegen(context, builder, signature, args):
             source, target = (
@@ -152,20 +152,20 @@ def _line(width):
 
         return types.void(x, i, j, out, row), codegen
 
-    return line
+    return copy_row
 
 
-_line_of_a, _line_of_b = _line(0), _line(2)
+_copy_row_of_a, _copy_row_of_b = _copy_row(0), _copy_row(2)
 
 
 @kernel
 def _copy_panels(b, first, steps, left, panels, depth, out):
-    """Panel after panel of b[first : first + steps, left:], `depth` rows of `out` for each."""
+    """Copy so many panels of b[first : first + steps, left:]; panel i begins in row i * depth of `out`."""
     width = out.shape[1]
     if b.strides[1] == b.itemsize:
         for k in range(steps):
             for panel in range(panels):
-                _line_of_b(b, first + k, left + panel * width, out, panel * depth + k)
+                _copy_row_of_b(b, first + k, left + panel * width, out, panel * depth + k)
     else:
         for panel in range(panels):
             j = left + panel * width
@@ -174,75 +174,77 @@ def _copy_panels(b, first, steps, left, panels, depth, out):
 
 @kernel
 def _blocked(a, b, c, rows, columns, add):
-    """All wide tiles of matrices that do not fit into the cache, from copies without gaps of what is used often.
+    """All wide tiles of matrices that do not fit into the cache, computed from contiguous copies of blocks of A and B.
 
-    A chain is continued from one block of k to the next, and so keeps its order.
+    Every accumulator continues from one block of k to the next, so its order is that of one loop over k.
     """
-    depth, width, copied = min(DEPTH, a.shape[1]), 2 * lanes(c), a.strides[1] != a.itemsize
-    of_a, of_b = scratch(rows // ROWS * depth if copied else 0, ROWS, c), scratch(PANELS * depth, width, c)
+    depth, width, copy_a = min(BLOCK_DEPTH, a.shape[1]), 2 * lanes(c), a.strides[1] != a.itemsize
+    block_of_a = allocate(rows // TILE_ROWS * depth if copy_a else 0, TILE_ROWS, c)
+    block_of_b = allocate(BLOCK_PANELS * depth, width, c)
     for first in range(0, a.shape[1], depth):
-        steps, more = min(depth, a.shape[1] - first), add or first > 0
-        for tile in range(rows // ROWS if copied else 0):
+        steps, add_block = min(depth, a.shape[1] - first), add or first > 0
+        for tile in range(rows // TILE_ROWS if copy_a else 0):
             for k in range(steps):
-                _line_of_a(a.T, first + k, tile * ROWS, of_a, tile * depth + k)
-        for left in range(0, columns, PANELS * width):
-            panels = min(PANELS, (columns - left) // width)
-            _copy_panels(b, first, steps, left, panels, depth, of_b)
+                _copy_row_of_a(a.T, first + k, tile * TILE_ROWS, block_of_a, tile * depth + k)
+        for left in range(0, columns, BLOCK_PANELS * width):
+            panels = min(BLOCK_PANELS, (columns - left) // width)
+            _copy_panels(b, first, steps, left, panels, depth, block_of_b)
             for panel in range(panels):
-                panel_of_b, j = of_b[panel * depth : panel * depth + steps], left + panel * width
-                for tile in range(rows // ROWS):
-                    i = tile * ROWS
-                    if copied:
-                        copy_of_a = of_a[tile * depth : tile * depth + steps].T
-                        _far_tile(copy_of_a, panel_of_b, c[i:, j:], 0, 0, more)
+                panel_of_b, j = block_of_b[panel * depth : panel * depth + steps], left + panel * width
+                for tile in range(rows // TILE_ROWS):
+                    i = tile * TILE_ROWS
+                    if copy_a:
+                        rows_of_a = block_of_a[tile * depth : tile * depth + steps].T
+                        _prefetching_tile(rows_of_a, panel_of_b, c[i:, j:], 0, 0, add_block)
                     else:
-                        part_of_a = a[i : i + ROWS, first : first + steps]
-                        _far_tile(part_of_a, panel_of_b, c[i:, j:], 0, 0, more)
-    free(of_a)
-    free(of_b)
+                        view_of_a = a[i : i + TILE_ROWS, first : first + steps]
+                        _prefetching_tile(view_of_a, panel_of_b, c[i:, j:], 0, 0, add_block)
+    free(block_of_a)
+    free(block_of_b)
 
 
-@strided
+@strided_kernel
 def gemm(a, b, c, add):
     """C = A @ B, or C += A @ B if `add`; A [M, K] and B [K, N] of any strides, C [M, N] with contiguous rows.
 
-    A B with contiguous columns is copied, as long as A has contiguous rows or columns. What is in no tile is slow: the
-    last columns of such a B, and all of any other.
+    Blocks are copied if a matrix is large or if the columns of B are contiguous; A must then have contiguous rows or
+    columns. Elements of C outside all tiles are slow to compute: those at the edges, and all if B has no contiguous
+    rows and cannot be copied.
     """
     rows, columns = c.shape
-    width, by_rows = lanes(c), b.strides[1] == b.itemsize
-    copied = a.shape[1] > 0 and c.itemsize in a.strides and (by_rows or b.strides[0] == b.itemsize)
-    large = max(a.size, b.size, c.size) >= LARGE
-    tiled_rows = rows - rows % ROWS
-    wide_columns = columns - columns % (2 * width) if by_rows or copied else 0
-    tiled_columns = columns - columns % width if by_rows else wide_columns
-    if copied and (large or not by_rows):
+    width, contiguous_rows = lanes(c), b.strides[1] == b.itemsize
+    copyable = a.shape[1] > 0 and c.itemsize in a.strides and (contiguous_rows or b.strides[0] == b.itemsize)
+    large = max(a.size, b.size, c.size) >= BLOCKING_THRESHOLD
+    tiled_rows = rows - rows % TILE_ROWS
+    wide_columns = columns - columns % (2 * width) if contiguous_rows or copyable else 0
+    tiled_columns = columns - columns % width if contiguous_rows else wide_columns
+    if copyable and (large or not contiguous_rows):
         _blocked(a, b, c, tiled_rows, wide_columns, add)
     else:
         for j in range(0, wide_columns, 2 * width):
-            for i in range(0, tiled_rows, ROWS):
+            for i in range(0, tiled_rows, TILE_ROWS):
                 _wide_tile(a, b, c, i, j, add)
     if wide_columns < tiled_columns:
-        for i in range(0, tiled_rows, ROWS):
-            _small_tile(a, b, c, i, wide_columns, add)
+        for i in range(0, tiled_rows, TILE_ROWS):
+            _narrow_tile(a, b, c, i, wide_columns, add)
     if tiled_columns < columns:
         _edge(a, b, c, 0, tiled_rows, tiled_columns, columns, add)
     if tiled_rows < rows:
         _edge(a, b, c, tiled_rows, rows, 0, columns, add)
 
 
-@inlined
+@force_inline
 def small_gemm(a, b, c, add):
-    """The same, the rows of C whole tiles, for products that take no longer than a call of `gemm`."""
+    """The same for products that take no longer than a call of `gemm`; the rows of C fill whole tiles."""
     rows, columns = c.shape
     half = lanes(c) // 2
     tiled_columns = columns - columns % lanes(c)
     for j in range(0, tiled_columns, lanes(c)):
-        for i in range(0, rows, ROWS):
-            _small_tile(a, b, c, i, j, add)
+        for i in range(0, rows, TILE_ROWS):
+            _narrow_tile(a, b, c, i, j, add)
     if columns - tiled_columns >= half:
-        for i in range(0, rows, ROWS):
-            _half_tile(a, b, c, i, tiled_columns, add)
+        for i in range(0, rows, TILE_ROWS):
+            _half_vector_tile(a, b, c, i, tiled_columns, add)
         tiled_columns += half
     if tiled_columns < columns:
         _edge(a, b, c, 0, rows, tiled_columns, columns, add)

@@ -5,20 +5,20 @@ import numpy as np
 from impl.kernels.elementary import exp, log
 from impl.kernels.reduce import row_max, row_sum
 from impl.kernels.runtime.compile import kernel
-from impl.kernels.runtime.memory import free, scratch
+from impl.kernels.runtime.memory import allocate, free
 
 
 @kernel
 def cross_entropy(logits, targets, loss_mask, weight, nll, dlogits):
-    """nll float64 [N]: -log softmax(logits)[target] of every unmasked row, 0 of a masked one.
+    """nll[n] = -log softmax(logits[n])[targets[n]] and dlogits = weight * (softmax - one-hot), where loss_mask is true.
 
-    logits, dlogits [N, V]; targets int64 [N]; loss_mask bool [N]; weight of the dtype of logits. dlogits =
-    weight * (softmax - one-hot), exactly 0 in masked rows, whose logits are never read.
+    Both are exactly 0 in the other rows, whose logits are not read. logits, dlogits [N, V]; nll float64 [N]; targets
+    int64 [N]; loss_mask bool [N]; weight of the dtype of logits.
     """
     vocabulary = logits.shape[1]
     one = logits.dtype.type(1.0)
-    room = scratch(1, vocabulary, logits)
-    weights = room[0]
+    buffer = allocate(1, vocabulary, logits)
+    exps = buffer[0]
     for n in range(logits.shape[0]):
         nll[n] = 0.0
         if not loss_mask[n]:
@@ -26,13 +26,13 @@ def cross_entropy(logits, targets, loss_mask, weight, nll, dlogits):
             continue
         largest = row_max(logits[n])
         for v in range(vocabulary):
-            weights[v] = exp(logits[n, v] - largest)
-        norm = row_sum(weights)
+            exps[v] = exp(logits[n, v] - largest)
+        norm = row_sum(exps)
         target = targets[n]
-        total = np.float64(norm)
-        total = log(total) if total == total else total  # our log is one of numbers
-        nll[n] = total - (np.float64(logits[n, target]) - np.float64(largest))
+        log_norm = np.float64(norm)
+        log_norm = log(log_norm) if log_norm == log_norm else log_norm  # `log` is not defined for a NaN
+        nll[n] = log_norm - (np.float64(logits[n, target]) - np.float64(largest))
         for v in range(vocabulary):
-            dlogits[n, v] = weight * (weights[v] / norm)
-        dlogits[n, target] = weight * (weights[target] / norm - one)
-    free(room)
+            dlogits[n, v] = weight * (exps[v] / norm)
+        dlogits[n, target] = weight * (exps[target] / norm - one)
+    free(buffer)

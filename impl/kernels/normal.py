@@ -1,4 +1,4 @@
-"""Uniform bits to normal numbers (Box & Muller 1958)."""
+"""Normally distributed numbers from uniform random bits (Box & Muller 1958)."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from impl.kernels.runtime.compile import kernel
 
 @kernel
 def box_muller(words, out):
-    """out float64 [n] = N(0, 1) from words uint32 [n, rounded up to even], two numbers from two words."""
+    """out float64 [n], standard normal, from words uint32 [n, or n + 1 if n is odd]: two numbers from two words."""
     for i in range(0, out.size, 2):
         radius = np.sqrt(-2.0 * log((words[i] + 0.5) * 2.0**-32))
         sine, cosine = sin_cos(words[i + 1] * (2.0 * np.pi * 2.0**-32))

@@ -1,56 +1,54 @@
-"""Passes over all parameters, share by share: which thread takes a share changes nothing."""
+"""Passes over all parameters, in chunks that threads share; which thread takes which chunk changes no bit."""
 
 from impl.kernels.adamw import adamw
-from impl.kernels.elementwise import sum_onto, take_onto, take_sum
-from impl.kernels.reduce import STRETCH, sum_squares
+from impl.kernels.elementwise import add_and_clear, reduce_and_clear, sum_in_order
+from impl.kernels.reduce import REDUCTION_BLOCK, sum_squares
 from impl.kernels.runtime.compile import kernel
-from impl.kernels.runtime.ordered import DONE, NEXT_PIECE, take, wait_for_turn
+from impl.kernels.runtime.ordered import DONE, NEXT_ITEM, fetch_add, wait_until
 
-SHARE = STRETCH
-"""Numbers; as many as `sum_squares` adds up by themselves."""
-COUNTERS = DONE + 1
-"""Of `turns`, all 0 at the start: int64."""
+CHUNK = REDUCTION_BLOCK
+"""Parameters in a chunk. `sum_squares` sums so many in one block, so its sum over chunks has the same bits."""
 
 
 @kernel
-def count(size):
-    """Shares of so many numbers."""
-    return -(-size // SHARE)
+def chunk_count(size):
+    """How many chunks so many parameters have."""
+    return -(-size // CHUNK)
 
 
 @kernel
-def finish_gradients(turns, chains, head_chains, out, squares):
-    """out [n] = the sum of the two chains [2, n]; those of the tied head [2, k] are added to its first k <= n numbers.
+def finish_gradients(counters, accumulators, head_accumulators, out, squares):
+    """out [n] = the sum of the accumulators [2, n]; to its first k numbers, those of the tied head [2, k] are added.
 
-    All chains become 0. squares[i], float64, is the sum of the squares of share i. Returns when all is done, whoever
-    did it.
+    All accumulators are cleared. squares[i], float64, is the sum of the squares of chunk i of `out`. Returns when all
+    chunks are done, whichever threads did them; counters as in runtime/ordered.py.
     """
-    i = take(turns, NEXT_PIECE)
+    i = fetch_add(counters, NEXT_ITEM, 1)
     while i < squares.size:
-        first, last = i * SHARE, min((i + 1) * SHARE, out.size)
-        take_sum(chains[0, first:last], chains[1, first:last], out[first:last])
-        of_head = max(min(last, head_chains.shape[1]), first)
-        for chain in range(head_chains.shape[0]):
-            take_onto(out[first:of_head], head_chains[chain, first:of_head])
+        first, last = i * CHUNK, min((i + 1) * CHUNK, out.size)
+        reduce_and_clear(accumulators[0, first:last], accumulators[1, first:last], out[first:last])
+        head_last = max(min(last, head_accumulators.shape[1]), first)
+        for a in range(head_accumulators.shape[0]):
+            add_and_clear(out[first:head_last], head_accumulators[a, first:head_last])
         squares[i] = sum_squares(out[first:last])
-        take(turns, DONE)
-        i = take(turns, NEXT_PIECE)
-    wait_for_turn(turns, DONE, squares.size)
+        fetch_add(counters, DONE, 1)
+        i = fetch_add(counters, NEXT_ITEM, 1)
+    wait_until(counters, DONE, squares.size)
 
 
 @kernel
-def total(squares):
-    """Of all shares, one after the other."""
-    return sum_onto(0.0, squares)
+def total_squares(squares):
+    """The sum over all chunks, one after the other."""
+    return sum_in_order(0.0, squares)
 
 
 @kernel
-def update(turns, p, g, m, v, decayed, scalars):
-    """`adamw` of flat arrays [n]. Returns when all is done, whoever did it."""
-    i = take(turns, NEXT_PIECE)
-    while i < count(p.size):
-        some = slice(i * SHARE, min((i + 1) * SHARE, p.size))
-        adamw(p[some], g[some], m[some], v[some], decayed[some], scalars)
-        take(turns, DONE)
-        i = take(turns, NEXT_PIECE)
-    wait_for_turn(turns, DONE, count(p.size))
+def update(counters, p, g, m, v, decayed, scalars):
+    """`adamw` of flat arrays [n]. Returns when all chunks are done, whichever threads did them."""
+    i = fetch_add(counters, NEXT_ITEM, 1)
+    while i < chunk_count(p.size):
+        chunk = slice(i * CHUNK, min((i + 1) * CHUNK, p.size))
+        adamw(p[chunk], g[chunk], m[chunk], v[chunk], decayed[chunk], scalars)
+        fetch_add(counters, DONE, 1)
+        i = fetch_add(counters, NEXT_ITEM, 1)
+    wait_until(counters, DONE, chunk_count(p.size))

@@ -1,23 +1,23 @@
 """Philox4x32-10, a counter-based generator (Salmon et al. 2011): random bits as a function of (key, counter).
 
-No state to carry, so a value depends neither on threads nor on the order in which values are drawn.
+It has no state, so a value depends neither on threads nor on the order in which values are drawn.
 """
 
 import numpy as np
 
-from impl.kernels.runtime.compile import inlined, kernel
+from impl.kernels.runtime.compile import force_inline, kernel
 
 _MULTIPLY_0, _MULTIPLY_1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 _WEYL_0, _WEYL_1 = np.uint32(0x9E3779B9), np.uint32(0xBB67AE85)
 _HALF, _LOW = np.uint64(32), np.uint64(0xFFFFFFFF)
 
 
-@inlined
+@force_inline
 def philox(key_0, key_1, c0, c1, c2, c3):
-    """Four uint32 for a counter of four uint32 and a key of two.
+    """Four uint32 from a counter of four uint32 and a key of two.
 
-    In between they are the lower halves of uint64. Nobody reads the upper ones, so that what a product leaves there
-    need not be cleared and vectors keep their width.
+    The words are kept in the lower halves of uint64 variables, so that vectors keep their width. What a product leaves
+    in the upper half is never read, so it is not cleared.
     """
     c0, c1, c2, c3 = np.uint64(c0), np.uint64(c1), np.uint64(c2), np.uint64(c3)
     for _ in range(10):

@@ -1,8 +1,8 @@
-"""Sums, dot products and maxima of contiguous arrays in one fixed order: lanes, then a fixed tree.
+"""Sums, dot products and maxima of contiguous arrays in one fixed order: in lanes, then by a fixed tree.
 
-Element i goes to lane i modulo 16 (float32) or 8 (float64), ascending; what does not fill a row of lanes goes to lane
-0, last. Then the upper half of the lanes is added to the lower, until one is left. The lanes are a vector register
-whose width is part of this specification, not of the machine.
+Element i belongs to lane i modulo 16 (float32) or 8 (float64); each lane reduces its elements in ascending order. The
+elements that do not fill a row of lanes go to lane 0, last. Then the upper half of the lanes is added to the lower half
+until one is left. The number of lanes is part of this specification; it does not depend on the machine.
 """
 
 import operator
@@ -11,18 +11,16 @@ import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
 
-from impl.kernels.runtime.compile import intrinsic_or, kernel
+from impl.kernels.runtime.compile import intrinsic_or_python, kernel
 from impl.kernels.runtime.fma import fma
-from impl.kernels.runtime.vectors import BITS, I32, I64
+from impl.kernels.runtime.vectors import I32, I64, VECTOR_BITS
 
 
-def _in_python(step, combine, start, widen=False):
-    """The reduction as the interpreter does it."""
-
-    def reduced(*arrays):
-        arrays = tuple(x.astype(np.float64) for x in arrays) if widen else arrays
+def _reduction_in_python(step, combine, start, in_float64):
+    def reduction(*arrays):
+        arrays = tuple(x.astype(np.float64) for x in arrays) if in_float64 else arrays
         number, size = arrays[0].dtype.type, arrays[0].size
-        lanes = BITS // 8 // arrays[0].itemsize
+        lanes = VECTOR_BITS // 8 // arrays[0].itemsize
         total = [number(start)] * lanes
         for i in range(size):
             lane = i % lanes if i < size - size % lanes else 0
@@ -32,83 +30,93 @@ def _in_python(step, combine, start, widen=False):
             total = [combine(a, b) for a, b in zip(total[:half], total[half:], strict=True)]
         return total[0]
 
-    return reduced
+    return reduction
 
 
-def _reduction(step, combine, start, arrays, widen=False):
-    """An intrinsic of `arrays` contiguous arrays of one dtype: `step` for each row of lanes, `combine` for the tree.
+def _reduction(step, combine, start, arrays, in_float64=False):
+    """An intrinsic that reduces one or two contiguous arrays of one dtype.
 
-    With `widen` in float64, whatever the dtype.
+    Every lane begins with `start`; `step` adds elements to the lanes, `combine` is the node of the tree.
+    With `in_float64` the lanes are float64, whatever the dtype of the arrays.
     """
-    twin = _in_python(_TWINS[step], _TWINS[combine], start, widen)
 
     def codegen(context, builder, signature, args):
-        made = [
+        inputs = [
             context.make_array(kind)(context, builder, value=x)
             for kind, x in zip(signature.args, args, strict=True)
         ]
-        given = made[0].data.type.pointee
-        element = ir.DoubleType() if widen else given
-        lanes = BITS // (64 if widen else signature.args[0].dtype.bitwidth)
+        element = ir.DoubleType() if in_float64 else inputs[0].data.type.pointee
+        lanes = VECTOR_BITS // (32 if element == ir.FloatType() else 64)
         vector = ir.VectorType(element, lanes)
-
-        def load(x, place, count):
-            """`count` of the array x from `place`, as the reduction wants them."""
-            where = builder.gep(x.data, [place])
-            if count == 1:
-                value = builder.load(where)
-            else:
-                value = builder.load(
-                    builder.bitcast(where, ir.VectorType(given, count).as_pointer()), align=4
-                )
-            return value if given == element else builder.fpext(value, vector if count > 1 else element)
-
-        (size,) = cgutils.unpack_tuple(builder, made[0].shape, 1)
+        (size,) = cgutils.unpack_tuple(builder, inputs[0].shape, 1)
         rows = builder.sdiv(size, I64(lanes))
-        total = cgutils.alloca_once_value(builder, ir.Constant(vector, [ir.Constant(element, start)] * lanes))
-        with cgutils.for_range(builder, rows) as row:
-            offset = builder.mul(row.index, I64(lanes))
-            loaded = [load(x, offset, lanes) for x in made]
-            builder.store(step(builder, vector, builder.load(total), *loaded), total)
-        value = builder.load(total)
-        first = builder.extract_element(value, I32(0))
-        kept = cgutils.alloca_once_value(builder, first)
-        with cgutils.for_range(builder, builder.sub(size, builder.mul(rows, I64(lanes)))) as rest:
-            place = builder.add(builder.mul(rows, I64(lanes)), rest.index)
-            loaded = [load(x, place, 1) for x in made]
-            builder.store(step(builder, element, builder.load(kept), *loaded), kept)
-        value = builder.insert_element(value, builder.load(kept), I32(0))
-        while lanes > 1:
-            lanes //= 2
-            low, high = (
-                builder.shuffle_vector(
-                    value, value, ir.Constant(ir.VectorType(I32, lanes), [*range(a, a + lanes)])
-                )
-                for a in (0, lanes)
-            )
-            value = combine(builder, low.type, low, high)
-        return builder.extract_element(value, I32(0))
+        tail = builder.mul(rows, I64(lanes))  # where the elements begin that do not fill a row of lanes
+        total = ir.Constant(vector, [ir.Constant(element, start)] * lanes)
+        total = _accumulate(builder, step, total, inputs, I64(0), rows)
+        lane_0 = builder.extract_element(total, I32(0))
+        lane_0 = _accumulate(builder, step, lane_0, inputs, tail, builder.sub(size, tail))
+        total = builder.insert_element(total, lane_0, I32(0))
+        return _combine_lanes(builder, combine, total)
 
+    python = _reduction_in_python(_PYTHON[step], _PYTHON[combine], start, in_float64)
     if arrays == 1:
 
-        @intrinsic_or(twin)
-        def reduced(typingctx, x):
-            return (types.float64 if widen else x.dtype)(x), codegen
+        @intrinsic_or_python(python)
+        def reduction(typingctx, x):
+            return (types.float64 if in_float64 else x.dtype)(x), codegen
 
     else:
 
-        @intrinsic_or(twin)
-        def reduced(typingctx, x, y):
+        @intrinsic_or_python(python)
+        def reduction(typingctx, x, y):
             return x.dtype(x, y), codegen
 
-    return reduced
+    return reduction
+
+
+def _accumulate(builder, step, total, arrays, first, steps):
+    """Apply `step` to `total` and so many elements of each array from `first` on; all are vectors, or all scalars."""
+    kind = total.type
+    count = getattr(kind, "count", 1)
+    variable = cgutils.alloca_once_value(builder, total)
+    with cgutils.for_range(builder, steps) as loop:
+        index = builder.add(first, builder.mul(loop.index, I64(count)))
+        elements = [_load(builder, x, index, kind) for x in arrays]
+        builder.store(step(builder, kind, builder.load(variable), *elements), variable)
+    return builder.load(variable)
+
+
+def _load(builder, array, index, kind):
+    """The elements of a flat array from `index` on as a value of type `kind`, a vector or a scalar."""
+    where, stored = builder.gep(array.data, [index]), array.data.type.pointee
+    if isinstance(kind, ir.VectorType):
+        pointer = ir.VectorType(stored, kind.count).as_pointer()
+        value = builder.load(builder.bitcast(where, pointer), align=4)
+    else:
+        value = builder.load(where)
+    return value if value.type == kind else builder.fpext(value, kind)
+
+
+def _combine_lanes(builder, combine, vector):
+    """Combine the upper half of the lanes with the lower half until one lane is left; its value."""
+    half = vector.type.count // 2
+    while half > 0:
+        low, high = (
+            builder.shuffle_vector(
+                vector, vector, ir.Constant(ir.VectorType(I32, half), [*range(first, first + half)])
+            )
+            for first in (0, half)
+        )
+        vector = combine(builder, low.type, low, high)
+        half //= 2
+    return builder.extract_element(vector, I32(0))
 
 
 def _plus(builder, kind, a, b):
     return builder.fadd(a, b)
 
 
-def _fused(builder, kind, total, x, y):
+def _add_product(builder, kind, total, x, y):
     suffix = f"v{kind.count}" if isinstance(kind, ir.VectorType) else ""
     bits = "f32" if getattr(kind, "element", kind) == ir.FloatType() else "f64"
     function = cgutils.get_or_insert_function(
@@ -117,36 +125,37 @@ def _fused(builder, kind, total, x, y):
     return builder.call(function, [x, y, total])
 
 
-def _square(builder, kind, total, x):
-    return _fused(builder, kind, total, x, x)
+def _add_square(builder, kind, total, x):
+    return _add_product(builder, kind, total, x, x)
 
 
-def _larger(builder, kind, a, b):
-    """b if it is larger, or a; a NaN is passed over."""
+def _maximum(builder, kind, a, b):
+    """b if it is larger, else a; a NaN in b is ignored."""
     return builder.select(builder.fcmp_ordered(">", b, a), b, a)
 
 
-def _greater(a, b):
-    return b if b > a else a
-
-
-_TWINS = {_plus: operator.add, _fused: lambda total, x, y: fma(x, y, total), _larger: _greater}
-_TWINS |= {_square: lambda total, x: fma(x, x, total)}
+_PYTHON = {
+    _plus: operator.add,
+    _add_product: lambda total, x, y: fma(x, y, total),
+    _add_square: lambda total, x: fma(x, x, total),
+    _maximum: lambda a, b: b if b > a else a,
+}
+"""The same operations for the interpreter."""
 
 row_sum = _reduction(_plus, _plus, 0.0, 1)
-row_dot = _reduction(_fused, _plus, 0.0, 2)
-row_max = _reduction(_larger, _larger, -np.inf, 1)
-_row_squares = _reduction(_square, _plus, 0.0, 1, widen=True)
+row_dot = _reduction(_add_product, _plus, 0.0, 2)
+row_max = _reduction(_maximum, _maximum, -np.inf, 1)
+_row_squares = _reduction(_add_square, _plus, 0.0, 1, in_float64=True)
 
 
-STRETCH = 4096
-"""Numbers whose squares are added up in lanes; these sums then are, one after the other."""
+REDUCTION_BLOCK = 4096
+"""`sum_squares` sums so many squares in lanes, and then adds the sums of such blocks one after the other."""
 
 
 @kernel
 def sum_squares(x):
     """Sum of x[i]^2 over a flat array of any float type, in float64 (squares of float32 are exact there)."""
     total = 0.0
-    for start in range(0, x.size, STRETCH):
-        total += _row_squares(x[start : start + STRETCH])
+    for start in range(0, x.size, REDUCTION_BLOCK):
+        total += _row_squares(x[start : start + REDUCTION_BLOCK])
     return total

@@ -1,13 +1,13 @@
-"""Rotary position embedding (Su et al. 2021), rotate-half pairing: feature i of a head turns with feature i + K/2."""
+"""Rotary position embedding (Su et al. 2021), rotate-half pairing: feature i of a head is paired with i + K/2."""
 
 from impl.kernels.elementary import sin_cos
 from impl.kernels.runtime.compile import kernel
-from impl.kernels.runtime.memory import free, scratch
+from impl.kernels.runtime.memory import allocate, free
 
 
 @kernel
 def angles(rates, cosine, sine):
-    """cosine, sine [context, K/2] of position * rate, float64."""
+    """The cosine and sine [context, K/2] of position * rate, float64."""
     for position in range(cosine.shape[0]):
         for i in range(rates.size):
             sine[position, i], cosine[position, i] = sin_cos(position * rates[i])
@@ -15,25 +15,25 @@ def angles(rates, cosine, sine):
 
 @kernel
 def rotate(x, cosine, sine, half, positions):
-    """In place: x[n, d] cos + x[n, d +- half] sin.
+    """In place: x[n, d] = x[n, d] cos + x[n, partner of d] sin, cos and sin of the row's position.
 
-    x [N, D]; positions int64 [N]; cosine, sine [context, D], of each position; half = K/2. A feature turns with the one
-    `half` further if it is in the first half of its head. Both are read, then one is taken: that vectorises, a table of
-    partners would not, nor reading the one that is taken.
+    x [N, D]; positions int64 [N]; cosine, sine [context, D], sine negative in the first half of a head; half = K/2. The
+    partner of d is d + half in the first half of its head, else d - half. Both are read and one is selected: this
+    vectorises, whereas an index table or a conditional read does not.
     """
     width, zero = x.shape[1], x.dtype.type(0.0)
-    room = scratch(2, width + 2 * half, x)
-    room[:] = zero
-    before, row, after = room[0, :width], room[0, half : half + width], room[0, 2 * half :]
-    lower = room[1, :width]
+    buffer = allocate(2, width + 2 * half, x)
+    buffer[:] = zero
+    minus_half, row, plus_half = buffer[0, :width], buffer[0, half : half + width], buffer[0, 2 * half :]
+    in_first_half = buffer[1, :width]
     for d in range(width):
-        lower[d] = 1.0 if d % (2 * half) < half else 0.0
+        in_first_half[d] = 1.0 if d % (2 * half) < half else 0.0
     for n in range(x.shape[0]):
         position = positions[n]
         for d in range(width):
             row[d] = x[n, d]
         for d in range(width):
-            further, nearer = after[d], before[d]
-            partner = further if lower[d] > zero else nearer
+            after, before = plus_half[d], minus_half[d]
+            partner = after if in_first_half[d] > zero else before
             x[n, d] = row[d] * cosine[position, d] + partner * sine[position, d]
-    free(room)
+    free(buffer)

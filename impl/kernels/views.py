@@ -1,23 +1,24 @@
-"""Where things lie in flat arrays: the parameters of MiniGPT (or their gradients), and a worker's activations.
+"""Where arrays lie in flat memory: the parameters of MiniGPT (or their gradients), and the activations of a worker.
 
-A view shares the memory of the flat array.
+Each table below gives the names and shapes of arrays in the order of the memory; runtime/split.py makes the views.
 """
 
+from collections import namedtuple
 from typing import Any, NamedTuple
 
-from impl.kernels.attention import TILE, tiles
-from impl.kernels.runtime.compile import kernel, part
+from impl.kernels.attention import QUERY_TILE, query_tiles
+from impl.kernels.gemm import TILE_COLUMNS
+from impl.kernels.runtime.compile import inline_kernel, kernel
+from impl.kernels.runtime.split import split, table_size
 
 Array = Any
 
-WIDE = 256
-"""The d_model from which on a block's matrices do not fit into a core's cache."""
-WHOLE = 32
-"""Columns of the widest tile of `gemm`."""
+WIDE_MODEL = 256
+"""From this d_model on, the matrices of a block do not fit into a core's cache."""
 
 
-class Shape(NamedTuple):
-    """Sizes of a model."""
+class ModelShape(NamedTuple):
+    """The sizes of a model."""
 
     layers: int
     heads: int
@@ -26,226 +27,175 @@ class Shape(NamedTuple):
     vocabulary: int
 
 
-class Size(NamedTuple):
-    """Of a piece of a batch."""
+class ItemShape(NamedTuple):
+    """The sizes of a work item: some consecutive sequences of a batch, packed into rows."""
 
     rows: int
     sequences: int
     longest: int
-    """Rows of a sequence, at most."""
+    """The most rows that a sequence has."""
 
 
-class Block(NamedTuple):
-    """Parameters of a block: W_* and b_* as in impl/model/parameters.py, whose order this is."""
+# ---- parameters and gradients: E, then every block, then gamma and beta of the final LayerNorm
 
-    W_q: Array
-    W_k: Array
-    W_v: Array
-    W_o: Array
-    W_1: Array
-    b_1: Array
-    W_2: Array
-    b_2: Array
-    gamma_1: Array
-    beta_1: Array
-    gamma_2: Array
-    beta_2: Array
+BlockParameters = namedtuple(
+    "BlockParameters", "W_q W_k W_v W_o W_1 b_1 W_2 b_2 gamma_1 beta_1 gamma_2 beta_2"
+)
+EmbeddingAndFinalNorm = namedtuple("EmbeddingAndFinalNorm", "E gamma beta")
+TransposedMatrices = namedtuple("TransposedMatrices", "W_q W_k W_v W_o W_1 W_2")
 
 
-class Ends(NamedTuple):
-    """What is before the first block and after the last: embedding and final LayerNorm."""
-
-    E: Array
-    gamma: Array
-    beta: Array
-
-
-class Transposed(NamedTuple):
-    """The matrices of a block, transposed; of a model that keeps no transposes their columns are contiguous."""
-
-    W_q: Array
-    W_k: Array
-    W_v: Array
-    W_o: Array
-    W_1: Array
-    W_2: Array
-
-
-class Kept(NamedTuple):
-    """What a block's forward pass leaves to its backward pass; [rows, .] but for the attention weights."""
-
-    normed_1: Array
-    normalised_1: Array
-    q: Array
-    k: Array
-    v: Array
-    mixed: Array
-    between: Array
-    """The residual stream after attention."""
-    normed_2: Array
-    normalised_2: Array
-    out: Array
-    """The residual stream after the block."""
-    active: Array
-    slope: Array
-    inverse_deviations: Array
-    """[2, rows], of both LayerNorms."""
-    weights: Array
-    """[sequences, tiles, tiles * TILE, heads * TILE], for sequences as long as the longest."""
-
-
-class Passing(NamedTuple):
-    """What is not of one block: the two ends of the model, and room that every block uses anew."""
-
-    embedded: Array
-    normed: Array
-    normalised: Array
-    dx: Array
-    branch: Array
-    dnormed: Array
-    dmixed: Array
-    dq: Array
-    dk: Array
-    dv: Array
-    hidden: Array
-    logits: Array
-    dlogits: Array
-    inverse_deviation: Array
+@inline_kernel
+def _block_table(model):
+    """The parameters of a block; names and order are those of impl/model/parameters.py."""
+    d, f = model.width, model.hidden
+    return BlockParameters(
+        W_q=(d, d),
+        W_k=(d, d),
+        W_v=(d, d),
+        W_o=(d, d),
+        W_1=(d, f),
+        b_1=(f,),
+        W_2=(f, d),
+        b_2=(d,),
+        gamma_1=(d,),
+        beta_1=(d,),
+        gamma_2=(d,),
+        beta_2=(d,),
+    )
 
 
 @kernel
-def block_size(shape):
-    """Numbers in a block's parameters."""
-    return 4 * shape.width**2 + 2 * shape.width * shape.hidden + shape.hidden + 5 * shape.width
+def block_size(model):
+    """How many numbers the parameters of a block have."""
+    return table_size(_block_table(model))
 
 
 @kernel
-def ends(flat, shape):
-    """Ends of the flat parameters or gradients of a model."""
-    d, size = shape.width, shape.vocabulary * shape.width
-    last = flat[flat.size - 2 * d :]
-    return Ends(flat[:size].reshape(shape.vocabulary, d), last[:d], last[d:])
+def block_parameters(flat, i, model):
+    """`BlockParameters` of block i in the flat parameters or gradients of a model."""
+    first = model.vocabulary * model.width + i * block_size(model)
+    return split(flat[first:], _block_table(model))
 
 
 @kernel
-def block(flat, i, shape):
-    """Block i of the flat parameters or gradients of a model."""
-    d, f = shape.width, shape.hidden
-    first = shape.vocabulary * d + i * block_size(shape)
-    square = flat[first : first + 4 * d * d].reshape(4 * d, d)
-    first += 4 * d * d
-    up, b_1 = flat[first : first + d * f].reshape(d, f), flat[first + d * f : first + d * f + f]
-    first += d * f + f
-    down, b_2 = flat[first : first + d * f].reshape(f, d), flat[first + d * f : first + d * f + d]
-    norms = flat[first + d * f + d : first + d * f + 5 * d].reshape(4, d)
-    W_q, W_k, W_v, W_o = square[:d], square[d : 2 * d], square[2 * d : 3 * d], square[3 * d :]
-    return Block(W_q, W_k, W_v, W_o, up, b_1, down, b_2, norms[0], norms[1], norms[2], norms[3])
+def embedding_and_final_norm(flat, model):
+    """`EmbeddingAndFinalNorm` in the flat parameters or gradients of a model."""
+    d, size = model.width, model.vocabulary * model.width
+    norm = flat[flat.size - 2 * d :]
+    return EmbeddingAndFinalNorm(flat[:size].reshape(model.vocabulary, d), norm[:d], norm[d:])
 
 
 @kernel
-def keeps_transposes(shape):
-    """Whether a block's matrices are transposed before all pieces.
+def stores_transposes(model):
+    """Whether the matrices of a block are transposed once, before all work items.
 
-    Wide ones are not: `gemm` transposes what it copies of them, which costs it nothing. But it does so for whole tiles.
+    Those of a wide model are not: `gemm` copies blocks of them and transposes these without extra cost, if they have
+    whole tiles alone.
     """
-    return shape.width < WIDE or shape.width % WHOLE > 0 or shape.hidden % WHOLE > 0
+    return model.width < WIDE_MODEL or model.width % TILE_COLUMNS > 0 or model.hidden % TILE_COLUMNS > 0
 
 
 @kernel
-def transposed(parameters, flat, i, shape):
-    """Block i of flat transposes, which lie where the matrices themselves lie in the parameters; or views of these."""
-    d, f = shape.width, shape.hidden
-    if keeps_transposes(shape):
-        same = block(flat, i, shape)
-        W_q, W_k, W_v, W_o = same.W_q, same.W_k, same.W_v, same.W_o
-        W_1, W_2 = same.W_1.reshape(f, d), same.W_2.reshape(d, f)
-        return Transposed(_any(W_q), _any(W_k), _any(W_v), _any(W_o), _any(W_1), _any(W_2))
-    here = block(parameters, i, shape)
-    W_q, W_k, W_v, W_o = here.W_q.T, here.W_k.T, here.W_v.T, here.W_o.T
-    return Transposed(_any(W_q), _any(W_k), _any(W_v), _any(W_o), _any(here.W_1.T), _any(here.W_2.T))
+def transposed_matrices(parameters, transposes, i, model):
+    """`TransposedMatrices` of block i: views, or stored transposes, each at its matrix's place in the parameters."""
+    d, f = model.width, model.hidden
+    if stores_transposes(model):
+        t = block_parameters(transposes, i, model)
+        return _with_any_strides(t.W_q, t.W_k, t.W_v, t.W_o, t.W_1.reshape(f, d), t.W_2.reshape(d, f))
+    p = block_parameters(parameters, i, model)
+    return _with_any_strides(p.W_q.T, p.W_k.T, p.W_v.T, p.W_o.T, p.W_1.T, p.W_2.T)
 
 
-@part
-def _any(x):
-    """The same, of a type that says nothing of its strides."""
-    return x[::1, ::1]
+@inline_kernel
+def _with_any_strides(q, k, v, o, w1, w2):
+    """`TransposedMatrices` of one type, which does not say whether rows or columns are contiguous."""
+    return TransposedMatrices(q[::1, ::1], k[::1, ::1], v[::1, ::1], o[::1, ::1], w1[::1, ::1], w2[::1, ::1])
 
 
-@part
-def transposed_embedding(flat, shape):
-    """E transposed, [D, V], of flat transposes."""
-    return ends(flat, shape).E.reshape(shape.width, shape.vocabulary)
+@inline_kernel
+def transposed_embedding(transposes, model):
+    """E transposed, [D, V]."""
+    return embedding_and_final_norm(transposes, model).E.reshape(model.width, model.vocabulary)
 
 
-@kernel
-def kept_size(size, shape):
-    """Numbers in the `Kept` of a block."""
-    weights = size.sequences * shape.heads * (tiles(size.longest) * TILE) ** 2
-    return size.rows * (10 * shape.width + 2 * shape.hidden) + weights + tiles(2 * size.rows) * TILE
+# ---- activations of a work item: `SavedActivations` of every block, then `Scratch`
+
+SavedActivations = namedtuple(
+    "SavedActivations",
+    "ln1_out ln1_x_hat q k v attention_out post_attention ln2_out ln2_x_hat block_out gelu_out gelu_grad "
+    "attention_weights inverse_std",
+)
+Scratch = namedtuple(
+    "Scratch",
+    "embedded final_ln_out final_ln_x_hat dx branch dln_out dattention_out dq dk dv hidden logits dlogits "
+    "final_inverse_std",
+)
 
 
-@kernel
-def kept(room, i, size, shape):
-    """`Kept` of block i in a worker's room."""
-    d, f, rows = shape.width, shape.hidden, size.rows
-    numbers, count = kept_size(size, shape), tiles(size.longest)
-    mine = room[i * numbers : (i + 1) * numbers]
-    narrow = mine[: 10 * rows * d].reshape(10, rows, d)
-    wide = mine[10 * rows * d : rows * (10 * d + 2 * f)].reshape(2, rows, f)
-    rest = mine[rows * (10 * d + 2 * f) : numbers - tiles(2 * rows) * TILE]
-    deviations = mine[numbers - tiles(2 * rows) * TILE :][: 2 * rows].reshape(2, rows)
-    return Kept(
-        narrow[0],
-        narrow[1],
-        narrow[2],
-        narrow[3],
-        narrow[4],
-        narrow[5],
-        narrow[6],
-        narrow[7],
-        narrow[8],
-        narrow[9],
-        wide[0],
-        wide[1],
-        deviations,
-        rest.reshape(size.sequences, count, count * TILE, shape.heads * TILE),
+@inline_kernel
+def _saved_table(item, model):
+    """What the forward pass of a block saves for the backward pass."""
+    n, d, f, tiles = item.rows, model.width, model.hidden, query_tiles(item.longest)
+    return SavedActivations(
+        ln1_out=(n, d),
+        ln1_x_hat=(n, d),
+        q=(n, d),
+        k=(n, d),
+        v=(n, d),
+        attention_out=(n, d),
+        post_attention=(n, d),  # the residual stream after attention
+        ln2_out=(n, d),
+        ln2_x_hat=(n, d),
+        block_out=(n, d),  # the residual stream after the block
+        gelu_out=(n, f),
+        gelu_grad=(n, f),
+        attention_weights=(item.sequences, tiles, tiles * QUERY_TILE, model.heads * QUERY_TILE),
+        inverse_std=(2, n),  # of both LayerNorms
+    )
+
+
+@inline_kernel
+def _scratch_table(item, model):
+    """The activations outside the blocks, and buffers that every block reuses."""
+    n, d, f, v = item.rows, model.width, model.hidden, model.vocabulary
+    return Scratch(
+        embedded=(n, d),
+        final_ln_out=(n, d),
+        final_ln_x_hat=(n, d),
+        dx=(n, d),  # the gradient of the residual stream
+        branch=(
+            n,
+            d,
+        ),  # what attention or the feed-forward network adds to the residual stream, and its gradient
+        dln_out=(n, d),
+        dattention_out=(n, d),
+        dq=(n, d),
+        dk=(n, d),
+        dv=(n, d),
+        hidden=(n, f),  # the input of GELU, and its gradient
+        logits=(n, v),
+        dlogits=(n, v),
+        final_inverse_std=(n,),
     )
 
 
 @kernel
-def passing_size(size, shape):
-    """Numbers in `Passing`."""
-    return size.rows * (10 * shape.width + shape.hidden + 2 * shape.vocabulary + 1)
+def saved_activations(workspace, i, item, model):
+    """`SavedActivations` of block i in the memory of a worker."""
+    table = _saved_table(item, model)
+    return split(workspace[i * table_size(table) :], table)
 
 
 @kernel
-def passing(room, size, shape):
-    """`Passing` in a worker's room, behind the blocks."""
-    d, f, v, rows = shape.width, shape.hidden, shape.vocabulary, size.rows
-    first = shape.layers * kept_size(size, shape)
-    mine = room[first : first + passing_size(size, shape)]
-    narrow = mine[: 10 * rows * d].reshape(10, rows, d)
-    hidden = mine[10 * rows * d : rows * (10 * d + f)].reshape(rows, f)
-    heads = mine[rows * (10 * d + f) : rows * (10 * d + f + 2 * v)].reshape(2, rows, v)
-    return Passing(
-        narrow[0],
-        narrow[1],
-        narrow[2],
-        narrow[3],
-        narrow[4],
-        narrow[5],
-        narrow[6],
-        narrow[7],
-        narrow[8],
-        narrow[9],
-        hidden,
-        heads[0],
-        heads[1],
-        mine[rows * (10 * d + f + 2 * v) :],
+def scratch(workspace, item, model):
+    """`Scratch` in the memory of a worker."""
+    return split(
+        workspace[model.layers * table_size(_saved_table(item, model)) :], _scratch_table(item, model)
     )
 
 
 @kernel
-def room_size(size, shape):
-    """Numbers in a worker's room."""
-    return shape.layers * kept_size(size, shape) + passing_size(size, shape)
+def workspace_size(item, model):
+    """How many numbers a worker needs for a work item."""
+    return model.layers * table_size(_saved_table(item, model)) + table_size(_scratch_table(item, model))

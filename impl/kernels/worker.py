@@ -1,149 +1,159 @@
-"""A worker: takes pieces of a batch until there are none left, and brings each from its tokens to its gradients.
+"""A worker: a thread that takes work items of a batch until none is left, and computes their losses and gradients.
 
-A gradient is the sum of two chains of `fma`, so that two workers need not wait for each other: sequence n of a window
-belongs to the chain n // STRETCH % CHAINS, and each chain adds its rows in order. That is all that the bits depend on.
+The sequences of an update (of all its micro-batches) form groups of SEQUENCES_PER_GROUP. A gradient is the sum of two
+accumulators, so that two workers need not wait for each other: group g belongs to accumulator g % ACCUMULATORS, and
+each accumulator adds the rows of its groups in order. The bits depend on nothing else. A work item is a group or an
+equal part of one.
 """
 
 from typing import Any, NamedTuple
 
-from impl.kernels.forward_backward import Piece, backward, forward, transpose_matrices
-from impl.kernels.loss import cross_entropy
-from impl.kernels.rows import Rows, rows_of
-from impl.kernels.runtime.compile import kernel, part
-from impl.kernels.runtime.ordered import (
+from impl.kernels.forward_backward import (
     BRANCHES,
-    DONE,
     HEAD,
-    NEXT_PIECE,
-    TRANSPOSED,
-    TRANSPOSING,
-    take,
-    wait_for_turn,
+    TRANSPOSE_CLAIMED,
+    TRANSPOSE_DONE,
+    WorkItem,
+    backward,
+    forward,
+    transpose_matrices,
 )
-from impl.kernels.views import WIDE, Size, passing
+from impl.kernels.loss import cross_entropy
+from impl.kernels.packing import PackedRows, pack
+from impl.kernels.runtime.compile import inline_kernel, kernel
+from impl.kernels.runtime.memory import CACHE_LINE
+from impl.kernels.runtime.ordered import DONE, NEXT_ITEM, fetch_add, wait_until
+from impl.kernels.views import WIDE_MODEL, ItemShape, scratch
 
 Array = Any
 
-CHAINS = 2
-STRETCH = 8
-"""Sequences that follow each other in a chain; a power of two."""
-PIECE_ROWS, PIECE_ROWS_WIDE = 224, 256
-"""Of a piece at most, counted as if every sequence were as long as the batch's longest; a single one may have more. Few
-enough for all that becomes of them to stay in a core's cache; but if the matrices do not fit into it either, as many as
-make reading them worth while."""
+ACCUMULATORS = 2
+SEQUENCES_PER_GROUP = 8
+"""A power of two."""
+COUNTERS_PER_LINE = CACHE_LINE // 8
+ITEM_ROWS, ITEM_ROWS_WIDE = 224, 256
+"""The most rows of a work item (a single sequence may have more), counted as if every sequence had the batch's length.
+
+The activations of 224 rows stay in a core's cache. The matrices of a wide model do not fit into it; its items have more
+rows, so that each matrix is read less often."""
 
 
-class Room(NamedTuple):
-    """A worker's memory, used for one piece after the other: flat arrays, for as many rows as a piece may have."""
+class Workspace(NamedTuple):
+    """The memory of a worker, which every work item reuses: flat arrays, large enough for any item."""
 
-    numbers: Array
-    """`Kept` of every block, then `Passing`."""
+    activations: Array
+    """`SavedActivations` of every block, then `Scratch`."""
     keep: Array
-    """bool, what each dropout site kept."""
-    rows: Rows
+    """bool: the dropout mask of every site."""
+    rows: PackedRows
     losses: Array
     """float64"""
 
 
-class Sums(NamedTuple):
-    """What all pieces add to, in turn."""
+class Results(NamedTuple):
+    """What the workers write; each sum is formed in the order of the work items."""
 
     losses: Array
-    """float64 [B, T], of every target; 0 of those that do not count."""
+    """float64 [B, T]: the loss of every target, 0 outside the loss mask."""
     gradients: Array
-    """[CHAINS, parameters]"""
+    """[ACCUMULATORS, parameters]"""
     head_gradients: Array
-    """[CHAINS, V, D], of E as the head."""
-    turns: Array
-    """int64 [CHAINS, turns_size(shape)], all 0 at the start."""
+    """[ACCUMULATORS, V, D]: the gradients of E as the output head."""
+    counters: Array
+    """int64 [ACCUMULATORS, counter_count(model)], all 0 at the start."""
 
 
 @kernel
-def turns_size(shape):
-    """Counters of a chain, in whole cache lines."""
-    return -(-(BRANCHES + 2 * shape.layers) // 8) * 8
+def counter_count(model):
+    """How many counters an accumulator has, rounded up to whole cache lines."""
+    return -(-(BRANCHES + 2 * model.layers) // COUNTERS_PER_LINE) * COUNTERS_PER_LINE
 
 
 @kernel
-def work(worker, tokens, model, dropping, room, sums, weight, backwards):
-    """Share in a batch's losses and, if `backwards`, in the gradients of `weight` times their sum.
+def run_worker(worker, batch, model, dropout, workspace, results, weight, with_gradients):
+    """Take part in computing a batch's losses and, `with_gradients`, the gradients of `weight` times their sum.
 
-    Returns when the whole batch is done, by whomever. Each worker begins with another chain, then helps with the rest.
+    Returns when the whole batch is done, whichever workers did it. Worker i begins with the items of accumulator
+    i % ACCUMULATORS, then helps with the others.
     """
-    if take(sums.turns[0], TRANSPOSING) == 0:  # while the others wake
-        transpose_matrices(model.parameters, model.transposed, model.shape)
-        take(sums.turns[0], TRANSPOSED)
-    wait_for_turn(sums.turns[0], TRANSPOSED, 1)
-    batch, length = tokens.input.shape
-    size = sequences_of(length, model.shape.width)
-    for i in range(CHAINS):
-        chain = (worker + i) % CHAINS
+    if fetch_add(results.counters[0], TRANSPOSE_CLAIMED, 1) == 0:  # true in the first worker
+        transpose_matrices(model.parameters, model.transposes, model.shape)
+        fetch_add(results.counters[0], TRANSPOSE_DONE, 1)
+    wait_until(results.counters[0], TRANSPOSE_DONE, 1)
+    sequences, length = batch.input.shape
+    size = sequences_per_item(length, model.shape.width)
+    for i in range(ACCUMULATORS):
+        a = (worker + i) % ACCUMULATORS
         while True:
-            number = take(sums.turns[chain], NEXT_PIECE)
-            begins = first_of(number, chain, size, tokens.first) - tokens.first
-            if begins >= batch:
+            n = fetch_add(results.counters[a], NEXT_ITEM, 1)
+            first = first_sequence(n, a, size, batch.first_sequence) - batch.first_sequence
+            if first >= sequences:
                 break
-            start = max(begins, 0)
-            stop = max(min(begins + size, batch), start)  # none, if the batch begins behind this piece
-            _piece(number, start, stop, tokens, model, dropping, room, sums, chain, weight, backwards)
-            take(sums.turns[chain], DONE)
-    for chain in range(CHAINS):
-        pieces = 0
-        while first_of(pieces, chain, size, tokens.first) < tokens.first + batch:
-            pieces += 1
-        wait_for_turn(sums.turns[chain], DONE, pieces)
+            start = max(first, 0)
+            stop = max(min(first + size, sequences), start)  # equal if the item ends before this batch begins
+            _run_item(n, start, stop, batch, model, dropout, workspace, results, a, weight, with_gradients)
+            fetch_add(results.counters[a], DONE, 1)
+    for a in range(ACCUMULATORS):
+        items = 0
+        while first_sequence(items, a, size, batch.first_sequence) < batch.first_sequence + sequences:
+            items += 1
+        wait_until(results.counters[a], DONE, items)
 
 
 @kernel
-def sequences_of(length, width):
-    """How many sequences of this length a piece has: a power of two, at most a stretch."""
-    sequences, rows = STRETCH, PIECE_ROWS if width < WIDE else PIECE_ROWS_WIDE
+def sequences_per_item(length, width):
+    """How many sequences of this length a work item has: a power of two, at most SEQUENCES_PER_GROUP."""
+    sequences, rows = SEQUENCES_PER_GROUP, ITEM_ROWS if width < WIDE_MODEL else ITEM_ROWS_WIDE
     while sequences > 1 and sequences * length > rows:
         sequences //= 2
     return sequences
 
 
 @kernel
-def first_of(number, chain, size, first):
-    """The first sequence of a chain's piece, all numbers from 0, where a batch begins with sequence `first`."""
-    stretch = first // STRETCH
-    stretch += (chain - stretch) % CHAINS
-    in_stretch = STRETCH // size
-    return (stretch + number // in_stretch * CHAINS) * STRETCH + number % in_stretch * size
+def first_sequence(number, accumulator, size, batch_start):
+    """The first sequence of item `number` of an accumulator, in a batch that begins with sequence `batch_start`.
+
+    Sequences are counted from the beginning of the update, items from the beginning of the batch; an item has `size`
+    sequences.
+    """
+    group, items_per_group = batch_start // SEQUENCES_PER_GROUP, SEQUENCES_PER_GROUP // size
+    group += (accumulator - group) % ACCUMULATORS + number // items_per_group * ACCUMULATORS
+    return group * SEQUENCES_PER_GROUP + number % items_per_group * size
 
 
-@part
-def _piece(number, start, stop, tokens, model, dropping, room, sums, chain, weight, backwards):
-    """Sequences start to stop."""
-    losses, turns = sums.losses[start:stop], sums.turns[chain]
+@inline_kernel
+def _run_item(number, start, stop, batch, model, dropout, workspace, results, a, weight, with_gradients):
+    """Losses and gradients of the sequences from `start` to before `stop`; a is the number of the accumulator."""
+    losses, counters = results.losses[start:stop], results.counters[a]
     losses[:] = 0.0
-    rows = rows_of(tokens, start, stop, dropping.context, room.rows)
+    rows = pack(batch, start, stop, dropout.context, workspace.rows)
     if rows.input.size > 0:
-        piece = Piece(number, rows, size_of(rows), room.numbers, room.keep)
-        forward(piece, model, dropping)
-        _losses(piece, model, weight, room.losses, losses)
-        if backwards:
-            backward(piece, model, dropping, sums.gradients[chain], sums.head_gradients[chain], turns)
-    elif backwards:
-        for slot in range(HEAD, BRANCHES + 2 * model.shape.layers):
-            wait_for_turn(turns, slot, number)
-            take(turns, slot)
+        item = WorkItem(number, rows, item_shape(rows), workspace.activations, workspace.keep)
+        forward(item, model, dropout)
+        _losses(item, model, weight, workspace.losses, losses)
+        if with_gradients:
+            gradients, head_gradient = results.gradients[a], results.head_gradients[a]
+            backward(item, model, dropout, gradients, head_gradient, counters)
+    elif with_gradients:
+        for i in range(HEAD, BRANCHES + 2 * model.shape.layers):
+            wait_until(counters, i, number)
+            fetch_add(counters, i, 1)
 
 
 @kernel
-def size_of(rows):
-    """`Size` of these rows."""
+def item_shape(rows):
+    """`ItemShape` of packed rows."""
     longest = 0
     for n in range(rows.starts.size - 1):
         longest = max(longest, rows.starts[n + 1] - rows.starts[n])
-    return Size(rows.input.size, rows.starts.size - 1, longest)
+    return ItemShape(rows.input.size, rows.starts.size - 1, longest)
 
 
-@part
-def _losses(piece, model, weight, room, losses):
-    """From logits to losses [sequences, T] and dlogits."""
-    last, rows, nll = passing(piece.room, piece.size, model.shape), piece.rows, room[: piece.size.rows]
-    cross_entropy(last.logits, rows.target, rows.counted, weight, nll, last.dlogits)
-    for n in range(piece.size.sequences):
+@inline_kernel
+def _losses(item, model, weight, buffer, losses):
+    """From logits to dlogits and losses [sequences, T]; buffer float64 [rows or more]."""
+    s, rows, nll = scratch(item.activations, item.shape, model.shape), item.rows, buffer[: item.shape.rows]
+    cross_entropy(s.logits, rows.target, rows.loss_mask, weight, nll, s.dlogits)
+    for n in range(item.shape.sequences):
         for i in range(rows.starts[n], rows.starts[n + 1]):
             losses[n, rows.position[i]] = nll[i]

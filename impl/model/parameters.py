@@ -1,16 +1,18 @@
-"""What MiniGPT's parameters are called, their shapes, their order in the flat buffer, and their first values."""
+"""MiniGPT's parameters: names, shapes, order in the flat buffer, and initial values."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from impl.config import ModelConfig
+from impl.kernels.runtime.split import views_in_order
 from impl.rng import standard_normal, stream_key
 
-if TYPE_CHECKING:  # a start has better things to do
+if TYPE_CHECKING:  # only type checkers need jaxtyping, and importing it takes time
     from jaxtyping import Float
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -31,18 +33,13 @@ def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
 
 
 def parameter_count(config: ModelConfig) -> int:
-    """Numbers the model learns: 103,680 for the locked one."""
+    """How many numbers the model learns: 103,680 with the default configuration."""
     return sum(math.prod(shape) for shape in parameter_shapes(config).values())
 
 
-def named_views(flat: Array, shapes: dict[str, tuple[int, ...]]) -> dict[str, Array]:
+def named_views(flat: Array, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Array]:
     """Cut a flat buffer into named arrays that share its memory."""
-    views, first = {}, 0
-    for name, shape in shapes.items():
-        last = first + math.prod(shape)
-        views[name] = flat[first:last].reshape(shape)
-        first = last
-    return views
+    return dict(zip(shapes, views_in_order(flat, shapes.values()), strict=True))
 
 
 def initial_parameters(seed: int, config: ModelConfig) -> dict[str, Float[np.ndarray, " ..."]]:

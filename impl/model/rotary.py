@@ -1,4 +1,4 @@
-"""Tables of the rotary position embedding (Su et al. 2021), and the turn itself."""
+"""The tables of the rotary position embedding (Su et al. 2021), and the rotation of queries and keys."""
 
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
@@ -13,18 +13,18 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 @dataclass(frozen=True)
 class Rotary:
-    """cos and sin, [context, H * K], of position * base^(-2i/K), and half the size of a head."""
+    """cos and sin, [context, H * K], of position * base^(-2i/K), and K/2."""
 
     cosine: Array
     sine: Array
     """Negative for the first half of a head."""
-    back: Array
-    """sin of the negative angles."""
-    half: int
+    negative_sine: Array
+    """-sine, which rotates back."""
+    half_head: int
 
     @classmethod
     def tables(cls, context: int, heads: int, head_size: int, base: float, dtype: Any) -> "Rotary":
-        """The powers by correctly rounded decimals."""
+        """The tables for positions 0 to context - 1; the powers are correctly rounded decimals."""
         half = head_size // 2
         with localcontext() as precise:
             precise.prec = 40
@@ -35,10 +35,10 @@ class Rotary:
         sine = np.tile(np.hstack([-sine, sine]), heads).astype(dtype)
         return cls(cosine, sine, -sine, half)
 
-    def turn(self, x: Array, length: int) -> None:
-        """In place: every head of x [B * T, H * K] by the angles of its position."""
-        rotary.rotate(x, self.cosine, self.sine, self.half, np.arange(len(x)) % length)
+    def rotate(self, x: Array, length: int) -> None:
+        """In place: rotate every head of x [B * length, H * K] by the angles of its position."""
+        rotary.rotate(x, self.cosine, self.sine, self.half_head, np.arange(len(x)) % length)
 
-    def turn_back(self, x: Array, length: int) -> None:
-        """The inverse, and the backward pass of `turn`."""
-        rotary.rotate(x, self.cosine, self.back, self.half, np.arange(len(x)) % length)
+    def rotate_back(self, x: Array, length: int) -> None:
+        """The inverse rotation, which is also the backward pass of `rotate`."""
+        rotary.rotate(x, self.cosine, self.negative_sine, self.half_head, np.arange(len(x)) % length)

@@ -1,4 +1,4 @@
-"""Translation by the trained model, the most likely token at each position."""
+"""Translate with the trained model: greedy decoding."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from impl.model.minigpt import MiniGPT
 
 
 def translate(model: MiniGPT, tokenizer: Tokenizer, text: str, to: str) -> str:
-    """`text` in the language `to` (es or en); ends with <eos> or with the model's context."""
+    """Translate `text` into the language `to` (es or en); decoding ends at <eos> or when the context is full."""
     source, target = (EN, ES) if to == "es" else (ES, EN)
     prompt = [BOS, source, *tokenizer.encode(text), target]
     ids = list(prompt)

@@ -1,4 +1,4 @@
-"""AdamW and global-norm clipping over flat buffers; AdamW is the second state machine."""
+"""AdamW, the second state machine, and global-norm clipping, over flat buffers."""
 
 import math
 from typing import Any
@@ -8,8 +8,8 @@ import numpy as np
 from impl.config import OptimizerConfig
 from impl.kernels import parallel
 from impl.kernels.adamw import Scalars
-from impl.kernels.runtime.memory import zeros
-from impl.kernels.runtime.thread_pool import team
+from impl.kernels.runtime.memory import aligned_zeros
+from impl.kernels.runtime.thread_pool import default_pool
 from impl.model.parameters import named_views
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -22,38 +22,38 @@ def decays(name: str) -> bool:
 
 
 def clip_factor(norm: float, max_norm: float) -> float:
-    """What a gradient of this 2-norm is multiplied with, so that it is at most `max_norm` (Pascanu et al. 2013).
+    """The factor that scales a gradient of 2-norm `norm` down to `max_norm` (Pascanu et al. 2013).
 
-    1 within the limit, and for a NaN.
+    It is 1 if the norm is at most `max_norm`, or NaN.
     """
     return max_norm / norm if norm > max_norm else 1.0
 
 
 class AdamW:
-    """Moments m, v, the update count t, and beta^t as running products (exact to rounding, unlike a libm pow)."""
+    """Moments m and v, the number t of updates, and beta^t as running products, as the bits of `pow` depend on libm."""
 
     def __init__(self, shapes: dict[str, tuple[int, ...]], dtype: str, config: OptimizerConfig) -> None:
         sizes = {name: math.prod(shape) for name, shape in shapes.items()}
         self._config = config
         self._decayed = np.concatenate([np.full(size, decays(name)) for name, size in sizes.items()])
-        self._m, self._v = zeros(self._decayed.size, dtype), zeros(self._decayed.size, dtype)
+        self._m, self._v = aligned_zeros(self._decayed.size, dtype), aligned_zeros(self._decayed.size, dtype)
         self._moments = {f"m.{name}": view for name, view in named_views(self._m, shapes).items()}
         self._moments |= {f"v.{name}": view for name, view in named_views(self._v, shapes).items()}
         self.t = 0
         self.beta1_power = self.beta2_power = 1.0
 
     def update(self, parameters: Array, gradients: Array, lr: float, clip: float = 1.0) -> None:
-        """One update of the flat `parameters`, in place, by `clip` times the `gradients`."""
+        """Update the flat `parameters` in place, with `clip` times the `gradients`."""
         self.t += 1
         self.beta1_power *= self._config.beta1
         self.beta2_power *= self._config.beta2
         powers = self.beta1_power, self.beta2_power
         scalars = adamw_scalars(self._config, lr, *powers, clip)
         arrays = parameters, gradients, self._m, self._v, self._decayed
-        team().share(lambda turns: parallel.update(turns, *arrays, scalars), parameters.size)
+        default_pool().run_chunks(parallel.update, parameters.size, *arrays, scalars)
 
     def state(self) -> dict[str, Any]:
-        """The update count, the running products as exact hex, and a copy of both moments by parameter name."""
+        """t, the running products as hex (exact), and a copy of both moments by parameter name."""
         scalars = {"t": self.t, "beta1_power": self.beta1_power.hex(), "beta2_power": self.beta2_power.hex()}
         return scalars | {name: value.copy() for name, value in self._moments.items()}
 
@@ -66,7 +66,7 @@ class AdamW:
 
 
 def power(beta: float, t: int) -> float:
-    """beta^t as the running product that `AdamW` keeps."""
+    """beta^t, computed as the running product that `AdamW` keeps."""
     product = 1.0
     for _ in range(t):
         product *= beta
@@ -76,7 +76,7 @@ def power(beta: float, t: int) -> float:
 def adamw_scalars(
     config: OptimizerConfig, lr: float, beta1_power: float, beta2_power: float, clip: float = 1.0
 ) -> Scalars:
-    """What the kernel needs."""
+    """The constants of the update for the kernel."""
     beta1, beta2 = config.beta1, config.beta2
     return Scalars(
         1.0 - lr * config.weight_decay,

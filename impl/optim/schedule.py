@@ -9,8 +9,8 @@ from impl.kernels.elementary import cosine
 def learning_rate(step: int, *, peak: float, floor: float, warmup: int, total: int) -> float:
     """Rate of update `step` (counted from 0) of `total`.
 
-    The warm-up ends on `peak` at step warmup - 1, the cosine ends on `floor` at the last update, and the rate
-    never rises again: no update is wasted on a rate of 0 unless `floor` is 0.
+    The warm-up reaches `peak` at step warmup - 1 and the cosine reaches `floor` at the last update, so no update has
+    the rate 0 unless `floor` is 0.
     """
     warmup = min(warmup, total)
     if step < warmup:
@@ -22,14 +22,14 @@ def learning_rate(step: int, *, peak: float, floor: float, warmup: int, total: i
 
 
 class Schedule:
-    """Counts updates and gives each its rate."""
+    """The rate of each update in turn; the state is their number."""
 
     def __init__(self, *, peak: float, floor: float, warmup: int, total: int) -> None:
         self._shape: dict[str, Any] = {"peak": peak, "floor": floor, "warmup": warmup, "total": total}
         self.step = 0
 
     def next_rate(self) -> float:
-        """Rate of the coming update; advances by one."""
+        """The rate of the coming update; advances by one."""
         rate = learning_rate(self.step, **self._shape)
         self.step += 1
         return rate

@@ -1,1 +1,1 @@
-"""How kernels are compiled and cached, and the threads that run them: no mathematics."""
+"""How kernels are compiled, cached and run on threads, and the memory that they use: no mathematics of the model."""

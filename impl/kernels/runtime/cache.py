@@ -1,7 +1,7 @@
-"""Where compiled kernels are kept: a private directory, named after a hash of the kernels' source.
+"""The on-disk cache of compiled kernels: a private directory, named after a hash of the kernels' source.
 
-Numba's cache does not notice an edit of a callee in another file; a new directory for every source state does. Two
-processes that miss the same kernel compile it once: one compiles, the other waits and loads what it has saved.
+Numba's own cache does not notice an edit of a callee in another file; a new directory for every state of the source
+does. If two processes miss the same kernel, one compiles it, and the other waits and loads the result.
 """
 
 import atexit
@@ -21,52 +21,55 @@ from numba.core.caching import FunctionCache
 from numba.core.codegen import JITCodeLibrary
 
 _KERNELS = Path(__file__).resolve().parents[1]
-_DAYS_KEPT = 7
-_PATIENCE = 120.0  # seconds; the largest kernel takes a fifth of it
+_MAX_AGE_DAYS = 7
+_LOCK_TIMEOUT = 120.0  # seconds; the largest kernel compiles in a fifth of it
 
 
 def source_hash() -> str:
-    """SHA-256 over the names and contents of the kernels' files, 64 hex digits; kernels call nothing outside it."""
+    """SHA-256 over the names and contents of the kernels' files, 64 hex digits; kernels call nothing outside them."""
     digest = hashlib.sha256()
     for path in sorted(_KERNELS.rglob("*.py")):
         digest.update(path.relative_to(_KERNELS).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
 
 
-def private_cache() -> Path:
-    """This source state's cache directory, made if needed; those that nobody used for a week are removed.
+def cache_directory() -> Path:
+    """The directory for this state of the source, created if needed; those unused for a week are removed.
 
-    Compiled code is loaded from there, so it must be this user's and nobody else's to write. Without a home that can
-    be written to, the system's temporary directory serves; failing that, a new directory for this process alone.
+    Compiled code is loaded from it, so only this user may be able to write there. If the home directory is not
+    writable, the system's temporary directory is used; failing that, a new directory for this process alone.
     """
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     for root in (home / "honestloop" / "numba", Path(tempfile.gettempdir()) / f"honestloop-{os.getuid()}"):
         try:
-            return _prepared(root, root / source_hash()[:16])
+            return _prepare(root, root / source_hash()[:16])
         except OSError:
             continue
-    alone = tempfile.mkdtemp(prefix="honestloop-")
-    atexit.register(shutil.rmtree, alone, ignore_errors=True)
-    return Path(alone)
+    process_only = tempfile.mkdtemp(prefix="honestloop-")
+    atexit.register(shutil.rmtree, process_only, ignore_errors=True)
+    return Path(process_only)
 
 
-def _prepared(root: Path, cache: Path) -> Path:
-    """The cache, made and tidied. OSError if it cannot be written to, or if others can."""
+def _prepare(root: Path, cache: Path) -> Path:
+    """Create `cache` in `root`, remove old ones. OSError if it is not writable, or if other users can write to it."""
     for folder in (root, cache):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = folder.stat()
         if status.st_uid != os.getuid() or status.st_mode & 0o022:
-            raise PermissionError(f"{folder} is not this user's alone")
+            raise PermissionError(f"other users can write to {folder}")
     os.utime(cache)
     for other in root.iterdir():
-        with contextlib.suppress(FileNotFoundError):  # another process tidies, too
-            if other.stat().st_mtime < time.time() - _DAYS_KEPT * 86400:
+        with contextlib.suppress(FileNotFoundError):  # another process may have removed it
+            if other.stat().st_mtime < time.time() - _MAX_AGE_DAYS * 86400:
                 shutil.rmtree(other, ignore_errors=True)
     return cache
 
 
-class Library(JITCodeLibrary):  # type: ignore[misc]
-    """Numba's code of one function; of a cached one, what others are compiled with is read if there are any."""
+class LazyLibrary(JITCodeLibrary):  # type: ignore[misc]
+    """Numba's compiled code of one function; if it comes from the cache, its LLVM bitcode is parsed only when needed.
+
+    A function that is called needs its machine code alone. The bitcode is for callers that are compiled anew.
+    """
 
     _bitcode: bytes | None = None
 
@@ -94,54 +97,54 @@ class Library(JITCodeLibrary):  # type: ignore[misc]
 
 
 class SharedCache(FunctionCache):  # type: ignore[misc]
-    """Numba's cache of one function; what is not in it yet is compiled by one process at a time."""
+    """Numba's cache of one function, with a lock file: what it lacks is compiled by one process at a time."""
 
     def __init__(self, function: Any) -> None:
         super().__init__(function)
-        self._own = threading.local()  # a thread that has waited for another's compilation has no turn to end
+        self._thread = threading.local()  # a thread releases only the lock that it acquired itself
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """The compiled code, or None: it is then this thread's turn to compile it, until its `end_turn`."""
-        found = self._found(sig, target_context)
-        if found is None and getattr(self._own, "turn", None) is None:
-            self._own.turn = _locked(Path(self.cache_path) / f"{self._impl.filename_base}.lock")
-            found = self._found(sig, target_context)
+        """The compiled code; or None, and this thread then holds the lock until it calls `release_lock`."""
+        found = self._load_compiled(sig, target_context)
+        if found is None and getattr(self._thread, "lock", None) is None:
+            self._thread.lock = _acquire_lock(Path(self.cache_path) / f"{self._impl.filename_base}.lock")
+            found = self._load_compiled(sig, target_context)
         return found
 
-    def _found(self, sig: Any, target_context: Any) -> Any:
-        """As in numba, but without reading in first what it compiles from: that takes longer than to load code."""
+    def _load_compiled(self, sig: Any, target_context: Any) -> Any:
+        """As in numba, but without `target_context.refresh()` first, which takes longer than to load the code."""
         return self._load_overload(sig, target_context)
 
-    def end_turn(self) -> None:
-        turn, self._own.turn = getattr(self._own, "turn", None), None
-        if turn is not None:
-            fcntl.flock(turn, fcntl.LOCK_UN)  # a fork may hold the file open
-            turn.close()
+    def release_lock(self) -> None:
+        lock, self._thread.lock = getattr(self._thread, "lock", None), None
+        if lock is not None:
+            fcntl.flock(lock, fcntl.LOCK_UN)  # closing is not enough if a forked process has the file open
+            lock.close()
 
 
-def kept(dispatcher: Any) -> Any:
-    """Have the compiled code of a function kept on the disk."""
-    cache, compiles = SharedCache(dispatcher.py_func), dispatcher.compile
+def cached(dispatcher: Any) -> Any:
+    """The same numba dispatcher, its compiled code stored in a `SharedCache`."""
+    cache, compile_now = SharedCache(dispatcher.py_func), dispatcher.compile
 
-    def compile_in_turn(sig: Any) -> Any:
+    def compile_and_release(sig: Any) -> Any:
         try:
-            return compiles(sig)
+            return compile_now(sig)
         finally:
-            cache.end_turn()
+            cache.release_lock()
 
-    dispatcher._cache, dispatcher.compile = cache, compile_in_turn
+    dispatcher._cache, dispatcher.compile = cache, compile_and_release
     return dispatcher
 
 
-def _locked(path: Path) -> IO[bytes] | None:
-    """The file, locked; or None if that cannot be had: a process that compiles for itself is slow, but right."""
-    with contextlib.suppress(OSError), contextlib.ExitStack() as unless_locked:
-        file = unless_locked.enter_context(path.open("ab"))
-        end = time.monotonic() + _PATIENCE
+def _acquire_lock(path: Path) -> IO[bytes] | None:
+    """The file, locked. None if it cannot be locked: the process then compiles for itself, which is slow but right."""
+    with contextlib.suppress(OSError), contextlib.ExitStack() as close_on_failure:
+        file = close_on_failure.enter_context(path.open("ab"))
+        end = time.monotonic() + _LOCK_TIMEOUT
         while time.monotonic() < end:
             with contextlib.suppress(BlockingIOError):
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                unless_locked.pop_all()
+                close_on_failure.pop_all()
                 return file
             time.sleep(0.05)
     return None

@@ -1,8 +1,8 @@
-"""Taking turns: how threads share the pieces of a batch without a number depending on who took which.
+"""Ordered accumulation with ticket counters: threads share work items, and no bit depends on which thread takes which.
 
-Pieces are handed out in order, and what each adds to a sum it adds when the piece before it has: the order of the sum
-is that of the pieces. A piece is claimed after the ones before it, by a thread that is running: nobody waits for a
-thread that never came.
+A thread claims the next item with `fetch_add`. Before it adds to a sum that all threads share, it waits until the sum's
+counter equals the number of its item; afterwards it increments the counter. So every sum is formed in the order of the
+items. There is no deadlock: when an item is claimed, running threads have claimed all the items before it.
 """
 
 import os
@@ -11,16 +11,15 @@ import threading
 from llvmlite import ir
 from numba.core import cgutils, types
 
-from impl.kernels.runtime.compile import intrinsic_or, kernel
+from impl.kernels.runtime.compile import intrinsic_or_python, kernel
 
-GAVE_UP, NEXT_PIECE, DONE, TRANSPOSING, TRANSPOSED, HEAD, EMBEDDING, BRANCHES = range(8)
-"""The counters of a chain; the first of them serve kernels/shares.py as well. GAVE_UP: not 0 if a worker failed.
-NEXT_PIECE: to be taken. DONE: how many are. TRANSPOSING, of the first chain: how many workers came, whose first
-transposes the matrices; TRANSPOSED: 1 if it has. From HEAD on whose turn it is to add to the gradients of the head, the
-embedding, and of the branches of each block: attention of block i at BRANCHES + 2i, its feed-forward network at
-BRANCHES + 2i + 1."""
-_PATIENCE = 2000
-"""Looks at a counter before the processor is offered to other threads."""
+FAILED, NEXT_ITEM, DONE = range(3)
+"""Indices of counters, which start at 0. FAILED: not 0 if a thread raised an error. NEXT_ITEM: the number of the next
+item to be claimed. DONE: how many items are finished."""
+COUNTERS = DONE + 1
+"""Where the indices of further counters begin."""
+_SPIN_LIMIT = 2000
+"""How often a waiting thread reads a counter before it yields the CPU."""
 _LOCK = threading.Lock()
 
 
@@ -29,26 +28,25 @@ def _address(context, builder, signature, args):
     return builder.gep(array.data, [args[1]])
 
 
-def _next_in_python(counters, i):
+def _fetch_add_in_python(counters, i, value):
     with _LOCK:
-        counters[i] += 1
-        return counters[i] - 1
+        counters[i] += value
+        return counters[i] - value
 
 
-@intrinsic_or(_next_in_python)
-def take(typingctx, counters, i):
-    """counters[i], counted up by one at the same moment; counters int64."""
+@intrinsic_or_python(_fetch_add_in_python)
+def fetch_add(typingctx, counters, i, value):
+    """Atomically add `value` to counters[i] and return what it was before; counters int64."""
 
     def codegen(context, builder, signature, args):
-        one = ir.Constant(ir.IntType(64), 1)
-        return builder.atomic_rmw("add", _address(context, builder, signature, args), one, "seq_cst")
+        return builder.atomic_rmw("add", _address(context, builder, signature, args), args[2], "seq_cst")
 
-    return types.int64(counters, types.intp), codegen
+    return types.int64(counters, types.intp, types.int64), codegen
 
 
-@intrinsic_or(lambda counters, i: counters[i])
-def _look(typingctx, counters, i):
-    """counters[i] as the other threads left it, and with it what they had written before."""
+@intrinsic_or_python(lambda counters, i: counters[i])
+def load_acquire(typingctx, counters, i):
+    """counters[i], read so that whatever a thread wrote before it set this value is visible afterwards."""
 
     def codegen(context, builder, signature, args):
         return builder.load_atomic(_address(context, builder, signature, args), "acquire", 8)
@@ -56,9 +54,9 @@ def _look(typingctx, counters, i):
     return types.int64(counters, types.intp), codegen
 
 
-@intrinsic_or(os.sched_yield)
-def _offer_processor(typingctx):
-    """Let other threads run first, if there are any."""
+@intrinsic_or_python(os.sched_yield)
+def yield_cpu(typingctx):
+    """Let the operating system run another thread first."""
 
     def codegen(context, builder, signature, args):
         kind = ir.FunctionType(ir.IntType(32), [])
@@ -69,12 +67,12 @@ def _offer_processor(typingctx):
 
 
 @kernel
-def wait_for_turn(counters, i, turn):
-    """Return when counters[i] is `turn`; `take` passes it on. RuntimeError if a worker failed."""
-    looks = 0
-    while _look(counters, i) != turn:
-        looks += 1
-        if looks > _PATIENCE:
-            _offer_processor()
-            if _look(counters, GAVE_UP) != 0:
-                raise RuntimeError("another thread gave up")
+def wait_until(counters, i, value):
+    """Return once counters[i] equals `value`. RuntimeError if another thread failed."""
+    reads = 0
+    while load_acquire(counters, i) != value:
+        reads += 1
+        if reads > _SPIN_LIMIT:
+            yield_cpu()
+            if load_acquire(counters, FAILED) != 0:
+                raise RuntimeError("another thread failed")

@@ -1,4 +1,4 @@
-"""Threads that work on the same batch. Kernels release Python's lock, and no result depends on who did what."""
+"""A pool of threads that run kernels. Kernels release the GIL, and no result depends on which thread computes what."""
 
 import contextlib
 import os
@@ -12,72 +12,72 @@ from typing import Any
 import numpy as np
 
 from impl.errors import UsageError
-from impl.kernels.parallel import COUNTERS
-from impl.kernels.runtime.ordered import GAVE_UP
+from impl.kernels.runtime.ordered import COUNTERS, FAILED
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-VARIABLE = "OMP_NUM_THREADS"
-MANY = 2**18
-"""Parameters that are worth waking another thread for."""
+THREADS_VARIABLE = "OMP_NUM_THREADS"
+PARALLEL_THRESHOLD = 2**18
+"""From this many parameters on, a pass over all of them is worth waking other threads for."""
 
 
-class Team:
-    """So many threads, the caller among them."""
+class ThreadPool:
+    """`size` threads; the thread that calls `run` is one of them."""
 
     def __init__(self, size: int) -> None:
         self.size = size
         self._helpers = [_Helper(worker) for worker in range(1, size)]
-        # At the latest when the interpreter ends: none may outlive it.
-        weakref.finalize(self, _end, self._helpers)
+        # The threads end with the pool, and at the latest when the interpreter exits.
+        weakref.finalize(self, _stop, self._helpers)
 
-    def run(self, work: Callable[[int], None], most: int, turns: Array) -> None:
-        """work(worker) by at most `most` threads at once; returns when the caller's own is done.
+    def run(self, work: Callable[[int], None], limit: int, counters: Array) -> None:
+        """Call work(worker) in at most `limit` threads at once; return when the call in this thread has returned.
 
-        `work` must be one that whoever comes can finish: it returns when all is done, and one that starts later finds
-        nothing left to do. `turns` [..., counters] are what it waits by (kernels/turns.py): if it raises in one thread,
-        they tell the others. If it raises here, they are waited for, and what was raised first, by whomever, is raised.
+        A call must return only when the whole task is done, whichever threads did it, and must do nothing if it starts
+        later. `counters` [..., counters] are those it waits for (runtime/ordered.py): if `work` raises in one thread,
+        the counters tell the others. If it raises in this thread, `run` waits for the others and then raises the
+        error that came first in any thread.
         """
-        task = _Task(work, turns)
+        task = _Task(work, counters)
         try:
-            for helper in self._helpers[: max(most - 1, 0)]:
+            for helper in self._helpers[: max(limit - 1, 0)]:
                 helper.tasks.put(task)
-            task.do(0)
+            task.run(0)
         except BaseException as error:
-            task.fail(error)  # an interrupt may come anywhere
+            task.fail(error)  # a KeyboardInterrupt may be raised outside task.run
             self._wait()
-            if task.errors[0] is not error:  # which only follows from it
+            if task.errors[0] is not error:  # `error` is only a consequence of the first one
                 raise task.errors[0] from None
             raise
 
     def _wait(self) -> None:
-        """Until every helper has ended what it was given."""
+        """Return when every helper has finished the tasks in its queue."""
         nothing = _Task(lambda _: None, np.zeros(COUNTERS, np.int64))
         for helper in self._helpers:
             helper.tasks.put(nothing)
         for _ in self._helpers:
-            nothing.ended.acquire()
+            nothing.finished.acquire()
 
-    def share(self, kernel: Callable[[Array], None], numbers: int) -> None:
-        """kernel(turns), of kernels/shares.py, by all threads; by the caller's alone if others would wake too late."""
-        turns = np.zeros(COUNTERS, np.int64)
-        if numbers < MANY:
-            kernel(turns)
+    def run_chunks(self, kernel: Callable[..., None], parameters: int, *arguments: Any) -> None:
+        """Call kernel(counters, *arguments) of kernels/parallel.py; only in this thread if the parameters are few."""
+        counters = np.zeros(COUNTERS, np.int64)
+        if parameters < PARALLEL_THRESHOLD:
+            kernel(counters, *arguments)
         else:
-            self.run(lambda _: kernel(turns), self.size, turns)
+            self.run(lambda _: kernel(counters, *arguments), self.size, counters)
 
 
 class _Task:
-    """A call of `Team.run`."""
+    """One call of `ThreadPool.run`."""
 
-    def __init__(self, work: Callable[[int], None], turns: Array) -> None:
-        self._work, self._turns = work, turns
+    def __init__(self, work: Callable[[int], None], counters: Array) -> None:
+        self._work, self._counters = work, counters
         self.errors: list[BaseException] = []
         """In the order in which they were raised."""
-        self.ended = threading.Semaphore(0)
+        self.finished = threading.Semaphore(0)
 
-    def do(self, worker: int) -> None:
-        """A worker's part, unless another one has failed already."""
+    def run(self, worker: int) -> None:
+        """Do the work of one thread, unless another thread has failed already."""
         try:
             if not self.errors:
                 self._work(worker)
@@ -88,29 +88,29 @@ class _Task:
     def fail(self, error: BaseException) -> None:
         if error not in self.errors:
             self.errors.append(error)
-        self._turns[..., GAVE_UP] = 1
+        self._counters[..., FAILED] = 1
 
 
 class _Helper:
-    """A thread that sleeps until there is a task; None is the end."""
+    """A thread that sleeps until its queue has a task; None ends it."""
 
     def __init__(self, worker: int) -> None:
         self.tasks: SimpleQueue[_Task | None] = SimpleQueue()
         self.thread = threading.Thread(
-            target=_help, args=(worker, self.tasks), name=f"honestloop-{worker}", daemon=True
+            target=_serve, args=(worker, self.tasks), name=f"honestloop-{worker}", daemon=True
         )
         self.thread.start()
 
 
-def _help(worker: int, tasks: "SimpleQueue[_Task | None]") -> None:
+def _serve(worker: int, tasks: "SimpleQueue[_Task | None]") -> None:
     while (task := tasks.get()) is not None:
-        with contextlib.suppress(BaseException):  # the task knows
-            task.do(worker)
-        task.ended.release()
-        del task  # and with it a model that nobody else needs any more
+        with contextlib.suppress(BaseException):  # the task has recorded it
+            task.run(worker)
+        task.finished.release()
+        del task  # a waiting thread must not keep the task's model alive
 
 
-def _end(helpers: list[_Helper]) -> None:
+def _stop(helpers: list[_Helper]) -> None:
     for helper in helpers:
         helper.tasks.put(None)
     for helper in helpers:
@@ -119,16 +119,16 @@ def _end(helpers: list[_Helper]) -> None:
 
 
 @cache
-def team() -> Team:
-    """The process's team: of as many threads as OMP_NUM_THREADS says, or as there are processors for it."""
-    return Team(thread_count())
+def default_pool() -> ThreadPool:
+    """The process's pool, with `thread_count` threads."""
+    return ThreadPool(thread_count())
 
 
 def thread_count() -> int:
-    """UsageError if the variable is there and is no number of threads."""
-    asked = os.environ.get(VARIABLE)
-    if asked is None:
+    """OMP_NUM_THREADS, or the number of CPUs this process may use. UsageError if the variable is not a number."""
+    value = os.environ.get(THREADS_VARIABLE)
+    if value is None:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if not (asked.isascii() and asked.isdecimal() and len(asked) < 20 and 0 < int(asked) <= 1024):
-        raise UsageError(f"{VARIABLE}={asked}: expected a number of threads")
-    return int(asked)
+    if not (value.isascii() and value.isdecimal() and len(value) < 20 and 0 < int(value) <= 1024):
+        raise UsageError(f"{THREADS_VARIABLE}={value}: expected a number of threads")
+    return int(value)

@@ -1,4 +1,4 @@
-"""Passes over all parameters, in shares: the bits of one pass over the whole, by however many threads."""
+"""Passes over all parameters in chunks: the bits of one pass over the whole, with any number of threads."""
 
 import numpy as np
 import pytest
@@ -7,11 +7,11 @@ from impl.kernels import parallel
 from impl.kernels.adamw import Scalars, adamw
 from impl.kernels.elementwise import scale
 from impl.kernels.reduce import sum_squares
-from impl.kernels.runtime.thread_pool import MANY, Team
+from impl.kernels.runtime.thread_pool import PARALLEL_THRESHOLD, ThreadPool
 from impl.optim.optimizer import clip_factor
 
 SCALARS = Scalars(0.999, 1e-3, 0.9, 0.1, 0.95, 0.05, 1.1, 1.3, 1e-8, 1.0)
-SIZES = [1, parallel.SHARE, 3 * parallel.SHARE + 5, MANY + 7]
+SIZES = [1, parallel.CHUNK, 3 * parallel.CHUNK + 5, PARALLEL_THRESHOLD + 7]
 
 
 def drawn(dtype, *shape):
@@ -21,17 +21,18 @@ def drawn(dtype, *shape):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("threads", [1, 2, 5])
-def test_a_gradient_is_the_sum_of_its_chains(threads, size, dtype):
-    chains, of_head = drawn(dtype, 2, size), drawn(dtype, 2, min(size, parallel.SHARE + 3))
-    wanted = chains[0] + chains[1]
-    for chain in of_head:
-        wanted[: chain.size] += chain
-    out, squares = np.zeros(size, dtype), np.zeros(parallel.count(size))
-    Team(threads).share(lambda turns: parallel.finish_gradients(turns, chains, of_head, out, squares), size)
+def test_a_gradient_is_the_sum_of_its_accumulators(threads, size, dtype):
+    accumulators, head_accumulators = drawn(dtype, 2, size), drawn(dtype, 2, min(size, parallel.CHUNK + 3))
+    wanted = accumulators[0] + accumulators[1]
+    for accumulator in head_accumulators:
+        wanted[: accumulator.size] += accumulator
+    out, squares = np.zeros(size, dtype), np.zeros(parallel.chunk_count(size))
+    arrays = accumulators, head_accumulators, out, squares
+    ThreadPool(threads).run_chunks(parallel.finish_gradients, size, *arrays)
     assert np.array_equal(out, wanted)
-    assert not chains.any()
-    assert not of_head.any()
-    assert parallel.total(squares) == sum_squares(wanted)
+    assert not accumulators.any()
+    assert not head_accumulators.any()
+    assert parallel.total_squares(squares) == sum_squares(wanted)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -42,7 +43,7 @@ def test_an_update_is_one_of_the_whole(threads, size, dtype):
     arrays = p, g, m, v**2, np.arange(size) % 3 == 0
     whole = [x.copy() for x in arrays]
     adamw(*whole, SCALARS)
-    Team(threads).share(lambda turns: parallel.update(turns, *arrays, SCALARS), size)
+    ThreadPool(threads).run_chunks(parallel.update, size, *arrays, SCALARS)
     assert all(np.array_equal(x, y) for x, y in zip(arrays, whole, strict=True))
 
 
@@ -58,7 +59,7 @@ def test_an_update_clips_as_if_the_gradient_had_been_scaled(norm, dtype):
     found = []
     for gradient, clip in ((clipped, 1.0), (g, factor)):
         state = p.copy(), gradient, m.copy(), v**2, np.ones(100, bool)
-        adamw(*state, SCALARS._replace(clip=clip))
+        adamw(*state, SCALARS._replace(clip_factor=clip))
         found.append([x.tobytes() for x in (state[0], state[2], state[3])])
     assert found[0] == found[1]
     assert np.array_equal(g, given)
