@@ -91,7 +91,7 @@ $(UI_INSTALLED):
 # After an edit of the dependencies in pyproject.toml; the only target that needs uv.
 lock:
 	uv lock
-	uv export --quiet --frozen --all-groups --no-emit-project --no-header --output-file requirements.lock
+	uv export --quiet --frozen --extra gates --extra bench --all-groups --no-emit-project --no-header --output-file requirements.lock
 
 clean:
 	rm -rf $(VENV) $(UI) .cache .hypothesis .benchmarks

@@ -25,9 +25,31 @@ EXPORTED = re.compile(
 )
 
 
+INSTALLED_EXTRAS = ("impl", "gates", "bench")
+"""Those that `make install` installs."""
+
+
 def locked():
-    """(name, version) -> hashes of every package in uv.lock but the project itself."""
-    packages = [package for package in UV_LOCK["package"] if package["name"] != PROJECT["project"]["name"]]
+    """(name, version) -> hashes of what the project needs with these extras and all groups, of uv.lock."""
+    by_name = {}
+    for package in UV_LOCK["package"]:
+        by_name.setdefault(package["name"], []).append(package)
+    (own,) = by_name.pop(PROJECT["project"]["name"])
+    waiting = [*own["dependencies"], *(d for group in own["dev-dependencies"].values() for d in group)]
+    waiting += [d for extra in INSTALLED_EXTRAS for d in own["optional-dependencies"][extra]]
+    seen, packages = set(), []
+    while waiting:
+        needed = waiting.pop()
+        for package in by_name.get(needed["name"], []):
+            key = package["name"], package["version"]
+            if needed.get("version", package["version"]) == package["version"] and key not in seen:
+                seen.add(key)
+                packages.append(package)
+                waiting += package.get("dependencies", [])
+            for extra in needed.get("extra", []):
+                if (*key, extra) not in seen:
+                    seen.add((*key, extra))
+                    waiting += package.get("optional-dependencies", {}).get(extra, [])
     return {
         (package["name"], package["version"]): {
             file["hash"].removeprefix("sha256:")
@@ -48,10 +70,32 @@ def requirements(entries):
     return {requirement.name: requirement.specifier for requirement in parsed}
 
 
+def declared_requirements():
+    """Names of what the project, its installed extras and its groups ask for."""
+    project = PROJECT["project"]
+    asked = [
+        *project["dependencies"],
+        *(e for extra in INSTALLED_EXTRAS for e in project["optional-dependencies"][extra]),
+    ]
+    asked += [entry for group in PROJECT["dependency-groups"].values() for entry in group]
+    return set(requirements(asked)) - {project["name"]}
+
+
 def test_uv_lock_was_made_from_this_pyproject():
     (own,) = [package for package in UV_LOCK["package"] if package["name"] == PROJECT["project"]["name"]]
     assert own["version"] == PROJECT["project"]["version"]
-    assert requirements(own["metadata"]["requires-dist"]) == requirements(PROJECT["project"]["dependencies"])
+    extras = PROJECT["project"]["optional-dependencies"]
+    assert own["metadata"]["provides-extras"] == list(extras)
+    said = own["metadata"]["requires-dist"]
+    assert requirements(d for d in said if "marker" not in d) == requirements(
+        PROJECT["project"]["dependencies"]
+    )
+    for extra, entries in extras.items():
+        others = [e for e in entries if not e.startswith("honestloop[")]
+        found = requirements(
+            d for d in said if d.get("marker") == f"extra == '{extra}'" and d["name"] != own["name"]
+        )
+        assert {name: found[name] for name in requirements(others)} == requirements(others)
     groups = {name: requirements(entries) for name, entries in own["metadata"]["requires-dev"].items()}
     assert groups == {name: requirements(entries) for name, entries in PROJECT["dependency-groups"].items()}
     assert SpecifierSet(UV_LOCK["requires-python"]) == SpecifierSet(PROJECT["project"]["requires-python"])
@@ -59,8 +103,12 @@ def test_uv_lock_was_made_from_this_pyproject():
 
 def test_what_is_imported_is_declared():
     """No file relies on a package that happens to come with another one."""
-    folders = ["impl", "reference", "fixtures", "properties", "gates", "benchmarks", "tests"]
-    files = [ROOT / "conftest.py", *(path for folder in folders for path in (ROOT / folder).rglob("*.py"))]
+    folders = ["honestloop", "impl", "reference", "fixtures", "properties", "gates", "benchmarks", "tests"]
+    files = [
+        ROOT / "conftest.py",
+        ROOT / "hatch_build.py",
+        *(path for folder in folders for path in (ROOT / folder).rglob("*.py")),
+    ]
     imported = set()
     for node in (node for path in files for node in ast.walk(ast.parse(path.read_text()))):
         if isinstance(node, ast.Import):
@@ -69,10 +117,10 @@ def test_what_is_imported_is_declared():
             imported.add((node.module or "").partition(".")[0])
     providers = metadata.packages_distributions()
     third_party = (
-        imported - sys.stdlib_module_names - {*folders, "conftest", "cs336_basics"}
+        imported - sys.stdlib_module_names - {*folders, "conftest", "hatch_build", "cs336_basics"}
     )  # the last: of an example
     peers = (ROOT / "requirements-peers.txt").read_text().splitlines()  # the other subjects' own
-    declared = {canonicalize_name(name) for name in requirements(PROJECT["project"]["dependencies"])}
+    declared = {canonicalize_name(name) for name in declared_requirements()}
     declared |= {canonicalize_name(Requirement(line).name) for line in peers if line[0] != "#"}
     undeclared = {
         name for name in third_party if not declared & {canonicalize_name(d) for d in providers.get(name, [])}
@@ -96,11 +144,28 @@ def test_this_environment_has_the_locked_versions():
 
 
 def test_every_dependency_is_locked():
-    names = {
-        *requirements(PROJECT["project"]["dependencies"]),
-        *requirements(PROJECT["dependency-groups"]["dev"]),
-    }
-    assert names <= {m["name"] for m in exported()}
+    assert declared_requirements() <= {m["name"] for m in exported()}
+
+
+LIGHT = ("honestloop", "reference", "fixtures", "properties")
+
+
+def test_grading_functions_needs_no_extra():
+    """What the light install imports at the top of a file is among its own dependencies."""
+    light = {canonicalize_name(name) for name in requirements(PROJECT["project"]["dependencies"])}
+    providers = metadata.packages_distributions()
+    for folder in LIGHT:
+        for path in (ROOT / folder).rglob("*.py"):
+            if path.parent.name in ("controls", "subjects", "corpus") or "controls" in path.parts:
+                continue
+            for node in ast.parse(path.read_text()).body:
+                names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+                names += [node.module or ""] if isinstance(node, ast.ImportFrom) and node.level == 0 else []
+                for name in {name.partition(".")[0] for name in names} - sys.stdlib_module_names:
+                    distributions = {canonicalize_name(d) for d in providers.get(name, [])}
+                    assert not distributions or distributions & light, (
+                        f"{path}: {name} is not in the light install"
+                    )
 
 
 @pytest.mark.parametrize("target", ["gates", "test", "properties", "benchmarks"])
