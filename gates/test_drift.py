@@ -7,9 +7,9 @@ from gates.judge.drift import Drift
 
 
 @pytest.fixture(scope="module")
-def measured(runs, site, ruler):
+def measured(runs, grading, scorer):
     run = runs["committed"].run
-    return run, Drift(run.weights, ruler, site.committed["val"])
+    return run, Drift(run.weights, scorer, grading.committed["val"])
 
 
 @pytest.mark.needs("committed")
@@ -28,6 +28,6 @@ def test_its_argmax_flips_agree_with_a_recomputation(accept, measured):
 
 
 @pytest.mark.needs("control/makes_up_drift")
-def test_refuses_a_report_that_is_made_up(refuse, runs, site, ruler):
+def test_refuses_a_report_that_is_made_up(refuse, runs, grading, scorer):
     run = runs["control/makes_up_drift"]
-    refuse("makes_up_drift", drift.errors_agree(run, Drift(run.weights, ruler, site.committed["val"])))
+    refuse("makes_up_drift", drift.errors_agree(run, Drift(run.weights, scorer, grading.committed["val"])))

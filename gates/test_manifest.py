@@ -3,6 +3,7 @@
 import pytest
 
 from gates.judge import manifest as truth
+from gates.subject.git import git_state
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def test_refuses_a_manifest_written_after_training(refuse, runs):
 
 @pytest.mark.needs("control/wrong_commit")
 def test_refuses_a_commit_that_is_not_checked_out(refuse, runs):
-    refuse("wrong_commit", truth.git(runs["control/wrong_commit"], [truth.git_state()]))
+    refuse("wrong_commit", truth.git(runs["control/wrong_commit"], [git_state()]))
 
 
 @pytest.mark.needs("control/wrong_versions")

@@ -6,9 +6,11 @@ from gates.judge import reload
 
 
 @pytest.mark.needs("committed")
-def test_reloaded_logits_are_the_live_ones(accept, runs, site, ruler):
+def test_reloaded_logits_are_the_live_ones(accept, runs, grading, scorer):
     committed = runs["committed"]
-    accept(reload.logits_are_the_live_ones(committed.run, committed.reloaded, ruler, site.committed["val"]))
+    accept(
+        reload.logits_are_the_live_ones(committed.run, committed.reloaded, scorer, grading.committed["val"])
+    )
 
 
 @pytest.mark.needs("committed")
@@ -27,9 +29,9 @@ def test_the_model_is_the_last_checkpoint(accept, runs):
 
 
 @pytest.mark.needs("control/saves_float16")
-def test_refuses_weights_that_lost_bits_on_their_way_to_disk(refuse, runs, site, ruler):
+def test_refuses_weights_that_lost_bits_on_their_way_to_disk(refuse, runs, grading, scorer):
     run, reloaded = runs["control/saves_float16"]
-    refuse("saves_float16", reload.logits_are_the_live_ones(run, reloaded, ruler, site.committed["val"]))
+    refuse("saves_float16", reload.logits_are_the_live_ones(run, reloaded, scorer, grading.committed["val"]))
 
 
 @pytest.mark.needs("control/unties_head")

@@ -3,18 +3,18 @@
 import gc
 
 gc.disable()  # imports leave little garbage; looking for it takes a quarter of the time to start
+try:
+    import argparse
+    import json
+    import sys
+    from pathlib import Path
+    from typing import Any, NoReturn
 
-import argparse
-import json
-import sys
-from pathlib import Path
-from typing import Any, NoReturn
-
-from impl import commands
-from impl.errors import NonFiniteError, UsageError
-
-gc.freeze()
-gc.enable()
+    from impl import commands
+    from impl.errors import NonFiniteError, UsageError
+finally:
+    gc.freeze()
+    gc.enable()
 gc.set_threshold(100_000)  # nor do steps
 
 

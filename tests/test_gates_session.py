@@ -12,7 +12,7 @@ import pytest
 from gates.subject.process import ROOT
 from gates.verdict.definition import GATES
 
-RULER = "gates/test_perplexity.py::test_uniform_weights_have_perplexity_v"
+SCORER = "gates/test_perplexity.py::test_uniform_weights_have_perplexity_v"
 SKIP_ALL = """
 import pytest
 def pytest_collection_modifyitems(items):
@@ -42,7 +42,7 @@ def session(
 
 
 def test_a_part_that_passes_is_incomplete_and_not_green(tmp_path):
-    done, badge = session(tmp_path, RULER)
+    done, badge = session(tmp_path, SCORER)
     assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout
     assert "VERDICT: INCOMPLETE" in done.stdout
     assert badge is not None
@@ -83,7 +83,7 @@ def leave_a_green_badge(tmp_path: Path) -> None:
 def test_a_session_that_is_killed_leaves_no_green_badge(tmp_path):
     leave_a_green_badge(tmp_path)
     (tmp_path / "kill.py").write_text(KILL, encoding="utf-8")
-    done, badge = session(tmp_path, "-p", "kill", RULER)
+    done, badge = session(tmp_path, "-p", "kill", SCORER)
     assert done.returncode == -signal.SIGKILL, done.stdout
     assert badge is not None
     assert badge["message"] == f"0/{len(GATES)} incomplete"
@@ -91,7 +91,7 @@ def test_a_session_that_is_killed_leaves_no_green_badge(tmp_path):
 
 def test_a_session_without_a_terminal_reporter_writes_its_verdict(tmp_path):
     leave_a_green_badge(tmp_path)
-    done, badge = session(tmp_path, "-p", "no:terminalreporter", RULER)
+    done, badge = session(tmp_path, "-p", "no:terminalreporter", SCORER)
     assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout + done.stderr
     assert badge is not None
     assert badge["color"] == "yellow"
