@@ -118,3 +118,14 @@ def test_refuses_a_run_on_splits_that_overlap(refuse, runs):
         "swallows_overlap",
         perplexity.split_is_kept(run, files.read_directory(data), {}, perplexity.digests(data)),
     )
+
+
+@pytest.mark.needs("control/warns_of_overlap")
+def test_refuses_a_run_that_only_warns_of_overlap(refuse, runs):
+    refuse("warns_of_overlap", perplexity.overlap_is_refused(*runs["control/warns_of_overlap"]))
+
+
+@pytest.mark.needs("control/tokenizer_reads_val")
+def test_refuses_a_tokenizer_that_is_learned_from_val_too(refuse, runs, grading, scorer):
+    run, train = runs["control/tokenizer_reads_val"], grading.committed["train"]
+    refuse("tokenizer_reads_val", perplexity.tokenizer_is_learned_from_train(run, scorer, train))

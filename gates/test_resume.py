@@ -6,15 +6,10 @@ from gates.errors import GateError
 from gates.judge import resume
 from gates.subject.interrupted import STOPS
 from gates.subject.tampering import STOP
-from gates.verdict.definition import control, controls_of
+from gates.verdict.definition import control
+from gates.wrong_subjects import wrong_subjects
 
 INTERRUPTIONS = [*STOPS, "kill-early", "kill-late", "terminate"]
-
-
-def wrong_when(run: str, *checks: str) -> list[object]:
-    """The controls of these checks that are run in this way, each with the job that it needs."""
-    found = [c.name for c in controls_of("resume", *checks) if c.run == run]
-    return [pytest.param(name, marks=pytest.mark.needs(f"control/{name}")) for name in found]
 
 
 @pytest.mark.needs("resume", "resume/rerun")
@@ -55,7 +50,7 @@ def test_refuses_a_loop_that_is_not_deterministic(refuse, runs):
     refuse("nondeterministic", resume.rerun(*runs["control/nondeterministic"]))
 
 
-@pytest.mark.parametrize("name", wrong_when("stop and resume", "cuts"))
+@pytest.mark.parametrize("name", wrong_subjects("resume", "cuts"))
 def test_refuses_a_loop_that_does_not_stop_when_told(refuse, runs, name):
     refuse(name, resume.stops_when_told(runs[f"control/{name}"], control(name).stops))
 
@@ -63,9 +58,8 @@ def test_refuses_a_loop_that_does_not_stop_when_told(refuse, runs, name):
 @pytest.mark.parametrize(
     "name",
     [
-        *wrong_when("stop and resume", "mid-epoch"),
-        *wrong_when("kill and resume"),
-        *wrong_when("terminate and resume"),
+        *wrong_subjects("resume", "mid-epoch", run="stop and resume"),
+        *wrong_subjects("resume", "kill-early", "kill-late", "terminate"),
     ],
 )
 @pytest.mark.needs("control-reference")
@@ -74,19 +68,19 @@ def test_refuses_a_resume_that_is_not_the_uninterrupted_run(refuse, runs, name):
     refuse(name, resume.resumed(control(name).check, runs["control-reference"], interrupted))
 
 
-@pytest.mark.parametrize("name", wrong_when("follow and resume"))
+@pytest.mark.parametrize("name", wrong_subjects("resume", run="follow and resume"))
 def test_refuses_a_resume_that_changes_the_run(refuse, runs, name):
     refuse(name, resume.resumed(control(name).check, *runs[f"control/{name}"]))
 
 
-@pytest.mark.parametrize("name", wrong_when("resume a changed checkpoint"))
+@pytest.mark.parametrize("name", wrong_subjects("resume", "used"))
 @pytest.mark.needs("control-followed")
 def test_refuses_to_train_again_from_the_start(refuse, runs, name):
     whole = runs["control-followed"].run
     refuse(name, resume.changed_is_used(whole, runs[f"control/{name}"], STOP))
 
 
-@pytest.mark.parametrize("name", wrong_when("resume a corrupted checkpoint"))
+@pytest.mark.parametrize("name", wrong_subjects("resume", "corrupted"))
 @pytest.mark.needs("control-followed")
 def test_refuses_to_trust_a_corrupted_checkpoint(refuse, runs, name):
     whole = runs["control-followed"].run

@@ -5,15 +5,10 @@ import pytest
 from gates.judge import first_weights, update, whole_logs
 from gates.judge.course import Course
 from gates.subject.followed import EVALUATED, REPLAYED, by_default
-from gates.verdict.definition import control, controls_of
+from gates.verdict.definition import control
+from gates.wrong_subjects import wrong_subjects
 
 CHECKS = {"log": update.log, "moments": update.moments, "weights": update.weights}
-
-
-def wrong_in(*checks: str) -> list[object]:
-    """The controls of these checks, each with the job that it needs."""
-    found = controls_of("update", *checks)
-    return [pytest.param(c.name, marks=pytest.mark.needs(f"control/{c.name}")) for c in found]
 
 
 @pytest.fixture(scope="module")
@@ -71,41 +66,41 @@ def test_a_run_that_diverges_keeps_no_nan(accept, runs):
     accept(whole_logs.finite(*runs["diverging"]))
 
 
-@pytest.mark.parametrize("name", wrong_in("init"))
+@pytest.mark.parametrize("name", wrong_subjects("update", "init"))
 def test_refuses_first_weights_of_another_law(refuse, runs, name):
     refuse(name, first_weights.init(*runs[f"control/{name}"]))
 
 
-@pytest.mark.parametrize("name", wrong_in(*CHECKS))
+@pytest.mark.parametrize("name", wrong_subjects("update", *CHECKS))
 def test_refuses_an_update_that_is_not_the_formula(refuse, runs, name):
     wrong = control(name)
     refuse(name, CHECKS[wrong.check](update.replay_updates(runs[f"control/{name}"], wrong.replayed)))
 
 
-@pytest.mark.parametrize("name", wrong_in("schedule"))
+@pytest.mark.parametrize("name", wrong_subjects("update", "schedule"))
 def test_refuses_rates_that_are_not_the_schedule(refuse, runs, name):
     followed = runs[f"control/{name}"]
     refuse(name, whole_logs.schedule([(followed.run, Course.of(followed).settings)]))
 
 
-@pytest.mark.parametrize("name", wrong_in("data"))
+@pytest.mark.parametrize("name", wrong_subjects("update", "data"))
 def test_refuses_lines_of_other_batches(refuse, runs, name):
     followed = runs[f"control/{name}"]
     refuse(name, whole_logs.data([(followed.run, Course.of(followed))]))
 
 
-@pytest.mark.parametrize("name", wrong_in("evaluation"))
+@pytest.mark.parametrize("name", wrong_subjects("update", "evaluation"))
 def test_refuses_validation_losses_of_something_else(refuse, runs, name):
     followed = runs[f"control/{name}"]
     refuse(name, whole_logs.evaluation(followed, [len(followed.run.log)]))
 
 
-@pytest.mark.parametrize("name", wrong_in("cadence"))
+@pytest.mark.parametrize("name", wrong_subjects("update", "cadence"))
 def test_refuses_a_cadence_that_is_not_kept(refuse, runs, name):
     followed = runs[f"control/{name}"]
     refuse(name, whole_logs.cadence(followed.run, Course.of(followed).settings))
 
 
-@pytest.mark.parametrize("name", wrong_in("finite"))
+@pytest.mark.parametrize("name", wrong_subjects("update", "finite"))
 def test_refuses_a_loop_that_keeps_nan(refuse, runs, name):
     refuse(name, whole_logs.finite(*runs[f"control/{name}"]))

@@ -3,17 +3,19 @@
 import dataclasses
 import hashlib
 import json
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import impl.run.manifest
 from fixtures.corpus import files
 from gates.judge import answers as judged
 from gates.judge import difference, drift, perplexity, reload, resume, scoring, tracking
 from gates.subject import git, questions, tensors
 from gates.subject.interrupted import STEPS, STOPS, Interrupted
-from gates.subject.process import Finished
+from gates.subject.process import ROOT, Finished
 from gates.subject.run_directory import RunDirectory
 from reference import model
 from reference.data import make_batch
@@ -240,6 +242,24 @@ def test_cuts_need_epochs_of_the_length_they_were_chosen_for(tmp_path):
 
 def test_git_state_outside_a_repository_is_unknown(tmp_path):
     assert git.git_state(tmp_path) == git.Git(None, None, None)
+
+
+def test_a_link_to_an_environment_leaves_the_tree_clean_and_another_file_does_not(tmp_path):
+    """For the gate as for the loop that it judges, by the list of ignored files of this repository."""
+    for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "first"]):
+        (tmp_path / ".gitignore").write_bytes((ROOT / ".gitignore").read_bytes())
+        identity = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+        subprocess.run(["git", *identity, *words], cwd=tmp_path, check=True)
+
+    def dirty() -> set[bool | None]:
+        found, said = git.git_state(tmp_path), impl.run.manifest._git_state(tmp_path)
+        assert dataclasses.asdict(found) == said.model_dump()
+        return {found.dirty, said.dirty}
+
+    (tmp_path / ".venv").symlink_to(ROOT)
+    assert dirty() == {False}
+    (tmp_path / "new").touch()
+    assert dirty() == {True}
 
 
 def test_drift_of_weights_that_fit_the_format_is_zero_and_nothing_flips(scorer, weights):

@@ -68,6 +68,23 @@ def test_a_subject_that_is_not_there_fails_in_one_line_a_check(tmp_path):
     assert badge["color"] == "red"
 
 
+NO_TABLE = """
+from fixtures.controls import control
+def read(path):
+    raise control.ControlError(f"{path}: because=words() is not a literal")
+control._read = read
+"""
+
+
+def test_a_control_that_cannot_be_read_is_one_line_and_no_verdict(tmp_path):
+    (tmp_path / "no_table.py").write_text(NO_TABLE, encoding="utf-8")
+    done, badge = session(tmp_path, "-p", "no_table", SCORER)
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "because=words() is not a literal" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert badge is None
+
+
 KILL = """
 import os, signal
 def pytest_runtest_setup(item):
