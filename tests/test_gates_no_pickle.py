@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from gates.errors import GateError
-from gates.judge import artefacts, guarded, static_scan
-from gates.subject import tensors
+from gates.judge import artefacts, static_scan
+from gates.judge.guarded import breaks, works_without_unpickling
+from gates.subject import guarded, tensors
 from gates.subject.process import ROOT, Finished
 
 TRICKS = [
@@ -330,7 +331,7 @@ def test_the_guard_refuses_to_start_a_program(tmp_path, code):
     assert "starting a program is forbidden" in done.stderr
     assert [what.split()[0] for report in reports for what in report.refused] == ["starts"]
     finished = Finished("python", 1, "", "", 0.0)
-    assert "another program: starts" in guarded.breaks(finished, reports).message
+    assert "another program: starts" in breaks(finished, reports).message
 
 
 def test_the_guard_lets_git_and_uname_through(tmp_path):
@@ -362,11 +363,11 @@ def test_the_guard_excepts_the_cache_of_numba_and_counts_it(tmp_path):
 def test_a_guard_that_was_not_there_is_no_pass(tmp_path):
     from gates.subject.run_directory import RunDirectory
 
-    assert not guarded.works_without_unpickling(RunDirectory(tmp_path), []).passed
+    assert not works_without_unpickling(RunDirectory(tmp_path), []).passed
     (tmp_path / "1.json").write_text(
         json.dumps({"armed": True, "excepted": {}, "refused": ["x"]}), encoding="utf-8"
     )
     assert (
         "unpickling: x"
-        in guarded.works_without_unpickling(RunDirectory(tmp_path), guarded.read_reports(tmp_path)).message
+        in works_without_unpickling(RunDirectory(tmp_path), guarded.read_reports(tmp_path)).message
     )

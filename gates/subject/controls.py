@@ -103,9 +103,9 @@ def train_on_overlapping_splits(grading: Grading, control: Control) -> tuple[Fin
 
 def train_guarded(grading: Grading, control: Control) -> tuple[Finished, list[Report]]:
     """A run that unpickles, where unpickling raises; it must break."""
-    subject = guarded(module_of(control.name), grading.home / home_of(control))
+    subject, reports = guarded(module_of(control.name), grading.home / home_of(control))
     finished = subject.run("train", "--out", subject.home / "run", "--steps", "4", "--stop-after", "2")
-    return finished, read_reports(subject)
+    return finished, read_reports(reports)
 
 
 def train_tracked(

@@ -18,15 +18,20 @@ class Report:
     refused: list[str]
 
 
-def guarded(module: str, home: Path) -> Subject:
-    """A subject whose processes, and their children, are guarded."""
-    (home / "guard").mkdir(parents=True, exist_ok=True)
+def guarded(module: str, home: Path) -> tuple[Subject, Path]:
+    """A subject whose processes are guarded, and where they report."""
+    reports = home / "guard"
+    return Subject(module, home, env={**UNTRACKED, **environment(reports)}), reports
+
+
+def environment(directory: Path) -> dict[str, str]:
+    """Variables that put the guard into a Python process and into its children; they report to the directory."""
+    directory.mkdir(parents=True, exist_ok=True)
     path = [str(GUARD), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {"PYTHONPATH": os.pathsep.join(path), "HONESTLOOP_GUARD": str(home / "guard")}
-    return Subject(module, home, env={**UNTRACKED, **environment})
+    return {"PYTHONPATH": os.pathsep.join(path), "HONESTLOOP_GUARD": str(directory)}
 
 
-def read_reports(subject: Subject) -> list[Report]:
+def read_reports(directory: Path) -> list[Report]:
     """One report for each process that was guarded."""
-    said = [json.loads(path.read_bytes()) for path in sorted((subject.home / "guard").glob("*.json"))]
+    said = [json.loads(path.read_bytes()) for path in sorted(directory.glob("*.json"))]
     return [Report(report["excepted"], report["refused"]) for report in said if report["armed"]]

@@ -105,7 +105,7 @@ def kill_at_first_step(grading: Grading, module: str, name: str) -> RunDirectory
 
 def train_guarded(grading: Grading, module: str, name: str) -> tuple[RunDirectory, list[Report]]:
     """Steps, a save, a load, more steps and the end of a run, where unpickling raises."""
-    subject = guarded(module, grading.home / name)
+    subject, reports = guarded(module, grading.home / name)
     subject.train("--steps", "4", "--stop-after", "2")
     run = subject.train("--steps", "4", "--resume")
-    return run, read_reports(subject)
+    return run, read_reports(reports)
