@@ -14,7 +14,7 @@ from gates.subject.process import ROOT
 from gates.verdict.definition import GATES, controls, rule_of
 from reference.rules import RULES
 
-GOOD = 'CONTROL = Control(gate="update", check="log", wrong="a", because="b")\n'
+GOOD = '"""What is wrong."""\n\nCONTROL = Control(gate="update", check="log", because="b")\n'
 PROVED_BY = {
     # A mutant that hangs would cost its time limit in every example of every property.
     "SUBJ-07": (
@@ -37,16 +37,11 @@ def test_reading_the_table_runs_no_control():
 
 def test_a_control_is_what_its_file_says(tmp_path):
     text = GOOD.replace(")", ', bugs=(1, 2), always=True, run="follow", replayed=(2,))')
-    (tmp_path / "some_name.py").write_text(f"import nowhere_at_all\n\n{text}", encoding="utf-8")
+    (tmp_path / "some_name.py").write_text(f"{text}\nimport nowhere_at_all\n", encoding="utf-8")
     (tmp_path / "changed.py").write_text("", encoding="utf-8")
     (found,) = read_all(tmp_path)
-    assert (found.name, found.gate, found.bugs, found.always, found.replayed) == (
-        "some_name",
-        "update",
-        (1, 2),
-        True,
-        (2,),
-    )
+    assert (found.name, found.wrong, found.gate) == ("some_name", "What is wrong", "update")
+    assert (found.bugs, found.always, found.run, found.replayed) == ((1, 2), True, "follow", (2,))
 
 
 @pytest.mark.parametrize(
@@ -64,6 +59,8 @@ def test_a_control_is_what_its_file_says(tmp_path):
         (GOOD.replace('"b"', '"b", bugs=("3",)'), "bugs=('3',) is not a tuple of whole numbers"),
         (GOOD.replace('"b"', "3"), "because=3 is not a str"),
         ("CONTROL = Control(\n", "cannot be parsed"),
+        (GOOD.replace("What is wrong.", ""), "its first line says what is wrong"),
+        (GOOD.replace('"b"', '"b", wrong="a"'), "its first line says what is wrong"),
     ],
 )
 def test_a_control_that_cannot_be_used_is_one_line_that_names_its_file(tmp_path, text, says):
