@@ -217,7 +217,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 @pytest.hookimpl(trylast=True)  # after the runs are over
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Green on the outside only if green inside: what did not run did not pass, also when only a part was asked for."""
+    """The session fails unless the verdict is PASSED: what was not selected did not run, and so did not pass."""
     config = session.config
     if not config.stash[JUDGING]:
         return

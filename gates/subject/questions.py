@@ -45,7 +45,7 @@ class Answers:
 
 
 def questions(sequences: list[list[int]]) -> Questions:
-    """Cells first, then the pairs. The pairs are the same in every session: nothing depends on their luck."""
+    """Cells first, then the pairs. The pairs are the same in every session."""
     inputs, _, _, real = make_batch(sequences)
     rows = [np.zeros((len(inputs), CONTEXT), np.int64), np.zeros((len(inputs), CONTEXT), bool)]
     rows[0][:, : inputs.shape[1]], rows[1][:, : inputs.shape[1]] = inputs, real
