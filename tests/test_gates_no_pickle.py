@@ -15,7 +15,7 @@ import pytest
 from gates.errors import GateError
 from gates.judge import artefacts, static_scan
 from gates.judge.guarded import breaks, works_without_unpickling
-from gates.subject import guarded, tensors
+from gates.subject import guarded, source, tensors
 from gates.subject.process import ROOT, Finished
 
 TRICKS = [
@@ -146,7 +146,7 @@ def test_scans_the_package_and_what_it_imports_without_running_it(tmp_path):
         helper_a="import pickle",
         unrelated="import pickle",
     )
-    names = {str(path.relative_to(tmp_path)) for path in static_scan.sources("subject_a", tmp_path)}
+    names = {str(path.relative_to(tmp_path)) for path in source.sources("subject_a", tmp_path)}
     assert {"subject_a/__main__.py", "subject_a/inner/loop.py", "subject_a/other.py"} <= names
     assert "unrelated.py" not in names
     package(tmp_path, subject_a__SLASH__other="import helper_a")
@@ -182,7 +182,7 @@ def test_an_installed_subject_is_scanned_and_an_installed_library_is_not(tmp_pat
         library="import pickle",
     )
     assert "inner.py:1: imports pickle" in static_scan.check("installed", tmp_path).message
-    assert list(static_scan.sources("installed_too", tmp_path)) == [tmp_path / "installed_too.py"]
+    assert list(source.sources("installed_too", tmp_path)) == [tmp_path / "installed_too.py"]
 
 
 def test_no_file_at_all_is_no_pass(tmp_path, monkeypatch):

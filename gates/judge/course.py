@@ -3,7 +3,7 @@
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import islice
 from typing import Any
 
@@ -77,6 +77,7 @@ class Course:
     val: Sequence[list[int]] = ()
 
     @classmethod
+    @cache
     def of(cls, followed: Followed) -> "Course":
         """What a run was told to follow."""
         scorer = scoring.ReferenceScorer(followed.rows["train"])

@@ -10,7 +10,7 @@ from gates.subject.run_directory import RunDirectory
 from gates.verdict.finding import Finding, Problem, no_problems
 from reference import model
 
-SMALL = 1e-9  # the chance that a correct start is refused
+FALSE_REFUSAL = 1e-9  # the chance that a correct start is refused
 FIRST = "the first weights"
 
 
@@ -43,7 +43,7 @@ def _law(name: str, x: np.ndarray) -> list[Problem]:
         value = float(law == "ones")
         return [] if (x == value).all() else [Problem(f"{FIRST}: {name}", "others", f"all {value:g}")]
     # Sum of squares: Laurent, Massart, Annals of Statistics 28, 2000, lemma 1. Mean: exactly normal.
-    x, n, tail = x / sigma, x.size, math.log(2.0 / SMALL)
+    x, n, tail = x / sigma, x.size, math.log(2.0 / FALSE_REFUSAL)
     low, high = 1.0 - 2.0 * math.sqrt(tail / n), 1.0 + 2.0 * math.sqrt(tail / n) + 2.0 * tail / n
     mean, square = float(x.mean()), float((x * x).mean())
     problems = []

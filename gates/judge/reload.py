@@ -25,7 +25,7 @@ def logits_are_the_live_ones(
     """A fresh process gives (`reloaded`), for the same tokens, the fp64 logits that the training process saw, all bits.
 
     The tokens must be the first sequences of the val split, and the logits those of the oracle with the saved weights,
-    or equality would say nothing about the model: whoever copies the file is equal to it.
+    or equality would say nothing about the model: a copy of the file is equal to it.
     """
     live = run.tensors(LIVE)
     problems = []

@@ -34,7 +34,7 @@ SPELLED = FORBIDDEN_NAMES | HOOKS | {"__import__", "__builtins__"}
 # Modules that import or run code by name: rarely needed, and a way round every rule above.
 LOADERS = {"runpy", "imp", "ctypes", "code", "codeop", "zipimport", "pkgutil", "_posixsubprocess"}
 IMPORTERS = {"import_module", "__import__", "resolve_name", "find_spec", "spec_from_file_location"}
-# Modules that may only be used by writing `module.name`: whoever holds the module itself can look up any name in it.
+# Modules that may only be used by writing `module.name`: in the module itself any name can be looked up.
 NEVER_LOOSE = {"builtins", "importlib"}
 # Which positional argument of a function of NumPy is allow_pickle.
 ALLOW_PICKLE_AT = {"load": 2, "NpzFile": 2, "read_array": 1, "write_array": 3}

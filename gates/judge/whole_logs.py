@@ -12,7 +12,7 @@ from gates.judge.course import Course, Settings, logged, state
 from gates.subject.followed import Followed
 from gates.subject.process import Finished
 from gates.subject.run_directory import RunDirectory
-from gates.verdict.finding import Finding, Problem, at_most, no_problems
+from gates.verdict.finding import Finding, Problem, all_equal, at_most, no_problems
 from reference import bounds
 from reference.bounds import Agreement, Bounded
 from reference.data import make_batch
@@ -99,9 +99,7 @@ def cadence(run: RunDirectory, settings: Settings) -> Finding:
             min(scores, key=lambda step: scores[step], default=None),
         ),
     }
-    problems = [Problem(name, got, expected) for name, (got, expected) in facts.items() if got != expected]
-    of = f"{len(scores)} evaluations, {len(saved)} checkpoints"
-    return no_problems("update/cadence", problems, of=of)
+    return all_equal("update/cadence", facts, of=f"{len(scores)} evaluations, {len(saved)} checkpoints")
 
 
 def _due(every: int, last: int) -> list[int]:

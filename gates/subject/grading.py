@@ -23,7 +23,7 @@ class Grading:
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def begun(self) -> RunDirectory:
-        """A run of the subject with its defaults, stopped before its first step; made once, for whoever comes first."""
+        """A run with the defaults, stopped before its first step; made once, by the first job that needs it."""
         with self._lock:
             run = RunDirectory(self.home / "begun" / "run")
             if run.path.exists():

@@ -15,7 +15,7 @@ Job = Callable[[], Any]
 
 
 class Pool:
-    """Starts the jobs it is given, and gives each result to whoever asks, waiting for it if need be."""
+    """Starts the jobs it is given, and gives each result to a test that asks, waiting for it if need be."""
 
     def __init__(self, jobs: Mapping[str, Job], needed: Iterable[str]) -> None:
         self._executor = ThreadPoolExecutor(WORKERS, thread_name_prefix="subject")

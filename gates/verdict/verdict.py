@@ -25,7 +25,9 @@ class Verdict:
         default_factory=dict
     )  # gate -> tests that failed, broke or were skipped
     notes: list[str] = field(default_factory=list)  # printed, not gated
-    facts: dict[str, Any] = field(default_factory=dict)  # seeds and places, for whoever repeats the run
+    facts: dict[str, Any] = field(
+        default_factory=dict
+    )  # seeds and places, with which the session can be repeated
     all_controls: bool = (
         False  # whether every control must be refused, or only the selection of every session
     )
