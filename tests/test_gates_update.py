@@ -95,7 +95,7 @@ def test_a_right_update_passes_clipped_or_not(dtype, limit):
     found = compared(7, dtype, limit, left(7, dtype, limit))
     for check in (update.log, update.moments, update.weights):
         assert check([found]).passed, check([found]).message
-    assert found.likeness == ""
+    assert found.mistake == ""
 
 
 @pytest.mark.parametrize("mistake", known_mistakes.MISTAKES, ids=lambda law: type(law).__name__)
@@ -104,7 +104,7 @@ def test_every_mistake_is_found_and_named(mistake):
     limit = 1e3 if isinstance(mistake, known_mistakes.SummedLoss) else 0.1
     found = compared(number, "float64", limit, left(number, "float64", limit, mistake))
     assert not (update.moments([found]).passed and update.weights([found]).passed)
-    assert found.likeness == mistake.says
+    assert found.mistake == mistake.says
     assert (
         f"behaves like: {mistake.says}" in update.weights([found]).message + update.moments([found]).message
     )

@@ -25,7 +25,7 @@ class Replayed:
 
     name: str
     found: Comparison
-    likeness: str
+    mistake: str
     """What a wrong update behaves like, in words; "" if it is right, or like nothing we know."""
 
 
@@ -52,8 +52,8 @@ def judge(
 ) -> Replayed:
     """What an update has left and logged against what it must leave and log; a wrong one gets a name."""
     found = compare(expected, left, line)
-    likeness = "" if found.right else name_mistake(course, update, before, left, expected)
-    return Replayed(f"{story}update {update}", found, likeness)
+    mistake = "" if found.right else name_mistake(course, update, before, left, expected)
+    return Replayed(f"{story}update {update}", found, mistake)
 
 
 def log(found: Sequence[Replayed]) -> Finding:
@@ -81,7 +81,7 @@ def _worst(
     replayed, parts = found[at]
     bad = [a for a in parts.values() if not a.within]
     first = bad[0] if bad else max(parts.values(), key=lambda a: a.ratio)
-    like = f" (behaves like: {replayed.likeness})" if replayed.likeness else ""
+    like = f" (behaves like: {replayed.mistake})" if replayed.mistake else ""
     tensors_of = "" if where == "update/log" else f"{len(bad)} of {len(parts)} tensors, first "
     problem = f"{replayed.name}: {tensors_of}{first.where} {wrong}{like}"
     return Finding(
