@@ -15,7 +15,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from fixtures.mutants import MUTANTS
-from gates.verdict.definition import CONTROLS, GATES
+from gates.verdict.definition import GATES
+from gates.verdict.definition import controls as all_controls
 from properties.checks import all_properties
 from reference.rules import RULES, Rule
 
@@ -62,8 +63,8 @@ def checked_by() -> dict[str, list[str]]:
         for rule in prop.rules:
             found[rule].append(f"`properties/{test}`")
     for gate in GATES:
-        for name, check in gate.checks.items():
-            found[check.rule].append(f"gate `{gate.name} / {name}`")
+        for name, rule in gate.checks.items():
+            found[rule].append(f"gate `{gate.name} / {name}`")
     return found
 
 
@@ -73,8 +74,8 @@ def killers() -> dict[str, list[str]]:
     for mutant in MUTANTS.values():
         for rule in mutant.rules:
             found[rule].append(mutant.id)
-    checks = {(gate.name, name): check.rule for gate in GATES for name, check in gate.checks.items()}
-    for control in CONTROLS:
+    checks = {(gate.name, name): rule for gate in GATES for name, rule in gate.checks.items()}
+    for control in all_controls():
         found[checks[control.gate, control.check]].append(control.name)
     return found
 
@@ -211,7 +212,7 @@ def control_table(controls: list[dict[str, Any]]) -> Iterator[str]:
     yield "| wrong loop | what is wrong | bug | refused by |"
     yield "|---|---|---|---|"
     outcome = {control["control"]: control for control in controls}
-    for control in CONTROLS:
+    for control in all_controls():
         found = outcome.get(control.name, {})
         by = f"{control.gate} / {control.check}" if found.get("refused") else "**NOT REFUSED**"
         yield f"| `{control.name}` | {control.wrong} | {', '.join(map(str, control.bugs))} | {by} |"
@@ -231,7 +232,7 @@ def catalogue() -> Iterator[str]:
 
 
 def covered(row: dict[str, Any]) -> str:
-    names: Iterable[str] = [*row.get("mutants", ()), *row.get("gates", ())]
+    names: Iterable[str] = [*row.get("mutants", ()), *row.get("gates", ()), *row.get("tests", ())]
     return ", ".join(f"`{name}`" for name in names) or f"not yet: {row['not_applicable']}"
 
 

@@ -12,15 +12,18 @@ from typing import Any
 
 import pytest
 
+from fixtures.controls.control import ControlError
 from gates.errors import GateError
-from gates.jobs import Site, all_jobs
-from gates.judge.scoring import Ruler
+from gates.judge.scoring import ReferenceScorer
+from gates.subject.grading import Grading
+from gates.subject.jobs import all_jobs
 from gates.subject.pool import Pool
 from gates.subject.process import ROOT, Process
-from gates.verdict import verdict as verdicts
-from gates.verdict.definition import GATES, control
+from gates.verdict import files
+from gates.verdict.definition import GATES, control, controls, gate_of
 from gates.verdict.finding import Finding
-from gates.verdict.verdict import PASSED, Verdict
+from gates.verdict.table import table
+from gates.verdict.verdict import PASSED, Verdict, refused
 
 HERE = Path(__file__).parent
 MOST_RUNS = "resume"
@@ -28,7 +31,7 @@ KEPT_SESSIONS = 3  # directories of the last sessions are kept for inspection, o
 SESSION_NAMES = "[0-9]" * 8 + "-" + "[0-9]" * 6 + "-*"
 
 VERDICT = pytest.StashKey[Verdict]()
-SITE = pytest.StashKey[Site]()
+GRADING = pytest.StashKey[Grading]()
 JUDGING = pytest.StashKey[bool]()
 
 
@@ -53,21 +56,27 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "needs(*jobs): the runs of gates/jobs.py that a gate's test looks at")
+    config.addinivalue_line(
+        "markers", "needs(*jobs): the runs of gates/subject/jobs.py that a gate's test looks at"
+    )
     subject = config.getoption("--impl", default="impl")
     seeds = [config.getoption(name, default=None) for name in ("--blind-seed", "--kill-seed")]
     blind, kill = (secrets.randbits(32) if seed is None else seed for seed in seeds)
     runs = config.getoption("--runs", default=ROOT / "runs").resolve()
     home = runs / "gates" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-    config.stash[SITE] = Site(subject, home, blind, kill)
+    config.stash[GRADING] = Grading(subject, home, blind, kill)
     config.stash[JUDGING] = False
+    try:
+        controls()
+    except ControlError as error:
+        raise pytest.UsageError(str(error)) from None
     facts = {"blind_seed": blind, "kill_seed": kill, "runs": str(home)}
     everything = bool(config.getoption("--all-controls", default=False))
     config.stash[VERDICT] = Verdict(subject, facts=facts, all_controls=everything)
 
 
 def pytest_report_header(config: pytest.Config) -> str:
-    return f"gates: {_repeat(config.stash[SITE])}"
+    return f"gates: {_repeat(config.stash[GRADING])}"
 
 
 # Which runs to start
@@ -100,13 +109,13 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 @pytest.fixture(scope="session")
-def runs(request: pytest.FixtureRequest, site: Site) -> Iterator[Pool]:
+def runs(request: pytest.FixtureRequest, grading: Grading) -> Iterator[Pool]:
     """Results of the jobs that a test is marked to need; asking for one waits for it.
 
     The first test to ask starts every run that any selected test needs, in the order of the tests.
     """
     items = [item for item in request.session.items if _gate(item)]
-    pool = Pool(all_jobs(site), [name for item in items for name in _needs(item)])
+    pool = Pool(all_jobs(grading, controls()), [name for item in items for name in _needs(item)])
     yield pool
     Process.kill_the_rest()
     pool.close()
@@ -117,15 +126,15 @@ def runs(request: pytest.FixtureRequest, site: Site) -> Iterator[Pool]:
 
 
 @pytest.fixture(scope="session")
-def site(pytestconfig: pytest.Config) -> Site:
+def grading(pytestconfig: pytest.Config) -> Grading:
     """The subject, the committed corpus, the seeds."""
-    return pytestconfig.stash[SITE]
+    return pytestconfig.stash[GRADING]
 
 
 @pytest.fixture(scope="session")
-def ruler(site: Site) -> Ruler:
+def scorer(grading: Grading) -> ReferenceScorer:
     """The gate's own tokenizer and scorer for the committed split."""
-    return Ruler(site.committed["train"])
+    return ReferenceScorer(grading.committed["train"])
 
 
 @pytest.fixture
@@ -146,7 +155,7 @@ def refuse(pytestconfig: pytest.Config) -> Callable[[str, Finding], None]:
 
     def refuse(name: str, finding: Finding) -> None:
         pytestconfig.stash[VERDICT].record_control(name, finding)
-        if not verdicts.refused(name, finding):
+        if not refused(name, finding):
             expected = control(name)
             got = finding.message if not finding.passed else f"accepted by {finding.where} ({finding.figure})"
             pytest.fail(
@@ -208,19 +217,19 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 @pytest.hookimpl(trylast=True)  # after the runs are over
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Green on the outside only if green inside: what did not run did not pass, also when only a part was asked for."""
+    """The session fails unless the verdict is PASSED: what was not selected did not run, and so did not pass."""
     config = session.config
     if not config.stash[JUDGING]:
         return
-    verdict, site = config.stash[VERDICT], config.stash[SITE]
-    verdict.notes.append(f"to repeat this: {_repeat(site)}; runs are in {site.home}")
+    verdict, grading = config.stash[VERDICT], config.stash[GRADING]
+    verdict.notes.append(f"to repeat this: {_repeat(grading)}; runs are in {grading.home}")
     _write(config)
     if verdict.all_controls:
-        verdicts.write_controls(verdict, site.home.parents[1])
+        files.write_controls(verdict, grading.home.parents[1])
     passed = verdict.overall == PASSED
     if exitstatus == pytest.ExitCode.OK and not passed:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
-    _tidy(site.home, passed=passed)
+    _tidy(grading.home, passed=passed)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -229,19 +238,19 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         return
     width = max(shutil.get_terminal_size().columns, 110)
     terminalreporter.section("verdict")
-    for line in verdicts.table(config.stash[VERDICT], width).splitlines():
+    for line in table(config.stash[VERDICT], width).splitlines():
         colour = {"red": "FAILED" in line or "ACCEPTED" in line, "yellow": "NOT RUN" in line}
         terminalreporter.write_line(line, **colour)
 
 
 def _write(config: pytest.Config) -> None:
     """The verdict so far, and the files that a badge is made from."""
-    verdicts.write(config.stash[VERDICT], config.stash[SITE].home.parents[1])
+    files.write(config.stash[VERDICT], config.stash[GRADING].home.parents[1])
 
 
-def _repeat(site: Site) -> str:
-    seeds = f"--blind-seed {site.blind_seed} --kill-seed {site.kill_seed}"
-    return f"pytest gates/ --impl {site.subject} {seeds}"
+def _repeat(grading: Grading) -> str:
+    seeds = f"--blind-seed {grading.blind_seed} --kill-seed {grading.kill_seed}"
+    return f"pytest gates/ --impl {grading.subject} {seeds}"
 
 
 def _needs(item: pytest.Item) -> list[str]:
@@ -251,7 +260,7 @@ def _needs(item: pytest.Item) -> list[str]:
 
 def _gate(item: pytest.Item) -> str | None:
     """The gate an item belongs to, None for a test of something else."""
-    return verdicts.gate_of(item.path.name) if item.path.parent == HERE else None
+    return gate_of(item.path.name) if item.path.parent == HERE else None
 
 
 def _tidy(home: Path, *, passed: bool) -> None:

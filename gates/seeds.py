@@ -13,7 +13,7 @@ from pathlib import Path
 
 from fixtures.corpus import files
 from gates.errors import GateError
-from gates.judge.scoring import Contest, Ruler, contest
+from gates.judge.scoring import Contest, ReferenceScorer, contest
 from gates.subject.pool import WORKERS
 from gates.subject.process import ROOT, Subject
 from gates.verdict.definition import RATIO_LIMIT
@@ -25,7 +25,7 @@ def train_and_score(module: str, seed: int, home: Path) -> Contest:
     """One training with default settings, scored on val by the oracle. GateError if it did not succeed."""
     corpus = files.read_directory()
     run = Subject(module, home / f"seed-{seed}").train("--seed", str(seed))
-    return contest(Ruler(corpus["train"]), run.weights, corpus["val"])
+    return contest(ReferenceScorer(corpus["train"]), run.weights, corpus["val"])
 
 
 def table(module: str, contests: list[Contest]) -> str:

@@ -4,12 +4,16 @@ import pytest
 
 from gates.judge import drift
 from gates.judge.drift import Drift
+from gates.verdict.definition import control
+from gates.wrong_subjects import wrong_subjects
+
+CHECKS = {"report": drift.report_exists, "errors": drift.errors_agree, "flips": drift.flips_agree}
 
 
 @pytest.fixture(scope="module")
-def measured(runs, site, ruler):
+def measured(runs, grading, scorer):
     run = runs["committed"].run
-    return run, Drift(run.weights, ruler, site.committed["val"])
+    return run, Drift(run.weights, scorer, grading.committed["val"])
 
 
 @pytest.mark.needs("committed")
@@ -27,7 +31,7 @@ def test_its_argmax_flips_agree_with_a_recomputation(accept, measured):
     accept(drift.flips_agree(*measured))
 
 
-@pytest.mark.needs("control/makes_up_drift")
-def test_refuses_a_report_that_is_made_up(refuse, runs, site, ruler):
-    run = runs["control/makes_up_drift"]
-    refuse("makes_up_drift", drift.errors_agree(run, Drift(run.weights, ruler, site.committed["val"])))
+@pytest.mark.parametrize("name", wrong_subjects("drift"))
+def test_refuses_a_report_that_is_made_up(refuse, runs, grading, scorer, name):
+    run = runs[f"control/{name}"]
+    refuse(name, CHECKS[control(name).check](run, Drift(run.weights, scorer, grading.committed["val"])))

@@ -2,7 +2,19 @@
 
 import pytest
 
+from fixtures.corpus.files import COMMITTED
 from gates.judge import manifest as truth
+from gates.subject.git import git_state
+from gates.verdict.definition import control
+from gates.wrong_subjects import wrong_subjects
+
+CHECKS = {
+    "schema": truth.valid,
+    "hashes": lambda run: truth.hashes(run, COMMITTED),
+    "git": lambda run: truth.git(run, [git_state()]),
+    "packages": truth.packages,
+    "machine": truth.machine,
+}
 
 
 @pytest.fixture
@@ -51,11 +63,11 @@ def test_refuses_a_manifest_written_after_training(refuse, runs):
     refuse("manifest_last", truth.written_when_killed(runs["control/manifest_last"], fields))
 
 
-@pytest.mark.needs("control/wrong_commit")
-def test_refuses_a_commit_that_is_not_checked_out(refuse, runs):
-    refuse("wrong_commit", truth.git(runs["control/wrong_commit"], [truth.git_state()]))
+@pytest.mark.parametrize("name", wrong_subjects("manifest", *CHECKS))
+def test_refuses_a_manifest_that_is_not_true(refuse, runs, name):
+    refuse(name, CHECKS[control(name).check](runs[f"control/{name}"]))
 
 
-@pytest.mark.needs("control/wrong_versions")
-def test_refuses_a_version_that_is_not_installed(refuse, runs):
-    refuse("wrong_versions", truth.packages(runs["control/wrong_versions"]))
+@pytest.mark.parametrize("name", wrong_subjects("manifest", "run"))
+def test_refuses_a_manifest_of_another_start(refuse, runs, name):
+    refuse(name, truth.run_facts(runs[f"control/{name}"]))

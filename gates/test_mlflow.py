@@ -3,6 +3,15 @@
 import pytest
 
 from gates.judge import tracking
+from gates.verdict.definition import control
+from gates.wrong_subjects import wrong_subjects
+
+CHECKS = {
+    "run": tracking.run_exists,
+    "metrics": tracking.metrics_equal_the_log,
+    "parameters": tracking.parameters_equal_the_configuration,
+    "artefacts": tracking.artefacts_equal_the_files,
+}
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +40,7 @@ def test_its_artefacts_equal_the_files(accept, tracked_run):
     accept(tracking.artefacts_equal_the_files(*tracked_run))
 
 
-@pytest.mark.needs("control/smooths_metrics")
-def test_refuses_metrics_that_are_not_the_log(refuse, runs):
-    run, uri = runs["control/smooths_metrics"]
-    refuse("smooths_metrics", tracking.metrics_equal_the_log(run, tracking.read(run, uri)))
+@pytest.mark.parametrize("name", wrong_subjects("mlflow"))
+def test_refuses_a_store_that_does_not_hold_the_run(refuse, runs, name):
+    run, uri = runs[f"control/{name}"]
+    refuse(name, CHECKS[control(name).check](run, tracking.read(run, uri)))

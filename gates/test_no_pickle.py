@@ -2,14 +2,14 @@
 
 import pytest
 
-from gates.jobs import module_of
 from gates.judge import artefacts, guarded, static_scan
+from gates.subject.controls import module_of
 from gates.subject.process import ROOT
 
 
-def test_the_source_has_no_way_to_unpickle(accept, note, site):
+def test_the_source_has_no_way_to_unpickle(accept, note, grading):
     note(guarded.SHOWS)
-    accept(static_scan.check(site.subject, ROOT))
+    accept(static_scan.check(grading.subject, ROOT))
 
 
 @pytest.mark.needs("committed")

@@ -3,16 +3,18 @@
 import pytest
 
 from fixtures.corpus import files
-from gates.judge import perplexity, probes, scoring
-from gates.judge.scoring import Ruler
+from gates.judge import answers, perplexity, scoring
+from gates.judge.scoring import ReferenceScorer
 
 UNSEEN = ("val", "test")
 
 
 @pytest.mark.needs("committed")
-def test_beats_the_strongest_ngram_on_the_committed_split(accept, note, runs, site, ruler):
+def test_beats_the_strongest_ngram_on_the_committed_split(accept, note, runs, grading, scorer):
     trained = runs["committed"].trained
-    contests = {name: scoring.contest(ruler, trained.run.weights, site.committed[name]) for name in UNSEEN}
+    contests = {
+        name: scoring.contest(scorer, trained.run.weights, grading.committed[name]) for name in UNSEEN
+    }
     note(
         f"committed split, held-out verbs (not gated): ratio {contests['test'].ratio:.3f}, {contests['test']}"
     )
@@ -22,8 +24,8 @@ def test_beats_the_strongest_ngram_on_the_committed_split(accept, note, runs, si
 @pytest.mark.needs("blind")
 def test_beats_the_strongest_ngram_on_cells_it_never_got(accept, note, runs):
     split, run = runs["blind"].split, runs["blind"].run
-    ruler = Ruler(split.handed["train"])
-    contests = {name: scoring.contest(ruler, run.weights, split.kept[name]) for name in UNSEEN}
+    scorer = ReferenceScorer(split.handed["train"])
+    contests = {name: scoring.contest(scorer, run.weights, split.kept[name]) for name in UNSEEN}
     note(
         f"blind split {split.seed} (--blind-seed {split.seed} repeats it), held-out verbs (not gated): "
         f"ratio {contests['test'].ratio:.3f}, {contests['test']}"
@@ -31,28 +33,28 @@ def test_beats_the_strongest_ngram_on_cells_it_never_got(accept, note, runs):
     accept(perplexity.ratio("perplexity/blind", contests["val"]))
 
 
-def test_uniform_weights_have_perplexity_v(accept, site, ruler):
-    accept(perplexity.ruler_reads_v(ruler, site.committed["val"]))
+def test_uniform_weights_have_perplexity_v(accept, grading, scorer):
+    accept(perplexity.scorer_reads_v(scorer, grading.committed["val"]))
 
 
 @pytest.mark.needs("committed")
 def test_future_tokens_do_not_change_earlier_logits(accept, runs):
-    accept(probes.causality(runs["committed"].answers))
+    accept(answers.causality(runs["committed"].answers))
 
 
 @pytest.mark.needs("committed")
 def test_padding_does_not_change_logits(accept, runs):
-    accept(probes.padding(runs["committed"].answers))
+    accept(answers.padding(runs["committed"].answers))
 
 
 @pytest.mark.needs("committed")
 def test_logits_agree_with_the_oracle(accept, runs):
     committed = runs["committed"]
-    accept(probes.agreement_with_the_oracle(committed.answers, committed.run.weights))
+    accept(answers.agreement_with_the_oracle(committed.answers, committed.run.weights))
 
 
 @pytest.mark.needs("committed", "blind")
-def test_no_val_or_test_cell_is_in_train(accept, runs, site):
+def test_no_val_or_test_cell_is_in_train(accept, runs, grading):
     split, run = runs["blind"].split, runs["blind"].run
     blind = perplexity.split_is_kept(
         run, split.handed, split.kept, perplexity.digests(run.path.parent / "data")
@@ -60,7 +62,7 @@ def test_no_val_or_test_cell_is_in_train(accept, runs, site):
     if not blind.passed:
         return accept(blind)
     trained = runs["committed"].trained
-    accept(perplexity.split_is_kept(trained.run, site.committed, {}, perplexity.digests(trained.data)))
+    accept(perplexity.split_is_kept(trained.run, grading.committed, {}, perplexity.digests(trained.data)))
 
 
 @pytest.mark.needs("overlap")
@@ -69,47 +71,61 @@ def test_overlapping_splits_are_refused(accept, runs):
 
 
 @pytest.mark.needs("committed")
-def test_reported_numbers_are_the_recomputed_ones(accept, runs, site, ruler):
-    accept(perplexity.reported_is_recomputed(runs["committed"].run, site.committed, ruler))
+def test_reported_numbers_are_the_recomputed_ones(accept, runs, grading, scorer):
+    accept(perplexity.reported_is_recomputed(runs["committed"].run, grading.committed, scorer))
 
 
 @pytest.mark.needs("committed")
-def test_tokenizer_is_learned_from_train_alone(accept, runs, site, ruler):
-    accept(perplexity.tokenizer_is_learned_from_train(runs["committed"].run, ruler, site.committed["train"]))
+def test_tokenizer_is_learned_from_train_alone(accept, runs, grading, scorer):
+    accept(
+        perplexity.tokenizer_is_learned_from_train(runs["committed"].run, scorer, grading.committed["train"])
+    )
 
 
 @pytest.mark.needs("control/untrained")
-def test_refuses_an_untrained_model(refuse, runs, site, ruler):
-    contest = scoring.contest(ruler, runs["control/untrained"].weights, site.committed["val"])
+def test_refuses_an_untrained_model(refuse, runs, grading, scorer):
+    contest = scoring.contest(scorer, runs["control/untrained"].weights, grading.committed["val"])
     refuse("untrained", perplexity.ratio("perplexity/committed", contest))
 
 
 @pytest.mark.needs("control/unshifted_targets")
-def test_refuses_a_model_trained_on_unshifted_targets(refuse, runs, site, ruler):
+def test_refuses_a_model_trained_on_unshifted_targets(refuse, runs, grading, scorer):
     run = runs["control/unshifted_targets"]
     assert perplexity.claims_to_pass(run)
-    contest = scoring.contest(ruler, run.weights, site.committed["val"])
+    contest = scoring.contest(scorer, run.weights, grading.committed["val"])
     refuse("unshifted_targets", perplexity.ratio("perplexity/committed", contest))
 
 
 @pytest.mark.needs("control/no_causal_mask")
 def test_refuses_a_model_trained_without_its_causal_mask(refuse, runs):
-    run, answers = runs["control/no_causal_mask"]
+    run, answered = runs["control/no_causal_mask"]
     assert perplexity.claims_to_pass(run)
-    refuse("no_causal_mask", probes.causality(answers))
+    refuse("no_causal_mask", answers.causality(answered))
 
 
 @pytest.mark.needs("control/claims_better")
-def test_refuses_a_run_that_claims_a_better_number_than_it_has(refuse, runs, site, ruler):
-    val = {"val": site.committed["val"]}
-    refuse("claims_better", perplexity.reported_is_recomputed(runs["control/claims_better"], val, ruler))
+def test_refuses_a_run_that_claims_a_better_number_than_it_has(refuse, runs, grading, scorer):
+    val = {"val": grading.committed["val"]}
+    refuse("claims_better", perplexity.reported_is_recomputed(runs["control/claims_better"], val, scorer))
 
 
 @pytest.mark.needs("control/swallows_overlap")
 def test_refuses_a_run_on_splits_that_overlap(refuse, runs):
-    run = runs["control/swallows_overlap"]
+    finished, run = runs["control/swallows_overlap"]
+    finished.succeeded()
     data = run.path.parent / "data"
     refuse(
         "swallows_overlap",
         perplexity.split_is_kept(run, files.read_directory(data), {}, perplexity.digests(data)),
     )
+
+
+@pytest.mark.needs("control/warns_of_overlap")
+def test_refuses_a_run_that_only_warns_of_overlap(refuse, runs):
+    refuse("warns_of_overlap", perplexity.overlap_is_refused(*runs["control/warns_of_overlap"]))
+
+
+@pytest.mark.needs("control/tokenizer_reads_val")
+def test_refuses_a_tokenizer_that_is_learned_from_val_too(refuse, runs, grading, scorer):
+    run, train = runs["control/tokenizer_reads_val"], grading.committed["train"]
+    refuse("tokenizer_reads_val", perplexity.tokenizer_is_learned_from_train(run, scorer, train))

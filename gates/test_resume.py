@@ -3,17 +3,13 @@
 import pytest
 
 from gates.errors import GateError
-from gates.jobs import CONTROL_STOP, FOLLOWED_STOP, STOPS, TORN_AT
-from gates.judge import resume, torn
-from gates.verdict.definition import CONTROLS, control
+from gates.judge import resume
+from gates.subject.interrupted import STOPS
+from gates.subject.tampering import STOP
+from gates.verdict.definition import control
+from gates.wrong_subjects import wrong_subjects
 
 INTERRUPTIONS = [*STOPS, "kill-early", "kill-late", "terminate"]
-FORGETFUL = ["forgets_model", "forgets_optimizer", "forgets_scheduler", "forgets_data", "forgets_control"]
-FOLLOWED = [
-    c.name
-    for c in CONTROLS
-    if c.gate == "resume" and c.check in ("mid-epoch", "twice") and c.name not in FORGETFUL
-]
 
 
 @pytest.mark.needs("resume", "resume/rerun")
@@ -31,9 +27,22 @@ def test_interruptions_fall_where_they_claim_to(accept, runs):
 )
 @pytest.mark.needs("resume", "resume/rerun")
 def test_a_resumed_run_is_identical(accept, runs, name):
+    """Stopped after the first step, inside the warm-up, in the middle of an epoch, at its edge, one step before the
+    end, twice; killed at a random moment before the first checkpoint, or after one; ended by SIGTERM."""
     if not resume.rerun(runs["resume"], runs["resume/rerun"]).passed:
         raise GateError("two runs that were not interrupted differ already, so a resume cannot be judged")
     accept(resume.resumed(name, runs["resume"], runs[f"resume/{name}"]))
+
+
+@pytest.mark.needs("tampered", "updates")
+def test_a_resumed_run_goes_on_from_its_checkpoint(accept, runs):
+    """A checkpoint with other weights in it changes what is resumed from it."""
+    accept(resume.changed_is_used(runs["updates"].followed.run, runs["tampered"]["changed"], STOP))
+
+
+@pytest.mark.needs("tampered", "updates")
+def test_a_corrupted_checkpoint_is_not_resumed_from(accept, runs):
+    accept(resume.corrupted_is_not_used(runs["updates"].followed.run, runs["tampered"]["corrupted"], STOP))
 
 
 @pytest.mark.needs("control/nondeterministic")
@@ -41,42 +50,38 @@ def test_refuses_a_loop_that_is_not_deterministic(refuse, runs):
     refuse("nondeterministic", resume.rerun(*runs["control/nondeterministic"]))
 
 
+@pytest.mark.parametrize("name", wrong_subjects("resume", "cuts"))
+def test_refuses_a_loop_that_does_not_stop_when_told(refuse, runs, name):
+    refuse(name, resume.stops_when_told(runs[f"control/{name}"], control(name).stops))
+
+
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.needs(f"control/{n}")) for n in FORGETFUL]
+    "name",
+    [
+        *wrong_subjects("resume", "mid-epoch", run="stop and resume"),
+        *wrong_subjects("resume", "kill-early", "kill-late", "terminate"),
+    ],
 )
 @pytest.mark.needs("control-reference")
-def test_refuses_a_checkpoint_that_forgets_a_state_machine(refuse, runs, name):
-    reference, run = runs["control-reference"], runs[f"control/{name}"]
-    story = f"interrupted (stop {CONTROL_STOP})"
-    refuse(name, resume.identical("resume/mid-epoch", reference, run, story=story, resumed_at=CONTROL_STOP))
+def test_refuses_a_resume_that_is_not_the_uninterrupted_run(refuse, runs, name):
+    interrupted = runs[f"control/{name}"]
+    refuse(name, resume.resumed(control(name).check, runs["control-reference"], interrupted))
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.needs(f"control/{n}")) for n in FOLLOWED])
+@pytest.mark.parametrize("name", wrong_subjects("resume", run="follow and resume"))
 def test_refuses_a_resume_that_changes_the_run(refuse, runs, name):
-    reference, run = runs[f"control/{name}"]
-    where = f"resume/{control(name).check}"
-    story = f"interrupted (stop {FOLLOWED_STOP})"
-    refuse(name, resume.identical(where, reference, run, story=story, resumed_at=FOLLOWED_STOP))
+    refuse(name, resume.resumed(control(name).check, *runs[f"control/{name}"]))
 
 
-@pytest.mark.needs("tampered", "updates")
-def test_a_resumed_run_goes_on_from_its_checkpoint(accept, runs):
-    accept(torn.used(runs["updates"].followed.run, runs["tampered"]["changed"], TORN_AT))
-
-
-@pytest.mark.needs("tampered", "updates")
-def test_a_torn_checkpoint_is_not_resumed_from(accept, runs):
-    accept(torn.not_used(runs["updates"].followed.run, runs["tampered"]["torn"], TORN_AT))
-
-
-@pytest.mark.needs("control/trains_again", "control-followed")
-def test_refuses_to_train_again_from_the_start(refuse, runs):
+@pytest.mark.parametrize("name", wrong_subjects("resume", "used"))
+@pytest.mark.needs("control-followed")
+def test_refuses_to_train_again_from_the_start(refuse, runs, name):
     whole = runs["control-followed"].run
-    refuse("trains_again", torn.used(whole, runs["control/trains_again"], TORN_AT))
+    refuse(name, resume.changed_is_used(whole, runs[f"control/{name}"], STOP))
 
 
-@pytest.mark.needs("control/trusts_torn_checkpoint", "control-followed")
-def test_refuses_to_trust_a_torn_checkpoint(refuse, runs):
+@pytest.mark.parametrize("name", wrong_subjects("resume", "corrupted"))
+@pytest.mark.needs("control-followed")
+def test_refuses_to_trust_a_corrupted_checkpoint(refuse, runs, name):
     whole = runs["control-followed"].run
-    resumed = runs["control/trusts_torn_checkpoint"]
-    refuse("trusts_torn_checkpoint", torn.not_used(whole, resumed, TORN_AT))
+    refuse(name, resume.corrupted_is_not_used(whole, runs[f"control/{name}"], STOP))

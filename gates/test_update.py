@@ -2,107 +2,105 @@
 
 import pytest
 
-from gates import jobs
-from gates.judge import update
-from gates.verdict.definition import CONTROLS, control
+from gates.judge import first_weights, update, whole_logs
+from gates.judge.course import Course
+from gates.subject.followed import EVALUATED, REPLAYED, by_default
+from gates.verdict.definition import control
+from gates.wrong_subjects import wrong_subjects
 
-
-def controls(*checks: str) -> list[object]:
-    """The controls of these checks, each with the job that it needs."""
-    names = [c.name for c in CONTROLS if c.gate == "update" and c.check in checks]
-    return [pytest.param(name, marks=pytest.mark.needs(f"control/{name}")) for name in names]
+CHECKS = {"log": update.log, "moments": update.moments, "weights": update.weights}
 
 
 @pytest.fixture(scope="module")
-def replayed(runs, site):
+def replayed(runs, grading):
     """The replayed updates of the subject: of its followed run, and the first one with its default settings."""
-    first = jobs.default_start(site, runs["updates"].begun, runs["resume/first-step"].run)
+    first = by_default(grading, runs["resume/first-step"].run, runs["updates"].begun)
     return [
-        *update.compare(first, (1,), story="default settings, "),
-        *update.compare(runs["updates"].followed, jobs.REPLAYED),
+        *update.replay_updates(first, (1,), story="default settings, "),
+        *update.replay_updates(runs["updates"].followed, REPLAYED),
     ]
 
 
 @pytest.fixture(scope="module")
-def followed(runs, site):
+def followed(runs, grading):
     """Both runs whose logs are read as a whole, with what they follow."""
-    short, run = runs["updates"].followed, runs["committed"].run
-    return [(short.run, short.course), (run, jobs.course_of(site, run))]
+    both = runs["updates"].followed, by_default(grading, runs["committed"].run)
+    return [(one.run, Course.of(one)) for one in both]
 
 
 @pytest.mark.needs("updates", "resume/first-step")
 def test_the_first_weights_follow_their_law(accept, runs):
-    accept(update.init(runs["updates"].begun, runs["updates"].followed.run))
+    accept(first_weights.init(runs["updates"].begun, runs["updates"].followed.run))
 
 
 @pytest.mark.needs("updates", "resume/first-step")
-@pytest.mark.parametrize("check", [update.log, update.moments, update.weights])
+@pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
 def test_replayed_updates_are_the_formula(accept, replayed, check):
+    """The log's loss, gradient norm, rate, epoch and tokens; both moments of every parameter; every parameter."""
     accept(check(replayed))
 
 
 @pytest.mark.needs("updates", "committed")
 def test_every_rate_is_that_of_the_schedule(accept, followed):
-    accept(update.schedule([(run, course.settings) for run, course in followed]))
+    accept(whole_logs.schedule([(run, course.settings) for run, course in followed]))
 
 
 @pytest.mark.needs("updates", "committed")
 def test_every_line_is_of_its_batch(accept, followed):
-    accept(update.data(followed))
+    accept(whole_logs.data(followed))
 
 
 @pytest.mark.needs("updates")
 def test_validation_losses_are_those_of_the_checkpoints(accept, runs):
-    accept(update.evaluation(runs["updates"].followed, jobs.EVALUATED))
+    accept(whole_logs.evaluation(runs["updates"].followed, EVALUATED))
 
 
 @pytest.mark.needs("updates", "committed")
 def test_evaluations_and_checkpoints_happen_when_due(accept, followed):
-    found = [update.cadence(run, course.settings) for run, course in followed]
+    found = [whole_logs.cadence(run, course.settings) for run, course in followed]
     accept(next((f for f in found if not f.passed), found[0]))
 
 
 @pytest.mark.needs("diverging")
 def test_a_run_that_diverges_keeps_no_nan(accept, runs):
-    accept(update.finite(*runs["diverging"]))
+    accept(whole_logs.finite(*runs["diverging"]))
 
 
-@pytest.mark.parametrize("name", controls("init"))
+@pytest.mark.parametrize("name", wrong_subjects("update", "init"))
 def test_refuses_first_weights_of_another_law(refuse, runs, name):
-    refuse(name, update.init(*runs[f"control/{name}"]))
+    refuse(name, first_weights.init(*runs[f"control/{name}"]))
 
 
-@pytest.mark.parametrize("name", controls(*jobs.CHECKS_REPLAYED))
+@pytest.mark.parametrize("name", wrong_subjects("update", *CHECKS))
 def test_refuses_an_update_that_is_not_the_formula(refuse, runs, name):
-    updates = jobs.CONTROL_REPLAYED.get(name, (2,))
-    check = {"log": update.log, "moments": update.moments, "weights": update.weights}
-    refuse(name, check[control(name).check](update.compare(runs[f"control/{name}"], updates)))
+    wrong = control(name)
+    refuse(name, CHECKS[wrong.check](update.replay_updates(runs[f"control/{name}"], wrong.replayed)))
 
 
-@pytest.mark.parametrize("name", controls("schedule"))
+@pytest.mark.parametrize("name", wrong_subjects("update", "schedule"))
 def test_refuses_rates_that_are_not_the_schedule(refuse, runs, name):
     followed = runs[f"control/{name}"]
-    refuse(name, update.schedule([(followed.run, followed.course.settings)]))
+    refuse(name, whole_logs.schedule([(followed.run, Course.of(followed).settings)]))
 
 
-@pytest.mark.parametrize("name", controls("data"))
+@pytest.mark.parametrize("name", wrong_subjects("update", "data"))
 def test_refuses_lines_of_other_batches(refuse, runs, name):
     followed = runs[f"control/{name}"]
-    refuse(name, update.data([(followed.run, followed.course)]))
+    refuse(name, whole_logs.data([(followed.run, Course.of(followed))]))
 
 
-@pytest.mark.parametrize("name", controls("evaluation"))
+@pytest.mark.parametrize("name", wrong_subjects("update", "evaluation"))
 def test_refuses_validation_losses_of_something_else(refuse, runs, name):
     followed = runs[f"control/{name}"]
-    refuse(name, update.evaluation(followed, [len(followed.run.log)]))
+    refuse(name, whole_logs.evaluation(followed, [len(followed.run.log)]))
 
 
-@pytest.mark.parametrize("name", controls("cadence"))
+@pytest.mark.parametrize("name", wrong_subjects("update", "cadence"))
 def test_refuses_a_cadence_that_is_not_kept(refuse, runs, name):
     followed = runs[f"control/{name}"]
-    refuse(name, update.cadence(followed.run, followed.course.settings))
+    refuse(name, whole_logs.cadence(followed.run, Course.of(followed).settings))
 
 
-@pytest.mark.parametrize("name", controls("finite"))
+@pytest.mark.parametrize("name", wrong_subjects("update", "finite"))
 def test_refuses_a_loop_that_keeps_nan(refuse, runs, name):
-    refuse(name, update.finite(*runs[f"control/{name}"]))
+    refuse(name, whole_logs.finite(*runs[f"control/{name}"]))

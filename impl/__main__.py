@@ -3,20 +3,20 @@
 import gc
 
 gc.disable()  # imports leave little garbage; collecting it would take a quarter of the start-up time
+try:
+    import argparse
+    import json
+    import os
+    import sys
+    from pathlib import Path
+    from typing import Any, NoReturn, TextIO
 
-import argparse
-import json
-import os
-import sys
-from pathlib import Path
-from typing import Any, NoReturn, TextIO
-
-from impl import commands
-from impl.config import WHOLE_NUMBER, whole_number
-from impl.errors import NonFiniteError, UsageError
-
-gc.freeze()
-gc.enable()
+    from impl import commands
+    from impl.config import WHOLE_NUMBER, whole_number
+    from impl.errors import NonFiniteError, UsageError
+finally:
+    gc.freeze()
+    gc.enable()
 gc.set_threshold(100_000)  # a training step leaves little garbage, too
 
 

@@ -3,16 +3,19 @@
 import dataclasses
 import hashlib
 import json
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import impl.run.manifest
 from fixtures.corpus import files
-from gates.jobs import RESUME_STEPS, STOPS, Interrupted
-from gates.judge import difference, drift, manifest, perplexity, probes, reload, resume, scoring, tracking
-from gates.subject import tensors
-from gates.subject.process import Finished
+from gates.judge import answers as judged
+from gates.judge import difference, drift, perplexity, reload, resume, scoring, tracking
+from gates.subject import git, questions, tensors
+from gates.subject.interrupted import STEPS, STOPS, Interrupted
+from gates.subject.process import ROOT, Finished
 from gates.subject.run_directory import RunDirectory
 from reference import model
 from reference.data import make_batch
@@ -21,8 +24,8 @@ SPLITS = files.read_directory()
 
 
 @pytest.fixture(scope="module")
-def ruler() -> scoring.Ruler:
-    return scoring.Ruler(SPLITS["train"])
+def scorer() -> scoring.ReferenceScorer:
+    return scoring.ReferenceScorer(SPLITS["train"])
 
 
 @pytest.fixture(scope="module")
@@ -38,16 +41,16 @@ def weights() -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def answers(ruler, weights) -> probes.Answers:
+def answers(scorer, weights) -> questions.Answers:
     """What a correct subject answers."""
-    asked = probes.questions(ruler.sequences(SPLITS["val"][:8]))
-    return probes.Answers(asked, model.forward(weights, asked.tokens, asked.key_mask, scoring.CONFIG))
+    asked = questions.questions(scorer.sequences(SPLITS["val"][:8]))
+    return questions.Answers(asked, model.forward(weights, asked.tokens, asked.key_mask, scoring.CONFIG))
 
 
-def test_pairs_agree_up_to_the_cut_and_differ_after_it(ruler):
-    asked = probes.questions(ruler.sequences(SPLITS["val"]))
+def test_pairs_agree_up_to_the_cut_and_differ_after_it(scorer):
+    asked = questions.questions(scorer.sequences(SPLITS["val"]))
     assert asked.cells == 2 * len(SPLITS["val"])
-    assert {cut for _, _, cut in asked.future_pairs} == set(probes.CUTS)
+    assert {cut for _, _, cut in asked.future_pairs} == set(questions.CUTS)
     for a, b, cut in asked.future_pairs:
         assert np.array_equal(asked.tokens[a, :cut], asked.tokens[b, :cut])
         assert asked.key_mask[[a, b], :cut].all()
@@ -62,9 +65,9 @@ def test_pairs_agree_up_to_the_cut_and_differ_after_it(ruler):
 
 def test_a_correct_model_is_causal_and_ignores_padding_and_is_the_oracle(answers, weights):
     for finding in (
-        probes.causality(answers),
-        probes.padding(answers),
-        probes.agreement_with_the_oracle(answers, weights),
+        judged.causality(answers),
+        judged.padding(answers),
+        judged.agreement_with_the_oracle(answers, weights),
     ):
         assert finding.passed, finding.message
 
@@ -73,12 +76,12 @@ def test_a_bit_that_depends_on_the_future_is_found(answers):
     _, b, cut = answers.questions.future_pairs[5]
     logits = answers.logits.copy()
     logits[b, cut - 1, 3] = np.nextafter(logits[b, cut - 1, 3], 99.0)
-    finding = probes.causality(dataclasses.replace(answers, logits=logits))
+    finding = judged.causality(dataclasses.replace(answers, logits=logits))
     assert not finding.passed
     assert f"at position {cut - 1}, where the next change is at position {cut}" in finding.message
 
 
-@pytest.mark.parametrize("check", [probes.causality, probes.padding])
+@pytest.mark.parametrize("check", [judged.causality, judged.padding])
 def test_answers_that_are_no_numbers_satisfy_nothing(answers, check):
     for value in (np.nan, np.inf):
         finding = check(dataclasses.replace(answers, logits=np.full_like(answers.logits, value)))
@@ -87,32 +90,34 @@ def test_answers_that_are_no_numbers_satisfy_nothing(answers, check):
 
 
 def live_run(
-    path: Path, ruler: scoring.Ruler, weights: dict[str, np.ndarray], rows: int = 32
+    path: Path, scorer: scoring.ReferenceScorer, weights: dict[str, np.ndarray], rows: int = 32
 ) -> RunDirectory:
     """A run directory with nothing in it but live logits, right ones, of the first val sequences."""
-    tokens, _, _, mask = make_batch(ruler.sequences(SPLITS["val"])[:rows])
+    tokens, _, _, mask = make_batch(scorer.sequences(SPLITS["val"])[:rows])
     logits = model.forward(weights, tokens, mask, scoring.CONFIG)
     live = {"tokens": tokens, "key_mask": mask, "logits": logits}
     path.mkdir()
-    (path / probes.LIVE).write_bytes(tensors.write(live))
+    (path / questions.LIVE).write_bytes(tensors.write(live))
     run = RunDirectory(path)
     run.__dict__["weights"] = weights
     return run
 
 
-def test_live_logits_are_the_oracles_with_the_saved_weights(tmp_path, ruler, weights):
-    run = live_run(tmp_path / "run", ruler, weights)
-    parroted = run.tensors(probes.LIVE)["logits"]
-    assert reload.logits_are_the_live_ones(run, parroted, ruler, SPLITS["val"]).passed
+def test_live_logits_are_the_oracles_with_the_saved_weights(tmp_path, scorer, weights):
+    run = live_run(tmp_path / "run", scorer, weights)
+    parroted = run.tensors(questions.LIVE)["logits"]
+    assert reload.logits_are_the_live_ones(run, parroted, scorer, SPLITS["val"]).passed
     run.__dict__["weights"] = {**weights, "E": np.nextafter(weights["E"], 9.0) * 1.001}
-    finding = reload.logits_are_the_live_ones(run, parroted, ruler, SPLITS["val"])
+    finding = reload.logits_are_the_live_ones(run, parroted, scorer, SPLITS["val"])
     assert not finding.passed
     assert "not the oracle's logits with the saved weights" in finding.message
 
 
-def test_live_logits_of_too_few_sequences_are_refused(tmp_path, ruler, weights):
-    run = live_run(tmp_path / "run", ruler, weights, rows=31)
-    finding = reload.logits_are_the_live_ones(run, run.tensors(probes.LIVE)["logits"], ruler, SPLITS["val"])
+def test_live_logits_of_too_few_sequences_are_refused(tmp_path, scorer, weights):
+    run = live_run(tmp_path / "run", scorer, weights, rows=31)
+    finding = reload.logits_are_the_live_ones(
+        run, run.tensors(questions.LIVE)["logits"], scorer, SPLITS["val"]
+    )
     assert "the first sequences of the val split" in finding.message
 
 
@@ -164,27 +169,27 @@ def test_an_empty_log_has_no_metrics_to_equal():
 
 def test_logits_in_single_precision_are_not_the_oracle(answers, weights):
     single = answers.logits.astype(np.float32).astype(np.float64)
-    assert not probes.agreement_with_the_oracle(dataclasses.replace(answers, logits=single), weights).passed
+    assert not judged.agreement_with_the_oracle(dataclasses.replace(answers, logits=single), weights).passed
 
 
-def test_uniform_weights_read_v_and_a_wrong_ruler_is_found(ruler, monkeypatch):
-    assert perplexity.ruler_reads_v(ruler, SPLITS["val"][:4]).passed
+def test_uniform_weights_read_v_and_a_wrong_scorer_is_found(scorer, monkeypatch):
+    assert perplexity.scorer_reads_v(scorer, SPLITS["val"][:4]).passed
     crooked = {name: np.full_like(x, 0.1) for name, x in scoring.uniform_weights().items()}
     crooked["E"][3] = 0.7
     monkeypatch.setattr(scoring, "uniform_weights", lambda: crooked)
-    assert not perplexity.ruler_reads_v(ruler, SPLITS["val"][:4]).passed
+    assert not perplexity.scorer_reads_v(scorer, SPLITS["val"][:4]).passed
 
 
-def test_a_score_counts_every_token_but_bos_and_padding(ruler):
-    score = ruler.score(scoring.uniform_weights(), SPLITS["val"])
-    assert score.tokens == sum(len(s) - 1 for s in ruler.sequences(SPLITS["val"]))
+def test_a_score_counts_every_token_but_bos_and_padding(scorer):
+    score = scorer.score(scoring.uniform_weights(), SPLITS["val"])
+    assert score.tokens == sum(len(s) - 1 for s in scorer.sequences(SPLITS["val"]))
     assert score.perplexity == pytest.approx(64.0, rel=1e-12)
 
 
-def test_the_strongest_ngram_is_the_one_that_counts(ruler):
-    baselines = ruler.baselines(SPLITS["val"])
+def test_the_strongest_ngram_is_the_one_that_counts(scorer):
+    baselines = scorer.baselines(SPLITS["val"])
     assert len(baselines) == 14
-    assert ruler.strongest(SPLITS["val"]).perplexity == min(b.perplexity for b in baselines)
+    assert scorer.strongest(SPLITS["val"]).perplexity == min(b.perplexity for b in baselines)
 
 
 def test_overlap_must_be_refused_with_status_2_in_one_line_that_names_the_cell(tmp_path):
@@ -198,7 +203,7 @@ def test_overlap_must_be_refused_with_status_2_in_one_line_that_names_the_cell(t
 
 
 def log(epoch_steps: int = 12) -> list[dict[str, float]]:
-    return [{"epoch": step // epoch_steps, "lr": min(step + 1, 50) * 1e-5} for step in range(RESUME_STEPS)]
+    return [{"epoch": step // epoch_steps, "lr": min(step + 1, 50) * 1e-5} for step in range(STEPS)]
 
 
 def interruptions(run: RunDirectory) -> dict[str, Interrupted]:
@@ -236,19 +241,37 @@ def test_cuts_need_epochs_of_the_length_they_were_chosen_for(tmp_path):
 
 
 def test_git_state_outside_a_repository_is_unknown(tmp_path):
-    assert manifest.git_state(tmp_path) == manifest.Git(None, None, None)
+    assert git.git_state(tmp_path) == git.Git(None, None, None)
 
 
-def test_drift_of_weights_that_fit_the_format_is_zero_and_nothing_flips(ruler, weights):
+def test_a_link_to_an_environment_leaves_the_tree_clean_and_another_file_does_not(tmp_path):
+    """For the gate as for the loop that it judges, by the list of ignored files of this repository."""
+    for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "first"]):
+        (tmp_path / ".gitignore").write_bytes((ROOT / ".gitignore").read_bytes())
+        identity = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+        subprocess.run(["git", *identity, *words], cwd=tmp_path, check=True)
+
+    def dirty() -> set[bool | None]:
+        found, said = git.git_state(tmp_path), impl.run.manifest._git_state(tmp_path)
+        assert dataclasses.asdict(found) == said.model_dump()
+        return {found.dirty, said.dirty}
+
+    (tmp_path / ".venv").symlink_to(ROOT)
+    assert dirty() == {False}
+    (tmp_path / "new").touch()
+    assert dirty() == {True}
+
+
+def test_drift_of_weights_that_fit_the_format_is_zero_and_nothing_flips(scorer, weights):
     coarse = {name: np.round(x * 4) / 4 for name, x in weights.items()}
-    found = drift.Drift(coarse, ruler, SPLITS["val"][:2])
+    found = drift.Drift(coarse, scorer, SPLITS["val"][:2])
     for measured in found.measured.values():
         assert [error for error, _ in measured.errors.values()] == [0.0] * len(drift.LAYERS)
         assert 0 in measured.flips
 
 
-def test_drift_grows_with_coarser_formats(ruler, weights):
-    measured = drift.Drift(weights, ruler, SPLITS["val"][:2]).measured
+def test_drift_grows_with_coarser_formats(scorer, weights):
+    measured = drift.Drift(weights, scorer, SPLITS["val"][:2]).measured
     for layer in drift.LAYERS:
         fine, coarse = (measured[form].errors[layer] for form in ("float16", "bfloat16"))
         assert 0 < fine[1] < fine[0] < coarse[0]

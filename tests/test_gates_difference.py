@@ -10,6 +10,7 @@ import pytest
 
 from gates.judge import difference, resume
 from gates.subject import tensors
+from gates.subject.interrupted import Interrupted
 from gates.subject.run_directory import RunDirectory
 
 STEPS, RESUMED_AT = 6, 3
@@ -67,6 +68,23 @@ def test_equal_runs_do_not_differ(tmp_path):
     finding = resume.identical("resume/rerun", a, b, story="")
     assert finding.passed
     assert finding.figure.startswith(f"{difference.compared_bytes(a, b):,} bytes")
+
+
+@pytest.mark.parametrize(
+    ("status", "says"), [(0, ""), (-15, "SIGTERM at line 3: the status it ended with; got -15")]
+)
+def test_a_run_that_died_of_its_signal_is_refused_though_it_was_resumed_right(tmp_path, status, says):
+    a, b = write(tmp_path / "a", content()), write(tmp_path / "b", content())
+    finding = resume.resumed("terminate", a, Interrupted(b, [(3, [3])], "SIGTERM at line 3", status))
+    assert finding.passed == (status == 0)
+    assert says in finding.message
+
+
+@pytest.mark.parametrize("stood", [[(4, [4])], [(3, [])], [(3, [2])]])
+def test_a_run_that_did_not_stop_when_told_is_found(tmp_path, stood):
+    run = RunDirectory(tmp_path)
+    assert resume.stops_when_told(Interrupted(run, [(3, [3])], ""), (3,)).passed
+    assert "--stop-after 3" in resume.stops_when_told(Interrupted(run, stood, ""), (3,)).message
 
 
 def nothing_at_all(run: dict[str, Any]) -> None:

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from gates.errors import GateError
-from gates.judge import artefacts, guarded, static_scan
-from gates.subject import tensors
+from gates.judge import artefacts, static_scan
+from gates.judge.guarded import breaks, works_without_unpickling
+from gates.subject import guarded, source, tensors
 from gates.subject.process import ROOT, Finished
 
 TRICKS = [
@@ -145,7 +146,7 @@ def test_scans_the_package_and_what_it_imports_without_running_it(tmp_path):
         helper_a="import pickle",
         unrelated="import pickle",
     )
-    names = {str(path.relative_to(tmp_path)) for path in static_scan.sources("subject_a", tmp_path)}
+    names = {str(path.relative_to(tmp_path)) for path in source.sources("subject_a", tmp_path)}
     assert {"subject_a/__main__.py", "subject_a/inner/loop.py", "subject_a/other.py"} <= names
     assert "unrelated.py" not in names
     package(tmp_path, subject_a__SLASH__other="import helper_a")
@@ -181,7 +182,7 @@ def test_an_installed_subject_is_scanned_and_an_installed_library_is_not(tmp_pat
         library="import pickle",
     )
     assert "inner.py:1: imports pickle" in static_scan.check("installed", tmp_path).message
-    assert list(static_scan.sources("installed_too", tmp_path)) == [tmp_path / "installed_too.py"]
+    assert list(source.sources("installed_too", tmp_path)) == [tmp_path / "installed_too.py"]
 
 
 def test_no_file_at_all_is_no_pass(tmp_path, monkeypatch):
@@ -330,7 +331,7 @@ def test_the_guard_refuses_to_start_a_program(tmp_path, code):
     assert "starting a program is forbidden" in done.stderr
     assert [what.split()[0] for report in reports for what in report.refused] == ["starts"]
     finished = Finished("python", 1, "", "", 0.0)
-    assert "another program: starts" in guarded.breaks(finished, reports).message
+    assert "another program: starts" in breaks(finished, reports).message
 
 
 def test_the_guard_lets_git_and_uname_through(tmp_path):
@@ -362,11 +363,11 @@ def test_the_guard_excepts_the_cache_of_numba_and_counts_it(tmp_path):
 def test_a_guard_that_was_not_there_is_no_pass(tmp_path):
     from gates.subject.run_directory import RunDirectory
 
-    assert not guarded.works_without_unpickling(RunDirectory(tmp_path), []).passed
+    assert not works_without_unpickling(RunDirectory(tmp_path), []).passed
     (tmp_path / "1.json").write_text(
         json.dumps({"armed": True, "excepted": {}, "refused": ["x"]}), encoding="utf-8"
     )
     assert (
         "unpickling: x"
-        in guarded.works_without_unpickling(RunDirectory(tmp_path), guarded.read_reports(tmp_path)).message
+        in works_without_unpickling(RunDirectory(tmp_path), guarded.read_reports(tmp_path)).message
     )

@@ -12,7 +12,7 @@ import pytest
 from gates.subject.process import ROOT
 from gates.verdict.definition import GATES
 
-RULER = "gates/test_perplexity.py::test_uniform_weights_have_perplexity_v"
+SCORER = "gates/test_perplexity.py::test_uniform_weights_have_perplexity_v"
 SKIP_ALL = """
 import pytest
 def pytest_collection_modifyitems(items):
@@ -42,7 +42,7 @@ def session(
 
 
 def test_a_part_that_passes_is_incomplete_and_not_green(tmp_path):
-    done, badge = session(tmp_path, RULER)
+    done, badge = session(tmp_path, SCORER)
     assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout
     assert "VERDICT: INCOMPLETE" in done.stdout
     assert badge is not None
@@ -68,6 +68,23 @@ def test_a_subject_that_is_not_there_fails_in_one_line_a_check(tmp_path):
     assert badge["color"] == "red"
 
 
+NO_TABLE = """
+from fixtures.controls import control
+def read(path):
+    raise control.ControlError(f"{path}: because=words() is not a literal")
+control._read = read
+"""
+
+
+def test_a_control_that_cannot_be_read_is_one_line_and_no_verdict(tmp_path):
+    (tmp_path / "no_table.py").write_text(NO_TABLE, encoding="utf-8")
+    done, badge = session(tmp_path, "-p", "no_table", SCORER)
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "because=words() is not a literal" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert badge is None
+
+
 KILL = """
 import os, signal
 def pytest_runtest_setup(item):
@@ -83,7 +100,7 @@ def leave_a_green_badge(tmp_path: Path) -> None:
 def test_a_session_that_is_killed_leaves_no_green_badge(tmp_path):
     leave_a_green_badge(tmp_path)
     (tmp_path / "kill.py").write_text(KILL, encoding="utf-8")
-    done, badge = session(tmp_path, "-p", "kill", RULER)
+    done, badge = session(tmp_path, "-p", "kill", SCORER)
     assert done.returncode == -signal.SIGKILL, done.stdout
     assert badge is not None
     assert badge["message"] == f"0/{len(GATES)} incomplete"
@@ -91,7 +108,7 @@ def test_a_session_that_is_killed_leaves_no_green_badge(tmp_path):
 
 def test_a_session_without_a_terminal_reporter_writes_its_verdict(tmp_path):
     leave_a_green_badge(tmp_path)
-    done, badge = session(tmp_path, "-p", "no:terminalreporter", RULER)
+    done, badge = session(tmp_path, "-p", "no:terminalreporter", SCORER)
     assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout + done.stderr
     assert badge is not None
     assert badge["color"] == "yellow"

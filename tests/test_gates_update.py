@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 
 from fixtures.corpus import files
-from gates import jobs
 from gates.errors import GateError
-from gates.judge import mistakes, replay, scoring, torn, update
-from gates.judge.replay import NAMES, Course, Law, Settings, State
+from gates.judge import comparison, first_weights, known_mistakes, replay, resume, scoring, update, whole_logs
+from gates.judge.course import NAMES, Course, Settings, State
+from gates.judge.replay import Law
+from gates.subject.followed import OPTIMIZER
 from gates.subject.process import Finished
 from gates.subject.run_directory import RunDirectory
+from gates.subject.tampering import Resumed
 from reference import model
 
 DTYPES = ("float32", "float64")
@@ -27,15 +29,15 @@ SETTINGS = Settings(
     dropout=0.1,
     eval_every=5,
     checkpoint_every=1,
-    optimizer=dict(jobs.FOLLOW_OPTIMIZER),
+    optimizer=dict(OPTIMIZER),
 )
 EPOCH = 4  # updates; the last batch of an epoch has two rows
 
 
 @functools.cache
 def sequences() -> list[list[int]]:
-    ruler = scoring.Ruler(files.read_directory()["train"])
-    return ruler.train[: 4 * EPOCH - 2]
+    scorer = scoring.ReferenceScorer(files.read_directory()["train"])
+    return scorer.train[: 4 * EPOCH - 2]
 
 
 def course(**changes: float) -> Course:
@@ -70,7 +72,7 @@ def expected(number: int, dtype: str, limit: float) -> replay.After:
 def left(number: int, dtype: str = "float32", limit: float = 0.1, law: Law | None = None) -> State:
     """What a subject that follows the law leaves, rounded to its dtype."""
     before = somewhere(dtype)
-    after = replay.behave(course(clip_norm=limit), number, before, law or Law())
+    after = replay.replay_plainly(course(clip_norm=limit), number, before, law or Law())
 
     def stored(part: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         return {name: x.astype(dtype).astype(np.float64) for name, x in part.items()}
@@ -78,7 +80,7 @@ def left(number: int, dtype: str = "float32", limit: float = 0.1, law: Law | Non
     return State(stored(after.weights), stored(after.m), stored(after.v), np.dtype(dtype))
 
 
-def compared(number: int, dtype: str, limit: float, got: State) -> update.Comparison:
+def compared(number: int, dtype: str, limit: float, got: State) -> update.Replayed:
     bounds = expected(number, dtype, limit)
     return update.judge(course(clip_norm=limit), number, somewhere(dtype), got, bounds, line(bounds), "")
 
@@ -93,16 +95,16 @@ def test_a_right_update_passes_clipped_or_not(dtype, limit):
     found = compared(7, dtype, limit, left(7, dtype, limit))
     for check in (update.log, update.moments, update.weights):
         assert check([found]).passed, check([found]).message
-    assert found.likeness == ""
+    assert found.mistake == ""
 
 
-@pytest.mark.parametrize("mistake", mistakes.MISTAKES, ids=lambda law: type(law).__name__)
+@pytest.mark.parametrize("mistake", known_mistakes.MISTAKES, ids=lambda law: type(law).__name__)
 def test_every_mistake_is_found_and_named(mistake):
-    number = 2 if isinstance(mistake, mistakes.GradientKept) else 8
-    limit = 1e3 if isinstance(mistake, mistakes.SummedLoss) else 0.1
+    number = 2 if isinstance(mistake, known_mistakes.GradientKept) else 8
+    limit = 1e3 if isinstance(mistake, known_mistakes.SummedLoss) else 0.1
     found = compared(number, "float64", limit, left(number, "float64", limit, mistake))
     assert not (update.moments([found]).passed and update.weights([found]).passed)
-    assert found.likeness == mistake.says
+    assert found.mistake == mistake.says
     assert (
         f"behaves like: {mistake.says}" in update.weights([found]).message + update.moments([found]).message
     )
@@ -121,7 +123,7 @@ def test_one_entry_that_is_off_by_a_millionth_of_its_step_is_found(name):
     assert update.moments([found]).passed
 
 
-@pytest.mark.parametrize("name", update.LOGGED)
+@pytest.mark.parametrize("name", comparison.LOGGED)
 @pytest.mark.parametrize("said", [None, math.nan, 0.5])
 def test_a_log_that_says_something_else_is_found(name, said):
     after = expected(7, "float32", 0.1)
@@ -167,8 +169,8 @@ def right_log(followed: Course) -> list[dict[str, object]]:
 def test_a_right_log_follows_schedule_and_data(tmp_path):
     followed = course()
     run = run_of(tmp_path, right_log(followed))
-    assert update.schedule([(run, followed.settings)]).passed
-    assert update.data([(run, followed)]).passed
+    assert whole_logs.schedule([(run, followed.settings)]).passed
+    assert whole_logs.data([(run, followed)]).passed
 
 
 @pytest.mark.parametrize("field", ["step", "epoch", "tokens", "lr"])
@@ -177,7 +179,7 @@ def test_one_wrong_number_in_a_log_is_found(tmp_path, field):
     log = right_log(followed)
     log[6][field] = float(str(log[6][field])) * 1.01 + 1e-9
     run = run_of(tmp_path, log)
-    finding = update.schedule([(run, SETTINGS)]) if field == "lr" else update.data([(run, followed)])
+    finding = whole_logs.schedule([(run, SETTINGS)]) if field == "lr" else whole_logs.data([(run, followed)])
     assert not finding.passed
     assert "update 7" in finding.message
 
@@ -185,9 +187,9 @@ def test_one_wrong_number_in_a_log_is_found(tmp_path, field):
 def test_a_finished_run_with_too_short_a_log_is_found(tmp_path):
     followed = course()
     run = run_of(tmp_path, right_log(followed)[:-1])
-    assert update.data([(run, followed)]).passed
+    assert whole_logs.data([(run, followed)]).passed
     (tmp_path / "results.json").write_text("{}", encoding="utf-8")
-    assert "lines of the log" in update.data([(run, followed)]).message
+    assert "lines of the log" in whole_logs.data([(run, followed)]).message
 
 
 # The first weights
@@ -211,7 +213,7 @@ def changed(state: State, name: str, value: np.ndarray) -> State:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_right_start_follows_the_law(seed):
-    assert update.start(begun(seed), begun(seed + 100)).passed
+    assert first_weights.start(begun(seed), begun(seed + 100)).passed
 
 
 @pytest.mark.parametrize(
@@ -227,16 +229,16 @@ def test_a_right_start_follows_the_law(seed):
 )
 def test_a_start_of_another_law_is_found(name, law, says):
     state = begun(1)
-    finding = update.start(changed(state, name, law(state.weights[name])), begun(2))
+    finding = first_weights.start(changed(state, name, law(state.weights[name])), begun(2))
     assert not finding.passed
     assert says in finding.message
 
 
 def test_matrices_that_share_their_draws_are_found():
     state = begun(1)
-    finding = update.start(changed(state, "block_1.attn.W_v", state.weights["E"]), begun(2))
+    finding = first_weights.start(changed(state, "block_1.attn.W_v", state.weights["E"]), begun(2))
     assert "block_1.attn.W_v is related to E" in finding.message
-    assert "another seed" in update.start(state, state).message
+    assert "another seed" in first_weights.start(state, state).message
 
 
 # Cadence, divergence, settings
@@ -250,28 +252,31 @@ def test_a_settings_file_without_a_setting_is_no_evidence():
 def test_numbers_that_are_not_finite_are_found_in_lines(tmp_path):
     run = run_of(tmp_path, [{"step": 1, "loss": math.inf}])
     (tmp_path / "train_log.jsonl").write_text("{}\n", encoding="utf-8")
-    finding = update.finite(Finished("x", 0, "", "", 1.0), run)
+    finding = whole_logs.finite(Finished("x", 0, "", "", 1.0), run)
     assert "line 1: loss is not finite" in finding.message
 
 
 # Checkpoints that were tampered with
 
 
-def resumed(path: Path, lines: list[bytes], status: int = 0) -> torn.Resumed:
+def resumed(path: Path, lines: list[bytes], status: int = 0) -> Resumed:
     run = RunDirectory(path)
     run.__dict__["log_lines"] = lines
-    return torn.Resumed(Finished("x", status, "", "", 1.0), run)
+    return Resumed(Finished("x", status, "", "", 1.0), run)
 
 
 def test_a_changed_checkpoint_must_change_what_follows(tmp_path):
     whole = resumed(tmp_path, [b"1", b"2", b"3", b"4"]).run
-    assert torn.used(whole, resumed(tmp_path, [b"1", b"2", b"x"]), 2).passed
-    assert torn.used(whole, resumed(tmp_path, [], status=2), 2).passed
-    assert "as if it had not changed" in torn.used(whole, resumed(tmp_path, [b"1", b"2", b"3"]), 2).message
-    assert "made no step" in torn.used(whole, resumed(tmp_path, [b"1", b"2"]), 2).message
+    assert resume.changed_is_used(whole, resumed(tmp_path, [b"1", b"2", b"x"]), 2).passed
+    assert resume.changed_is_used(whole, resumed(tmp_path, [], status=2), 2).passed
+    assert (
+        "as if it had not changed"
+        in resume.changed_is_used(whole, resumed(tmp_path, [b"1", b"2", b"3"]), 2).message
+    )
+    assert "made no step" in resume.changed_is_used(whole, resumed(tmp_path, [b"1", b"2"]), 2).message
 
 
-def test_a_torn_checkpoint_must_change_nothing_or_be_refused(tmp_path):
+def test_a_corrupted_checkpoint_must_change_nothing_or_be_refused(tmp_path):
     whole = resumed(tmp_path, [b"1", b"2", b"3", b"4"]).run
-    assert torn.not_used(whole, resumed(tmp_path, [b"1", b"2", b"3"]), 2).passed
-    assert torn.not_used(whole, resumed(tmp_path, [], status=2), 2).passed
+    assert resume.corrupted_is_not_used(whole, resumed(tmp_path, [b"1", b"2", b"3"]), 2).passed
+    assert resume.corrupted_is_not_used(whole, resumed(tmp_path, [], status=2), 2).passed

@@ -8,9 +8,11 @@ from xml.etree import ElementTree
 import pytest
 
 from gates.subject.process import ROOT
-from gates.verdict import verdict as verdicts
-from gates.verdict.definition import CONTROLS, GATES
+from gates.verdict.badge import badge
+from gates.verdict.definition import GATES, controls, gate_of, rule_of
+from gates.verdict.files import as_dict, write, write_controls
 from gates.verdict.finding import Finding, at_most, no_problems, within
+from gates.verdict.table import table
 from gates.verdict.verdict import FAILED, INCOMPLETE, NOT_RUN, PASSED, Verdict
 from reference.rules import RULES
 
@@ -25,7 +27,7 @@ def complete(all_controls: bool = True) -> Verdict:
     for gate in GATES:
         for check in gate.checks:
             verdict.record(finding(f"{gate.name}/{check}"))
-    for c in CONTROLS:
+    for c in controls():
         verdict.record_control(
             c.name, finding(f"{c.gate}/{c.check}", passed=False, problem=f"it says {c.because}")
         )
@@ -33,25 +35,25 @@ def complete(all_controls: bool = True) -> Verdict:
 
 
 def colour(verdict: Verdict) -> str:
-    return str(verdicts.badge(verdict)["color"])
+    return str(badge(verdict)["color"])
 
 
 def test_every_gate_has_its_test_file_and_every_control_its_subject():
     for gate in GATES:
         assert (ROOT / "gates" / f"test_{gate.name}.py").is_file()
-        assert verdicts.gate_of(f"test_{gate.name}.py") == gate.name
-    for control in CONTROLS:
-        assert control.check in {g.name: g for g in GATES}[control.gate].checks
+        assert gate_of(f"test_{gate.name}.py") == gate.name
+    for control in controls():
+        assert rule_of(f"{control.gate}/{control.check}")
         assert importlib.util.find_spec(f"fixtures.controls.{control.name}")
-    assert len({c.name for c in CONTROLS}) == len(CONTROLS)
+    assert len({c.name for c in controls()}) == len(controls())
 
 
 def test_every_gate_has_a_control_that_it_must_refuse():
-    assert {c.gate for c in CONTROLS} == {g.name for g in GATES}
+    assert {c.gate for c in controls()} == {g.name for g in GATES}
 
 
 def test_every_check_has_a_rule_and_every_rule_of_a_gate_a_check():
-    checked = {check.rule for gate in GATES for check in gate.checks.values()}
+    checked = {rule for gate in GATES for rule in gate.checks.values()}
     assert checked <= RULES.keys()
     families = {"RESUME", "CKPT", "MAN", "TRACK", "DRIFT", "UPDATE", "SUITE"}
     assert {rule.id for rule in RULES.values() if rule.family in families} <= checked
@@ -59,7 +61,7 @@ def test_every_check_has_a_rule_and_every_rule_of_a_gate_a_check():
 
 def test_the_selection_of_every_session_is_a_part_of_all_controls():
     some, everything = Verdict("impl").controls, Verdict("impl", all_controls=True).controls
-    assert everything == list(CONTROLS)
+    assert everything == list(controls())
     assert 0 < len(some) < len(everything)
 
 
@@ -67,9 +69,9 @@ def test_a_full_session_tells_what_became_of_every_control(tmp_path):
     verdict = complete()
     verdict.facts["seconds"] = {"control/untrained": 1.5}
     del verdict.refusals["l2_decay"]
-    verdicts.write_controls(verdict, tmp_path)
+    write_controls(verdict, tmp_path)
     told = {c["control"]: c for c in json.loads((tmp_path / "controls.json").read_bytes())["controls"]}
-    assert told.keys() == {c.name for c in CONTROLS}
+    assert told.keys() == {c.name for c in controls()}
     assert told["untrained"]["refused"]
     assert (told["untrained"]["by"], told["untrained"]["seconds"]) == ("perplexity/committed", 1.5)
     assert not told["l2_decay"]["refused"]
@@ -101,7 +103,7 @@ def test_a_test_that_was_skipped_or_broke_fails_its_gate():
     verdict = complete()
     verdict.record_broken("mlflow", "test_x: skipped")
     assert verdict.overall == FAILED
-    said = {gate["gate"]: gate for gate in verdict.as_dict()["gates"]}
+    said = {gate["gate"]: gate for gate in as_dict(verdict)["gates"]}
     assert said["mlflow"]["broken_tests"] == ["test_x: skipped"]
 
 
@@ -138,19 +140,19 @@ def test_a_finding_outside_the_definition_is_an_error():
 def test_the_table_shows_every_check_and_every_control():
     verdict = complete()
     verdict.notes.append("a note")
-    text = verdicts.table(verdict, 120)
+    text = table(verdict, 120)
     assert all(f"  {check} " in text for gate in GATES for check in gate.checks)
-    assert all(f"  {control.name} " in text for control in CONTROLS)
+    assert all(f"  {control.name} " in text for control in controls())
     assert text.endswith("VERDICT: PASSED")
     assert "a note" in text
     assert max(map(len, text.splitlines())) <= 120
 
 
 def test_files_are_written_whole_and_replace_the_verdict_before(tmp_path):
-    verdicts.write(complete(), tmp_path)
+    write(complete(), tmp_path)
     broken = complete()
     broken.record(finding("reload/name", passed=False, problem="the name"))
-    verdicts.write(broken, tmp_path)
+    write(broken, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["badge.json", "badge.svg", "verdict.json"]
     said = json.loads((tmp_path / "verdict.json").read_bytes())
     assert said["verdict"] == FAILED
@@ -172,8 +174,8 @@ def test_files_are_written_whole_and_replace_the_verdict_before(tmp_path):
 
 
 def test_the_badge_of_another_subject_names_it():
-    assert verdicts.badge(Verdict("impl"))["label"] == "honestloop"
-    assert verdicts.badge(Verdict("their_loop"))["label"] == "honestloop: their_loop"
+    assert badge(Verdict("impl"))["label"] == "honestloop"
+    assert badge(Verdict("their_loop"))["label"] == "honestloop: their_loop"
 
 
 def test_at_most_measures_the_margin_and_does_not_pass_nan():
@@ -194,4 +196,4 @@ def test_no_problems_says_how_much_was_looked_at():
 
 
 def test_gate_of_other_files_is_none():
-    assert verdicts.gate_of(str(Path("tests/test_gates_verdict.py"))) is None
+    assert gate_of(str(Path("tests/test_gates_verdict.py"))) is None

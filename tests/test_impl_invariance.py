@@ -148,17 +148,17 @@ def test_the_readme_has_the_hash_of_the_default_run(tmp_path):
 
 @pytest.mark.parametrize("control", ["partial_sums_by_thread", "prange_sum"])
 def test_partial_sums_depend_on_threads(train, control):
-    module = f"fixtures.controls.{control}"
+    module = f"fixtures.controls.invariance.{control}"
     assert train(module, THREADS[2]) != train(module, ONE)
 
 
 def test_partial_sums_depend_on_micro_batches(train):
-    module = "fixtures.controls.partial_sums_by_micro_batch"
+    module = "fixtures.controls.invariance.partial_sums_by_micro_batch"
     assert train(module, micro_batches=2) != train(module)
 
 
 def test_fastmath_depends_on_the_processor(train):
-    module = "fixtures.controls.fastmath_sum"
+    module = "fixtures.controls.invariance.fastmath_sum"
     narrow, wide, none = (
         train(module, TARGETS[name]) for name in ("x86-64-v2", "x86-64-v4", "no loop vectoriser")
     )
@@ -166,5 +166,5 @@ def test_fastmath_depends_on_the_processor(train):
 
 
 def test_partial_sums_depend_on_the_threads_of_a_resume(train):
-    module = "fixtures.controls.partial_sums_by_thread"
+    module = "fixtures.controls.invariance.partial_sums_by_thread"
     assert train(module, ONE, stops=(("5", THREADS[2]),)) != train(module, ONE)

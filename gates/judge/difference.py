@@ -2,8 +2,8 @@
 
 The five state machines leave three files in a checkpoint: the model is `weights.safetensors`, the optimizer's moments
 are `optimizer.safetensors`, and the counters of the optimizer, scheduler, data iterator and control RNG are the
-`machines` of `state.json`. One machine that was not restored soon changes the tensors of the others, so the counters,
-which do not infect each other, are asked first; then the first log line that differs.
+`machines` of `state.json`. One machine that was not restored soon changes the tensors of the others, but not their
+counters; so the counters are compared first, then the lines of the log.
 """
 
 from collections.abc import Mapping
@@ -135,7 +135,7 @@ def _first_line(expected: RunDirectory, got: RunDirectory) -> Difference | None:
 def _in_checkpoint(
     expected: RunDirectory, got: RunDirectory, step: int, line: Difference | None, resumed_at: int | None
 ) -> Difference | None:
-    """First difference of the two checkpoints of one step, blamed on the machine that most likely caused it."""
+    """First difference of the two checkpoints of one step, with the state machine that most likely caused it."""
     folders = [run.checkpoints()[step] for run in (expected, got)]
     differing = [
         name for name in FILES if expected.read(f"{folders[0]}/{name}") != got.read(f"{folders[1]}/{name}")

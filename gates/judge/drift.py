@@ -35,9 +35,9 @@ class Measured:
 class Drift:
     """The measurement, made here, from the weights of a run and the val cells."""
 
-    def __init__(self, weights: scoring.Weights, ruler: scoring.Ruler, val: Sequence[Row]) -> None:
+    def __init__(self, weights: scoring.Weights, scorer: scoring.ReferenceScorer, val: Sequence[Row]) -> None:
         self._weights = scoring.as_float64(weights)
-        self._tokens, _, self._real, self._key_mask = make_batch(ruler.sequences(val))
+        self._tokens, _, self._real, self._key_mask = make_batch(scorer.sequences(val))
 
     @property
     def positions(self) -> int:

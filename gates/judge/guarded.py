@@ -1,15 +1,10 @@
-"""A process in which unpickling raises: how to make one, and what it reports."""
+"""The check of the no-pickle gate on processes in which unpickling raises."""
 
-import json
-import os
-from dataclasses import dataclass
-from pathlib import Path
-
+from gates.subject.guarded import Report
 from gates.subject.process import Finished
 from gates.subject.run_directory import RunDirectory
 from gates.verdict.finding import Finding, Problem, no_problems
 
-GUARD = Path(__file__).parents[1] / "subject" / "guard"
 SHOWS = (
     "no-pickle gate: the source, parsed, has no way to unpickle; every file of the run is of an allowed format by its "
     "bytes; steps, a save, a load and the end of a run (without MLflow) work in processes where Python's unpicklers "
@@ -17,30 +12,6 @@ SHOWS = (
     "installed library does with bytes of its own accord, nor that a subject which detects the guard would behave the "
     "same without it."
 )
-
-
-@dataclass(frozen=True)
-class Report:
-    """What one guarded process said: whom it let through how often, and what it refused."""
-
-    excepted: dict[str, int]
-    refused: list[str]
-
-
-def environment(directory: Path) -> dict[str, str]:
-    """Variables that put the guard into a Python process and into its children."""
-    directory.mkdir(parents=True, exist_ok=True)
-    rest = os.environ.get("PYTHONPATH")
-    return {
-        "PYTHONPATH": os.pathsep.join([str(GUARD), *([rest] if rest else [])]),
-        "HONESTLOOP_GUARD": str(directory),
-    }
-
-
-def read_reports(directory: Path) -> list[Report]:
-    """One report for each process that was guarded."""
-    said = [json.loads(path.read_bytes()) for path in sorted(directory.glob("*.json"))]
-    return [Report(report["excepted"], report["refused"]) for report in said if report["armed"]]
 
 
 def works_without_unpickling(run: RunDirectory, reports: list[Report]) -> Finding:

@@ -6,17 +6,14 @@ subject; facts of the run are recomputed from its files.
 
 import hashlib
 import json
-import os
 import platform
 import re
-import subprocess
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jsonschema
 import psutil
@@ -24,44 +21,16 @@ import rfc8785
 
 from gates.errors import GateError
 from gates.judge import scoring
+from gates.subject.git import Git
 from gates.subject.process import ROOT
 from gates.subject.run_directory import RunDirectory
+from gates.subject.trained import Trained
 from gates.verdict.finding import Finding, Problem, no_problems
 from reference import model
 from reference.philox import stream_key
 
-if TYPE_CHECKING:
-    from gates.jobs import Trained
-
 SCHEMA = ROOT / "reference" / "manifest.schema.json"
 STREAMS = ("init", "data", "control")
-
-
-@dataclass(frozen=True)
-class Git:
-    """State of the work tree; all None where there is no commit to name."""
-
-    sha: str | None
-    dirty: bool | None
-    diff_sha256: str | None
-
-
-def git_state(root: Path = ROOT) -> Git:
-    """The commit that is checked out, whether anything differs from it, and the hash of the difference."""
-    try:
-        sha, status, diff = (
-            subprocess.run(
-                ["git", *words],
-                cwd=root,
-                env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
-                capture_output=True,
-                check=True,
-            ).stdout
-            for words in (("rev-parse", "HEAD"), ("status", "--porcelain"), ("diff", "HEAD", "--binary"))
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return Git(None, None, None)
-    return Git(sha.decode().strip(), bool(status.strip()), hashlib.sha256(diff).hexdigest())
 
 
 def valid(run: RunDirectory) -> Finding:
@@ -137,7 +106,7 @@ def machine(run: RunDirectory) -> Finding:
     return _equal("manifest/machine", expected, of=f"{len(expected)} facts")
 
 
-def run_facts(trained: "Trained") -> Finding:
+def run_facts(trained: Trained) -> Finding:
     """What was run, when, from which seed, on which model, with which loss."""
     said = trained.run.json("manifest.json")
     seed = said["config"]["seed"]
@@ -170,7 +139,7 @@ def run_facts(trained: "Trained") -> Finding:
     return _equal("manifest/run", expected, of=f"{len(expected)} facts")
 
 
-def written_first(trained: "Trained", killed: RunDirectory) -> Finding:
+def written_first(trained: Trained, killed: RunDirectory) -> Finding:
     """Whole when the first step was logged, and the same bytes at the end; whole in a run killed at that moment."""
     expected: dict[str, tuple[Any, Any]] = {}
     final = trained.run.read("manifest.json")

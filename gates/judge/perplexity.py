@@ -9,7 +9,7 @@ import numpy as np
 from fixtures.corpus import files
 from fixtures.corpus.conjugation import Row
 from gates.judge import scoring
-from gates.judge.scoring import Ruler
+from gates.judge.scoring import ReferenceScorer
 from gates.subject.process import Finished
 from gates.subject.run_directory import RunDirectory
 from gates.verdict.definition import RATIO_LIMIT
@@ -36,11 +36,11 @@ def claims_to_pass(run: RunDirectory) -> bool:
     return bool(run.json("results.json")["ratio"] <= RATIO_LIMIT)
 
 
-def ruler_reads_v(ruler: Ruler, rows: Sequence[Row]) -> Finding:
-    """Weights that make every token equally likely have perplexity V: the ruler starts at the right mark."""
-    score = ruler.score(scoring.uniform_weights(), rows, np.float64)
+def scorer_reads_v(scorer: ReferenceScorer, rows: Sequence[Row]) -> Finding:
+    """Weights that make every token equally likely have perplexity V: so the scorer adds up what it should."""
+    score = scorer.score(scoring.uniform_weights(), rows, np.float64)
     return within(
-        "perplexity/ruler",
+        "perplexity/scorer",
         error=abs(score.nll_sum - score.tokens * math.log(VOCAB_SIZE)),
         bound=score.bound,
         of=f"nll of {score.tokens} tokens, perplexity {score.perplexity:.6f}",
@@ -95,7 +95,7 @@ def overlap_is_refused(finished: Finished, run: RunDirectory) -> Finding:
     return no_problems("perplexity/overlap", problems, of=f"status {finished.status}, {len(lines)} line")
 
 
-def reported_is_recomputed(run: RunDirectory, splits: Splits, ruler: Ruler) -> Finding:
+def reported_is_recomputed(run: RunDirectory, splits: Splits, scorer: ReferenceScorer) -> Finding:
     """Every perplexity and every baseline that results.json claims is what the gate computes itself.
 
     A claim is about the saved model in fp64, whatever it was trained in: only then is the bound narrow enough to
@@ -105,10 +105,10 @@ def reported_is_recomputed(run: RunDirectory, splits: Splits, ruler: Ruler) -> F
     problems: list[Problem] = []
     compared = 0
     for name, rows in splits.items():
-        score = ruler.score(run.weights, rows, np.float64)
+        score = scorer.score(run.weights, rows, np.float64)
         problems += _claimed_score(f"perplexity.{name}", claims["perplexity"][name], score)
         compared += 1
-    baselines = {(b.model.kind, b.model.n): b for b in ruler.baselines(splits["val"])}
+    baselines = {(b.model.kind, b.model.n): b for b in scorer.baselines(splits["val"])}
     claimed = {(c["kind"], c["n"]): c for c in claims["baselines"]}
     for key, baseline in baselines.items():
         problems += _claimed_baseline(f"baseline {key[1]}-gram {key[0]}", claimed.get(key), baseline)
@@ -177,10 +177,12 @@ def _same(a: float, b: float) -> bool:
     return math.isclose(a, b, rel_tol=2.0**-50)
 
 
-def tokenizer_is_learned_from_train(run: RunDirectory, ruler: Ruler, rows: Sequence[Row]) -> Finding:
+def tokenizer_is_learned_from_train(
+    run: RunDirectory, scorer: ReferenceScorer, rows: Sequence[Row]
+) -> Finding:
     """tokenizer.json is what the training cells give, vocabulary, merges and special tokens."""
     said = run.json("tokenizer.json")
-    own = ruler.tokenizer
+    own = scorer.tokenizer
     vocabulary = sorted(said["model"]["vocab"].items(), key=lambda item: item[1])
     merges = [tuple(m.split(" ")) if isinstance(m, str) else tuple(m) for m in said["model"]["merges"]]
     expected = {

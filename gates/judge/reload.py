@@ -7,9 +7,10 @@ import numpy as np
 
 from fixtures.corpus.conjugation import Row
 from gates.judge import scoring
+from gates.judge.answers import agreement
 from gates.judge.difference import FILES
-from gates.judge.probes import LIVE, agreement
 from gates.subject import tensors
+from gates.subject.questions import LIVE
 from gates.subject.run_directory import RunDirectory
 from gates.verdict.finding import Finding, Problem, no_problems
 from reference import model
@@ -19,16 +20,16 @@ LIVE_ROWS = 32  # so many val sequences are in the live logits, or all there are
 
 
 def logits_are_the_live_ones(
-    run: RunDirectory, reloaded: np.ndarray, ruler: scoring.Ruler, val: Sequence[Row]
+    run: RunDirectory, reloaded: np.ndarray, scorer: scoring.ReferenceScorer, val: Sequence[Row]
 ) -> Finding:
     """A fresh process gives (`reloaded`), for the same tokens, the fp64 logits that the training process saw, all bits.
 
     The tokens must be the first sequences of the val split, and the logits those of the oracle with the saved weights,
-    or equality would say nothing about the model: whoever copies the file is equal to it.
+    or equality would say nothing about the model: a copy of the file is equal to it.
     """
     live = run.tensors(LIVE)
     problems = []
-    expected, _, _, mask = make_batch(ruler.sequences(val)[:LIVE_ROWS])
+    expected, _, _, mask = make_batch(scorer.sequences(val)[:LIVE_ROWS])
     if not (np.array_equal(live["tokens"], expected) and np.array_equal(live["key_mask"], mask)):
         problems.append(Problem(f"{LIVE}: the tokens", "others", "the first sequences of the val split"))
     if live["logits"].dtype != np.float64 or live["logits"].shape != reloaded.shape:

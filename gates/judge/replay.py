@@ -8,125 +8,27 @@ is nearly nothing the last division is ill-conditioned; the bound finds that by 
 same formula.
 """
 
-import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import islice
 from typing import Any
 
 import numpy as np
 
-from gates.errors import GateError
 from gates.judge import scoring
-from gates.subject.run_directory import RunDirectory
-from reference import bounds, clipping, data, dropout, gradients, loss, model, optimizer, schedule
+from gates.judge.course import NAMES, Batch, Course, Settings, State
+from reference import bounds, clipping, dropout, gradients, loss, model, optimizer
 from reference.arithmetic import DOUBLE, unit_roundoff
 from reference.bounds import Bounded, Simulated
 from reference.running_error import RunningErrorArray
 
 DRAWS = 1  # of each kind
-NAMES = tuple(model.parameter_shapes(scoring.CONFIG))
 DECAYED = dict(zip(NAMES, optimizer.decays(list(NAMES)), strict=True))
 
-Tensors = Mapping[str, np.ndarray]
-Batch = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 Gradient = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What a configuration file says: the names and units of the `config.toml` in a run directory."""
-
-    seed: int
-    dtype: str
-    steps: int
-    batch_size: int
-    dropout: float
-    eval_every: int
-    checkpoint_every: int
-    optimizer: Mapping[str, float]
-
-    @classmethod
-    def read(cls, text: str) -> "Settings":
-        """GateError naming what is missing."""
-        try:
-            said = tomllib.loads(text)
-            return cls(
-                int(said["seed"]),
-                str(said["dtype"]),
-                int(said["steps"]),
-                int(said["batch_size"]),
-                float(said["dropout"]),
-                int(said["eval_every"]),
-                int(said["checkpoint_every"]),
-                {name: float(value) for name, value in said["optimizer"].items()},
-            )
-        except (KeyError, ValueError, tomllib.TOMLDecodeError) as error:
-            raise GateError(f"run directory: config.toml: {error!r}") from None
-
-    def rate(self, update: int) -> float:
-        """Learning rate of an update, counted from 1."""
-        o = self.optimizer
-        return schedule.learning_rate(
-            update - 1,
-            peak=o["peak_lr"],
-            floor=o["min_lr"],
-            warmup=int(o["warmup_steps"]),
-            total=self.steps,
-        )
-
-    @property
-    def rate_bound(self) -> float:
-        return bounds.learning_rate(peak=self.optimizer["peak_lr"], floor=self.optimizer["min_lr"])
-
-
-@dataclass(frozen=True)
-class Course:
-    """The settings of a run and the training sequences they apply to: everything that a course of updates follows."""
-
-    settings: Settings
-    sequences: Sequence[list[int]]
-
-    def order(self) -> Iterator[tuple[int, np.ndarray]]:
-        """(epoch, indices) of each update, for ever."""
-        return data.batches(len(self.sequences), self.settings.batch_size, self.settings.seed)
-
-    @cached_property
-    def batches(self) -> list[tuple[int, Batch]]:
-        """(epoch, batch) of each update, and of one more."""
-        return [
-            (epoch, data.make_batch([self.sequences[i] for i in indices]))
-            for epoch, indices in islice(self.order(), self.settings.steps + 1)
-        ]
-
-
-@dataclass(frozen=True)
-class State:
-    """Weights and moments of a checkpoint, float64, and the dtype they were stored in."""
-
-    weights: Tensors
-    m: Tensors
-    v: Tensors
-    dtype: Any
-
-    @classmethod
-    def read(cls, run: RunDirectory, step: int) -> "State":
-        """GateError if there is no such checkpoint, or if a tensor is missing or not finite."""
-        folder = run.checkpoints().get(step)
-        if folder is None:
-            raise GateError(f"run directory: no checkpoint of step {step}, though checkpoint_every is 1")
-        weights = run.tensors(f"{folder}/weights.safetensors")
-        moments = run.tensors(f"{folder}/optimizer.safetensors")
-        m, v = (
-            scoring.as_float64({name: moments.get(f"{kind}.{name}", np.empty(0)) for name in NAMES})
-            for kind in "mv"
-        )
-        return cls(scoring.as_float64(weights), m, v, weights["E"].dtype)
-
-
 class Law:
-    """The formula of an update, a method for each part of it, so that a mistake is a small override (mistakes.py).
+    """The formula of an update, a method for each part of it, so that a mistake is a small override of it.
 
     Updates are counted from 1. Every method runs on plain arrays and on those that carry an error bound.
     """
@@ -137,7 +39,7 @@ class Law:
         return course.batches[update - 1][1]
 
     def drop(self, settings: Settings, update: int) -> model.Dropout:
-        return masks(settings, update - 1)
+        return dropout_of_step(settings, update - 1)
 
     def gradient(self, found: Gradient, before: State, update: int, o: Mapping[str, float]) -> Gradient:
         return found
@@ -181,7 +83,7 @@ def replay(course: Course, update: int, before: State, law: Law | None = None) -
     return After(log | _bounded(found.log), *(_bounded(part) for part in (found.weights, found.m, found.v)))
 
 
-def behave(course: Course, update: int, before: State, law: Law, differentiated: Any = None) -> After:
+def replay_plainly(course: Course, update: int, before: State, law: Law, differentiated: Any = None) -> After:
     """The same in plain fp64, for a law with a mistake in it. `differentiated` saves the longest part of it."""
     found = differentiated or differentiate(course, update, before, law)
     batch = law.batch(course, update)
@@ -208,25 +110,25 @@ def _after(
     before: State,
     batch: Batch,
     found: tuple[Any, Gradient],
-    watch: Callable[..., Any],
+    bounded: Callable[..., Any],
 ) -> After:
-    """Everything from the gradient on. `watch(x, unit, error)` makes a number one that carries its bound."""
+    """Everything from the gradient on. `bounded(x, unit, error)` makes a number one that carries its bound."""
     settings, unit = course.settings, unit_roundoff(before.dtype)
-    o = {name: watch(value, DOUBLE) for name, value in settings.optimizer.items()}
-    rate = watch(law.rate(settings, update), DOUBLE, settings.rate_bound)
+    o = {name: bounded(value, DOUBLE) for name, value in settings.optimizer.items()}
+    rate = bounded(law.rate(settings, update), DOUBLE, settings.rate_bound)
     nll, gradient = found[0], law.gradient(found[1], before, update, settings.optimizer)
     norm = clipping.global_norm(list(gradient.values()))
     clipped = law.clip(list(gradient.values()), settings.optimizer["clip_norm"])
     left = {}
     for name, g in zip(gradient, clipped, strict=True):
-        m, v = (watch(x, unit) for x in law.moments(before, name))
-        wd = o["weight_decay"] if law.decays(name) else watch(0.0, DOUBLE)
-        left[name] = law.step(watch(before.weights[name], unit), g, m, v, t=update, lr=rate, wd=wd, o=o)
+        m, v = (bounded(x, unit) for x in law.moments(before, name))
+        wd = o["weight_decay"] if law.decays(name) else bounded(0.0, DOUBLE)
+        left[name] = law.step(bounded(before.weights[name], unit), g, m, v, t=update, lr=rate, wd=wd, o=o)
     log = {"loss": loss.masked_mean(nll, batch[2]), "grad_norm": norm, "lr": rate}
     return After(log, *({name: three[i] for name, three in left.items()} for i in range(3)))
 
 
-def masks(settings: Settings, step: int) -> model.Dropout:
+def dropout_of_step(settings: Settings, step: int) -> model.Dropout:
     """Dropout of a step, counted from 0; each mask is made once."""
     p, made = settings.dropout, dict[int, np.ndarray]()
 

@@ -33,8 +33,8 @@ class Score:
         return perplexity(self.nll_sum, self.tokens)
 
 
-class Ruler:
-    """Measures models on cells, with a tokenizer learned from the training cells it is given."""
+class ReferenceScorer:
+    """Scores models on cells by the oracles, with a tokenizer learned from the training cells it is given."""
 
     def __init__(self, train: Sequence[Row]) -> None:
         self.tokenizer = tokenizer.train_on_rows(train)
@@ -116,6 +116,6 @@ class Contest:
         return f"{ours:.3f} against {theirs:.3f} of {self.baseline.model.n}-gram {kind}, {self.score.tokens} tokens"
 
 
-def contest(ruler: Ruler, weights: Weights, rows: Sequence[Row]) -> Contest:
+def contest(scorer: ReferenceScorer, weights: Weights, rows: Sequence[Row]) -> Contest:
     """Both perplexities on the cells."""
-    return Contest(ruler.score(weights, rows), ruler.strongest(rows))
+    return Contest(scorer.score(weights, rows), scorer.strongest(rows))

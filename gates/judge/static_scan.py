@@ -8,15 +8,13 @@ see is code that an installed library runs; that is what the guarded process is 
 
 import ast
 import re
-import sys
-import sysconfig
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from importlib.machinery import PathFinder
 from pathlib import Path
 
 from gates.errors import GateError
+from gates.judge.constants import fold
+from gates.subject.source import parse, sources
 from gates.verdict.finding import Finding, Problem, no_problems
 
 PICKLERS = {"pickle", "_pickle", "cPickle", "pickle5", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
@@ -30,41 +28,29 @@ FORBIDDEN_NAMES = PICKLERS | {
     "_reconstruct",
 }
 EXECUTORS = {"eval", "exec", "compile", "__import__", "__builtins__", "__loader__"}
-CODE = {".py", ".pyc", ".so", ".pyd"}
 HOOKS = {"__reduce__", "__reduce_ex__"}
 # Names that no other string needs to spell ("eval" and "compile" are also ordinary words, of a command line for one).
 SPELLED = FORBIDDEN_NAMES | HOOKS | {"__import__", "__builtins__"}
-# Modules that import or run code by name: useful to almost nobody, and a way round every rule above.
+# Modules that import or run code by name: rarely needed, and a way round every rule above.
 LOADERS = {"runpy", "imp", "ctypes", "code", "codeop", "zipimport", "pkgutil", "_posixsubprocess"}
 IMPORTERS = {"import_module", "__import__", "resolve_name", "find_spec", "spec_from_file_location"}
-# Modules that may only be used by writing `module.name`: whoever holds the module itself can look up any name in it.
+# Modules that may only be used by writing `module.name`: in the module itself any name can be looked up.
 NEVER_LOOSE = {"builtins", "importlib"}
 # Which positional argument of a function of NumPy is allow_pickle.
 ALLOW_PICKLE_AT = {"load": 2, "NpzFile": 2, "read_array": 1, "write_array": 3}
 PICKLE_WORD = re.compile(r"(?<![a-z])(_|c|cloud)?pickle(?![a-z])", re.IGNORECASE)
 PICKLE_IMPORT = re.compile(r"\b(import|from)\s+(_|c|cloud)?pickle\b")
-WITHOUT_GUARD = re.compile(
-    r"-[A-Za-z]*[IES][A-Za-z]*"
-)  # options of Python that ignore PYTHONPATH or the site
-TORCH_CALLS = {
-    "torch.load",
-    "torch.save",
-    "torch.serialization",
-    "torch.package",
-    "torch.jit.load",
-    "torch.*",
-    "builtins.*",
-    "importlib.*",
-}
-UNCONTROLLED = {
-    "numpy.save",
-    "numpy.savez",
-    "numpy.savez_compressed",
-}  # these pickle arrays of objects by default
+# Options of Python that ignore PYTHONPATH, or the directory in which the guard is found.
+WITHOUT_GUARD = re.compile(r"-[A-Za-z]*[IES][A-Za-z]*")
+TORCH_CALLS = {"torch.load", "torch.save", "torch.serialization", "torch.package", "torch.jit.load"}
+WHOLE_MODULES = {"torch.*", "builtins.*", "importlib.*"}
+FORBIDDEN_CALLS = TORCH_CALLS | WHOLE_MODULES
+# These pickle arrays of objects by default.
+PICKLES_BY_DEFAULT = {"numpy.save", "numpy.savez", "numpy.savez_compressed"}
 
 
 @dataclass(frozen=True)
-class Site:
+class Occurrence:
     """A place in a source file and what is wrong with it."""
 
     file: Path
@@ -78,67 +64,30 @@ def check(subject: str, root: Path) -> Finding:
     if not files:
         raise GateError(f"no source file of subject {subject!r} was scanned")
     problems = [
-        Problem(f"{_short(site.file, root)}:{site.line}: {site.what}", "in the subject's source", "none")
+        Problem(f"{_short(found.file, root)}:{found.line}: {found.what}", "in the subject's source", "none")
         for file in files
-        for site in scan(file)
+        for found in scan(file)
     ]
     return no_problems("no_pickle/source", problems, of=f"{len(files)} files", what="ways to unpickle")
 
 
-def sources(subject: str, root: Path) -> Iterator[Path]:
-    """Every source file of a subject, found without importing it. GateError if it is not there or not readable.
-
-    The whole package (or the one module) that the subject names, and, transitively, every module that is imported and
-    lies outside the standard library and site-packages, with the packages it is in. What lies in the subject's own
-    top-level package is never taken for a library.
-    """
-    path = [str(root), *sys.path]
-    waiting = [*_chain(subject, path), *_inside(_find(subject, path)[1])]
-    if not waiting:
-        raise GateError(f"the source of subject {subject!r} was not found on the path")
-    own_files, own_folders = _find(subject.partition(".")[0], path)
-    seen: set[Path] = set()
-    while waiting:
-        file = waiting.pop()
-        is_own = file in own_files or any(folder in file.parents for folder in own_folders)
-        if file in seen or (_is_library(file) and not is_own):
-            continue
-        if file.suffix != ".py":
-            raise GateError(f"{file}: not Python source, so it cannot be scanned")
-        seen.add(file)
-        yield file
-        waiting += [found for name in _imports(file) for found in _chain(name, path)]
-
-
-def scan(file: Path) -> list[Site]:
+def scan(file: Path) -> list[Occurrence]:
     """Every way to unpickle in one source file, in order of lines. GateError if it does not parse."""
     scanner = _Scanner(file)
-    scanner.visit(_parse(file))
-    return sorted(scanner.found, key=lambda site: site.line)
-
-
-def _parse(file: Path) -> ast.Module:
-    try:
-        return _parsed(file.read_bytes())
-    except SyntaxError as error:
-        raise GateError(f"{file}: cannot be parsed ({error.msg}, line {error.lineno})") from None
-    except ValueError as error:
-        raise GateError(f"{file}: cannot be parsed ({error})") from None
-
-
-_parsed = cache(ast.parse)  # a file is parsed for what it imports and for what it does, and by every control
+    scanner.visit(parse(file))
+    return sorted(scanner.found, key=lambda found: found.line)
 
 
 @dataclass
 class _Scanner(ast.NodeVisitor):
     file: Path
-    found: list[Site] = field(default_factory=list)
+    found: list[Occurrence] = field(default_factory=list)
     aliases: dict[str, str] = field(default_factory=dict)  # local name -> what it was imported as
     called: set[ast.AST] = field(default_factory=set)  # functions of calls seen so far
     bases: set[ast.AST] = field(default_factory=set)  # what stands before a dot, seen so far
 
     def add(self, node: ast.AST, what: str) -> None:
-        self.found.append(Site(self.file, getattr(node, "lineno", 0), what))
+        self.found.append(Occurrence(self.file, getattr(node, "lineno", 0), what))
 
     def visit_Module(self, node: ast.Module) -> None:
         """Learn what every imported name stands for before looking at its uses."""
@@ -149,9 +98,8 @@ class _Scanner(ast.NodeVisitor):
                     self.aliases[name.asname or top] = name.name if name.asname else top
             elif isinstance(statement, ast.ImportFrom):
                 for name in statement.names:
-                    self.aliases[name.asname or name.name] = f"{statement.module or ''}.{name.name}".lstrip(
-                        "."
-                    )
+                    whole = f"{statement.module or ''}.{name.name}"
+                    self.aliases[name.asname or name.name] = whole.lstrip(".")
         self._strings(node)
         self.generic_visit(node)
 
@@ -193,7 +141,7 @@ class _Scanner(ast.NodeVisitor):
             self.add(node, f"imports {name}")
         elif name.split(".")[0] in LOADERS:
             self.add(node, f"imports {name}, which runs code by name")
-        elif name in TORCH_CALLS or (name.startswith("builtins.") and parts & EXECUTORS):
+        elif name in FORBIDDEN_CALLS or (name.startswith("builtins.") and parts & EXECUTORS):
             self.add(node, f"imports {name}")
 
     def visit_Name(self, node: ast.Name) -> None:
@@ -207,7 +155,7 @@ class _Scanner(ast.NodeVisitor):
         whole = self._dotted(node)
         if node.attr in FORBIDDEN_NAMES:
             self.add(node, f"uses .{node.attr}")
-        elif whole in TORCH_CALLS or (whole.startswith("builtins.") and node.attr in EXECUTORS):
+        elif whole in FORBIDDEN_CALLS or (whole.startswith("builtins.") and node.attr in EXECUTORS):
             self.add(node, f"uses {whole}")
         elif node.attr == "__import__":
             self.add(node, "uses .__import__")
@@ -238,7 +186,7 @@ class _Scanner(ast.NodeVisitor):
         last = whole.rsplit(".", 1)[-1]
         if whole.startswith("numpy.") and last in ALLOW_PICKLE_AT:
             self._positional(node, ALLOW_PICKLE_AT[last])
-        if whole in UNCONTROLLED:
+        if whole in PICKLES_BY_DEFAULT:
             self.add(node, f"{whole} pickles arrays of objects")
         if last in IMPORTERS - {"__import__"}:
             self._computed(node, node.args[0] if node.args else None, f"{last} of a computed name")
@@ -299,67 +247,6 @@ class _Scanner(ast.NodeVisitor):
         return ".".join([self.aliases.get(node.id, node.id), *reversed(parts)])
 
 
-def fold(node: ast.expr) -> str | None:
-    """The text that an expression of constants makes, or None if it is not text or not constant."""
-    if isinstance(node, ast.Constant):
-        if isinstance(node.value, bytes):
-            return node.value.decode("latin-1")
-        return node.value if isinstance(node.value, str) else None
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
-        parts = [fold(node.left), fold(node.right)]
-        return None if None in parts else "".join(part or "" for part in parts)
-    if isinstance(node, ast.JoinedStr):
-        parts = [fold(v.value if isinstance(v, ast.FormattedValue) else v) for v in node.values]
-        return None if None in parts else "".join(part or "" for part in parts)
-    if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Slice):
-        return _fold_slice(node)
-    if isinstance(node, ast.Call):
-        return _fold_call(node)
-    return None
-
-
-def _fold_slice(node: ast.Subscript) -> str | None:
-    text = fold(node.value)
-    try:
-        assert isinstance(node.slice, ast.Slice)
-        ends = [
-            None if e is None else ast.literal_eval(e)
-            for e in (node.slice.lower, node.slice.upper, node.slice.step)
-        ]
-        return None if text is None else text[slice(*ends)]
-    except (ValueError, TypeError):
-        return None
-
-
-def _fold_call(node: ast.Call) -> str | None:
-    """`"".join([...])`, `b"...".decode()`, `bytes.fromhex("...")`, `chr(112)` and the like, of constants."""
-    function, arguments = node.func, node.args
-    if isinstance(function, ast.Name) and function.id == "chr" and len(arguments) == 1:
-        code = arguments[0]
-        return chr(code.value) if isinstance(code, ast.Constant) and isinstance(code.value, int) else None
-    if not isinstance(function, ast.Attribute):
-        return None
-    if function.attr == "fromhex" and arguments:
-        digits = fold(arguments[0])
-        try:
-            return None if digits is None else bytes.fromhex(digits).decode("latin-1")
-        except ValueError:
-            return None
-    text = fold(function.value)
-    if text is None:
-        return None
-    if function.attr in ("decode", "encode", "lower", "upper", "strip", "casefold", "swapcase"):
-        plain = {"decode": str, "encode": str}.get(function.attr)
-        return text if plain else getattr(text, function.attr)()
-    if function.attr == "join" and len(arguments) == 1 and isinstance(arguments[0], (ast.List, ast.Tuple)):
-        parts = [fold(element) for element in arguments[0].elts]
-        return None if None in parts else text.join(part or "" for part in parts)
-    if function.attr == "replace" and len(arguments) == 2:
-        old, new = (fold(argument) for argument in arguments)
-        return None if old is None or new is None else text.replace(old, new)
-    return None
-
-
 def _harmless_vars(node: ast.Call) -> bool:
     """`vars(x)` of an object is only its fields; `vars()`, `globals()` and a subscript by a computed name are not."""
     return isinstance(node.func, ast.Name) and node.func.id == "vars" and len(node.args) == 1
@@ -372,66 +259,6 @@ def _is_false(node: ast.expr) -> bool:
 def _docstrings(tree: ast.Module) -> set[ast.AST]:
     """Every string that is a statement of its own, which says something to the reader and nothing to Python."""
     return {node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)}
-
-
-def _imports(file: Path) -> Iterator[str]:
-    """Absolute names of every module that a file imports; `from a import b` may mean the module a.b."""
-    for node in ast.walk(_parse(file)):
-        if isinstance(node, ast.Import):
-            yield from (name.name for name in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            above = _package_of(file)[: -node.level + 1 or None] if node.level else []
-            base = ".".join([*above, *([node.module] if node.module else [])])
-            yield from (f"{base}.{name.name}" for name in node.names)
-
-
-def _chain(name: str, path: list[str]) -> list[Path]:
-    """The files that importing a module would run: its parents' and its own, as far as they are found."""
-    parts = name.split(".")
-    return [file for end in range(len(parts)) for file in _find(".".join(parts[: end + 1]), path)[0]]
-
-
-def _find(name: str, path: list[str]) -> tuple[list[Path], list[Path]]:
-    """The file that a module is, if any, and the folders of its package: both empty if it is not found."""
-    parts = name.split(".")
-    locations, file = path, list[Path]()
-    for end in range(1, len(parts) + 1):
-        file, locations = _find_one(".".join(parts[:end]), locations)
-    return file, [Path(folder) for folder in locations]
-
-
-def _find_one(name: str, locations: list[str]) -> tuple[list[Path], list[str]]:
-    """One step: where a module is, looked for in its parent's folders. A package may lack an `__init__.py`."""
-    try:
-        spec = PathFinder.find_spec(name, locations)
-    except KeyError:  # a folder without __init__.py, in a parent that is not imported
-        folders = [Path(place) / name.rpartition(".")[2] for place in locations]
-        return [], [str(folder) for folder in folders if folder.is_dir()]
-    if spec is None:
-        return [], []
-    file = [Path(spec.origin)] if spec.origin and spec.has_location else []
-    return file, list(spec.submodule_search_locations or [])
-
-
-def _inside(folders: list[Path]) -> list[Path]:
-    """All code in a package's folders."""
-    found = (file for folder in folders for file in folder.rglob("*"))
-    return sorted(file for file in found if file.suffix in CODE and "__pycache__" not in file.parts)
-
-
-def _package_of(file: Path) -> list[str]:
-    """Names of the packages a file is in, outermost first."""
-    folder, names = file.parent, list[str]()
-    while (folder / "__init__.py").exists():
-        names.insert(0, folder.name)
-        folder = folder.parent
-    return names
-
-
-def _is_library(file: Path) -> bool:
-    paths = sysconfig.get_paths()
-    places = {Path(paths[name]).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-    return not places.isdisjoint(file.resolve().parents)
 
 
 def _short(file: Path, root: Path) -> str:

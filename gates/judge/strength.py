@@ -1,32 +1,7 @@
 """The check of the strength gate: does the suite that judges everybody notice the mistakes it says it notices?"""
 
-import json
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
-from gates.errors import GateError
-from gates.subject.process import Finished
+from gates.subject.mutants import Judged
 from gates.verdict.finding import Finding, Problem, no_problems
-
-MODULE = "properties.strength"
-
-
-@dataclass(frozen=True)
-class Judged:
-    """How a run of `python -m properties.strength` ended, and the counts it wrote."""
-
-    finished: Finished
-    counts: dict[str, Any]
-
-
-def read(finished: Finished, path: Path) -> Judged:
-    """GateError if it wrote no counts. (Its status is 1 when a mutant survives, which is for the gate to judge.)"""
-    try:
-        return Judged(finished, json.loads(path.read_bytes()))
-    except (OSError, ValueError):
-        finished.succeeded()
-        raise GateError(f"`{finished.command}` wrote no counts to {path.name}") from None
 
 
 def kills(judged: Judged, at_least: int) -> Finding:

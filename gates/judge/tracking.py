@@ -12,7 +12,7 @@ from typing import Any
 from gates.errors import GateError
 from gates.subject.process import ROOT
 from gates.subject.run_directory import RunDirectory
-from gates.verdict.finding import Finding, Problem, no_problems
+from gates.verdict.finding import Finding, all_equal
 
 EACH_STEP, AT_THE_END = ("loss", "lr", "grad_norm"), ("val_loss", "val_ppl")
 METRICS = (*EACH_STEP, *AT_THE_END)
@@ -63,7 +63,7 @@ def run_exists(run: RunDirectory, store: Store) -> Finding:
         facts["its status"] = (store.runs[0].info.status, "FINISHED")
         facts["results.json: mlflow.run_id"] = ((said or {}).get("run_id"), store.runs[0].info.run_id)
         facts["results.json: mlflow.uri"] = ((said or {}).get("uri"), store.uri)
-    return _equal("mlflow/run", facts, of=f"1 run in {store.uri}")
+    return all_equal("mlflow/run", facts, of=f"1 run in {store.uri}")
 
 
 def metrics_equal_the_log(run: RunDirectory, store: Store) -> Finding:
@@ -78,7 +78,7 @@ def metrics_equal_the_log(run: RunDirectory, store: Store) -> Finding:
         tracked = store.metrics.get(name, {})
         for step in sorted({*curve, *tracked}):
             facts[f"metric {name} at step {step}"] = (tracked.get(step), curve.get(step))
-    return _equal("mlflow/metrics", facts, of=f"{len(facts)} values in {len(log)} curves")
+    return all_equal("mlflow/metrics", facts, of=f"{len(facts)} values in {len(log)} curves")
 
 
 def _gaps(log: list[dict[str, Any]]) -> dict[str, tuple[Any, Any]]:
@@ -101,7 +101,7 @@ def parameters_equal_the_configuration(run: RunDirectory, store: Store) -> Findi
         f"parameter {name}": (tracked.get(name), value)
         for name, value in _flat(run.json("manifest.json")["config"])
     }
-    return _equal("mlflow/parameters", facts, of=f"{len(facts)} settings")
+    return all_equal("mlflow/parameters", facts, of=f"{len(facts)} settings")
 
 
 def artefacts_equal_the_files(run: RunDirectory, store: Store) -> Finding:
@@ -110,7 +110,7 @@ def artefacts_equal_the_files(run: RunDirectory, store: Store) -> Finding:
         f"artefact {name}": (_digest(store.artefacts.get(name)), _digest(run.read(name)))
         for name in _expected_artefacts(run)
     }
-    return _equal("mlflow/artefacts", facts, of=f"{len(facts)} files")
+    return all_equal("mlflow/artefacts", facts, of=f"{len(facts)} files")
 
 
 def _expected_artefacts(run: RunDirectory) -> list[str]:
@@ -142,8 +142,3 @@ def _absolute(uri: str) -> str:
 
 def _digest(data: bytes | None) -> str:
     return "missing" if data is None else f"{len(data)} bytes, sha256 {hashlib.sha256(data).hexdigest()[:12]}"
-
-
-def _equal(where: str, facts: Mapping[str, tuple[Any, Any]], *, of: str) -> Finding:
-    problems = [Problem(name, got, expected) for name, (got, expected) in facts.items() if got != expected]
-    return no_problems(where, problems, of=of)

@@ -15,7 +15,7 @@ Job = Callable[[], Any]
 
 
 class Pool:
-    """Starts the jobs it is given, and gives each result to whoever asks, waiting for it if need be."""
+    """Starts the jobs it is given, and gives each result to a test that asks, waiting for it if need be."""
 
     def __init__(self, jobs: Mapping[str, Job], needed: Iterable[str]) -> None:
         self._executor = ThreadPoolExecutor(WORKERS, thread_name_prefix="subject")
@@ -25,7 +25,7 @@ class Pool:
         }
 
     def __getitem__(self, name: str) -> Any:
-        """The job's result. Raises what the job raised; GateError for a job nobody said was needed."""
+        """The job's result. Raises what the job raised; GateError for a job that no test is marked to need."""
         if name not in self._futures:
             raise GateError(f"job {name!r} was not started: the test lacks @pytest.mark.needs({name!r})")
         return self._futures[name].result()

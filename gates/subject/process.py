@@ -29,7 +29,7 @@ ONE_THREAD = dict.fromkeys(
 )
 UNDRAWN = {"HONESTLOOP_PLOTS": "off"}
 UNTRACKED = {"HONESTLOOP_TRACKING": "off", **UNDRAWN}
-# What the caller of the gates may have set for runs of their own; what a subject tracks and draws is not up to them.
+# Not inherited from the caller's environment: the gates decide what a subject tracks and draws.
 NOT_INHERITED = (*UNTRACKED, "MLFLOW_TRACKING_URI")
 
 

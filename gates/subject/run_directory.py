@@ -37,6 +37,11 @@ class RunDirectory:
         except tensors.TensorFileError as error:
             raise GateError(f"run directory: {name}: {error}") from None
 
+    @property
+    def config(self) -> str:
+        """The settings that the run says it was given, as TOML."""
+        return self.read("config.toml").decode()
+
     def logged_steps(self) -> int:
         """Number of whole lines of the log so far, 0 if there is none yet."""
         try:

@@ -4,7 +4,7 @@ Every check of every gate returns a `Finding`, whether it looks at the subject o
 to the finding is decided elsewhere: a gate needs it to pass, a control needs it to be refused.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,6 +103,12 @@ def no_problems(where: str, problems: Sequence[Problem], *, of: str, what: str =
         got=_short(first.got),
         expected=_short(first.expected),
     )
+
+
+def all_equal(where: str, facts: Mapping[str, tuple[Any, Any]], *, of: str) -> Finding:
+    """Facts that must be as expected: name -> (got, expected)."""
+    problems = [Problem(name, got, expected) for name, (got, expected) in facts.items() if got != expected]
+    return no_problems(where, problems, of=of)
 
 
 def _short(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Mistakes that real loops made, each a small override of the law: what an update that is wrong is compared with.
+"""Known mistakes of real loops, each a small override of the law: what an update that is wrong is compared with.
 
 They give a failure its name ("behaves like: ..."). They decide nothing: a loop that is wrong in a way that is not here
 is refused all the same.
@@ -9,21 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from gates.judge.replay import (
-    After,
-    Batch,
-    Course,
-    Gradient,
-    Law,
-    Settings,
-    State,
-    behave,
-    differentiate,
-    masks,
-)
-from reference import bounds, clipping, model
-
-ROOM = 4.0  # the bounds are those of the law; a mistake that is not the law may be a little worse conditioned
+from gates.judge.comparison import behaves_like
+from gates.judge.course import Batch, Course, Settings, State
+from gates.judge.replay import After, Gradient, Law, differentiate, dropout_of_step, replay_plainly
+from reference import clipping, model
 
 
 class NoDropout(Law):
@@ -37,14 +26,14 @@ class FirstMasks(Law):
     says = "the dropout masks of the first step"
 
     def drop(self, settings: Settings, update: int) -> model.Dropout:
-        return masks(settings, 0)
+        return dropout_of_step(settings, 0)
 
 
 class LaterMasks(Law):
     says = "the dropout masks of a later step"
 
     def drop(self, settings: Settings, update: int) -> model.Dropout:
-        return masks(settings, update)
+        return dropout_of_step(settings, update)
 
 
 class Padding(Law):
@@ -212,23 +201,14 @@ MISTAKES: tuple[Law, ...] = (
 )
 
 
-def named(course: Course, update: int, before: State, left: State, expected: After) -> str:
-    """What the update behaves like, in words; "" if like none of these."""
+def name_mistake(course: Course, update: int, before: State, left: State, expected: After) -> str:
+    """What an update that is wrong behaves like, in words; "" if like none of these."""
     usual = differentiate(course, update, before, Law())
     for mistake in MISTAKES:
         kind = type(mistake)
         same = kind.batch is Law.batch and kind.drop is Law.drop
         with np.errstate(all="ignore"):
-            found = behave(course, update, before, mistake, usual if same else None)
-        parts = (
-            (left.weights, found.weights, expected.weights),
-            (left.m, found.m, expected.m),
-            (left.v, found.v, expected.v),
-        )
-        if all(_agree(*part) for part in parts):
+            found = replay_plainly(course, update, before, mistake, usual if same else None)
+        if behaves_like(left, found, expected):
             return mistake.says
     return ""
-
-
-def _agree(got: Mapping[str, Any], found: Mapping[str, Any], law: Mapping[str, Any]) -> bool:
-    return all(bounds.compare(got[name], found[name], ROOM * law[name].bound).within for name in law)

@@ -1,4 +1,4 @@
-"""Questions put to a subject's `logits` verb, and what its answers must satisfy.
+"""Questions put to a subject's `logits` verb, and its answers.
 
 All questions go into one file, so that one fresh process answers them: cells it was not trained on (for the oracle),
 pairs that differ only in the future (for causality), pairs that differ only in the padding (for the key mask). The
@@ -12,19 +12,16 @@ import numpy as np
 
 from fixtures.corpus.conjugation import Row
 from gates.errors import GateError
-from gates.judge import scoring
 from gates.subject import tensors
 from gates.subject.process import Subject
 from gates.subject.run_directory import RunDirectory
-from gates.verdict.finding import Finding, Problem, at_most, no_problems
-from reference import bounds, model
+from reference import tokenizer
 from reference.data import make_batch
 from reference.tokenizer import CONTEXT, VOCAB_SIZE
 
 CUTS = (1, 2, 7, 16, 25, 31)  # how many first tokens the two of a pair share
 PAIRS_PER_CUT = 4
 LIVE = "live_logits.safetensors"
-ORACLE_ROWS = 16  # of the cells, for the comparison with the oracle: its bound takes 16 forward passes
 
 
 @dataclass(frozen=True)
@@ -34,9 +31,8 @@ class Questions:
     tokens: np.ndarray
     key_mask: np.ndarray
     cells: int
-    future_pairs: list[
-        tuple[int, int, int]
-    ]  # rows a and b have equal logits at positions below the third number
+    future_pairs: list[tuple[int, int, int]]
+    """Rows a and b must have equal logits at positions below the third number."""
     padding_pairs: list[tuple[int, int, int]]
 
 
@@ -49,7 +45,7 @@ class Answers:
 
 
 def questions(sequences: list[list[int]]) -> Questions:
-    """Cells first, then the pairs. The pairs are the same in every session: nothing depends on their luck."""
+    """Cells first, then the pairs. The pairs are the same in every session."""
     inputs, _, _, real = make_batch(sequences)
     rows = [np.zeros((len(inputs), CONTEXT), np.int64), np.zeros((len(inputs), CONTEXT), bool)]
     rows[0][:, : inputs.shape[1]], rows[1][:, : inputs.shape[1]] = inputs, real
@@ -78,7 +74,8 @@ def questions(sequences: list[list[int]]) -> Questions:
 
 def ask(subject: Subject, run: RunDirectory, splits: Mapping[str, Sequence[Row]]) -> Answers:
     """Have a fresh process answer the questions."""
-    asked = questions(scoring.Ruler(splits["train"]).sequences(splits["val"]))
+    learned = tokenizer.train_on_rows(splits["train"])
+    asked = questions([ids for row in splits["val"] for ids in learned.encode_row(row)])
     return Answers(asked, _logits(subject, run, "questions", asked.tokens, asked.key_mask))
 
 
@@ -103,53 +100,3 @@ def _logits(
             f"`logits` answered with {logits.dtype} {list(logits.shape)}, expected float64 [N, T, V]"
         )
     return logits
-
-
-def causality(answers: Answers) -> Finding:
-    """Tokens that come later change no earlier logit, in no bit; neither does their absence."""
-    return _pairs_agree(
-        "perplexity/causality", answers, answers.questions.future_pairs, "a future token changes logits"
-    )
-
-
-def padding(answers: Answers) -> Finding:
-    """What stands in positions outside the key mask changes no logit of a real position, in no bit."""
-    pairs = answers.questions.padding_pairs
-    return _pairs_agree("perplexity/padding", answers, pairs, "what stands in the padding changes logits")
-
-
-def _pairs_agree(where: str, answers: Answers, pairs: list[tuple[int, int, int]], what: str) -> Finding:
-    problems = []
-    for a, b, cut in pairs:
-        if not np.isfinite(answers.logits[[a, b], :cut]).all():
-            problems.append(Problem("logits are not finite", "NaN or infinity", "finite numbers"))
-            continue
-        index = tensors.first_difference(answers.logits[a, :cut], answers.logits[b, :cut])
-        if index is not None:
-            old, new = (float(answers.logits[row, :cut][index]) for row in (a, b))
-            place = f"{what} at position {index[0]}, where the next change is at position {cut}"
-            problems.append(Problem(place, f"{new!r}", f"{old!r}"))
-    return no_problems(where, problems, of=f"{len(pairs)} pairs", what="differ")
-
-
-def agreement_with_the_oracle(answers: Answers, weights: scoring.Weights) -> Finding:
-    """The subject's fp64 logits are the oracle's, up to the probable rounding bound, at every real position."""
-    asked = answers.questions
-    tokens, mask, logits = (part[:ORACLE_ROWS] for part in (asked.tokens, asked.key_mask, answers.logits))
-    found = agreement(logits, tokens, mask, weights)
-    return at_most(
-        "perplexity/oracle",
-        figure=found.ratio,
-        limit=1.0,
-        detail=f"times the derived bound, {logits[mask].size:,} logits",
-        problem=f"fp64 logits are not the oracle's: {found.where} is {found.got!r}, not {found.expected!r}",
-    )
-
-
-def agreement(
-    logits: np.ndarray, tokens: np.ndarray, mask: np.ndarray, weights: scoring.Weights
-) -> bounds.Agreement:
-    """How far logits are from the oracle's with these weights, as a share of the bound, at every real position."""
-    arguments = (scoring.as_float64(weights), tokens, mask, scoring.CONFIG)
-    expected = bounds.probable(model.forward, *arguments, dtype=np.float64)
-    return bounds.compare(logits[mask], expected.value[mask], expected.bound[mask], "logits")

@@ -1,0 +1,207 @@
+"""How the negative controls are run: subjects of our own that are wrong in one way, each as its `CONTROL` asks."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from fixtures.controls.control import Control
+from fixtures.corpus import files
+from gates.subject import interrupted, questions, tampering
+from gates.subject.followed import Followed, diverge, follow, told_to_be_followed
+from gates.subject.grading import Grading
+from gates.subject.guarded import Report, guarded, read_reports
+from gates.subject.interrupted import Interrupted, kill_and_resume, stop_and_resume, terminate_and_resume
+from gates.subject.mutants import judge_mutants
+from gates.subject.process import UNDRAWN, Finished, Subject
+from gates.subject.questions import Answers
+from gates.subject.run_directory import RunDirectory
+from gates.subject.trained import Trained, kill_at_first_step, train_on_overlap, watch
+
+CONTROLS = Control.__module__.rpartition(".")[0]
+IMPL = CONTROLS.removesuffix("fixtures.controls") + "impl"
+"""The loop that the controls are derived from."""
+FOLLOWED_END = 13  # in the second epoch, after its evaluation
+RESUMED_END = 18  # some steps into the second epoch
+KILLED = range(20, 46)  # before the first checkpoint, and after RESUMED_END
+UNTIL_RESUMED_END = ("--stop-after", str(RESUMED_END))
+
+
+def module_of(control: str) -> str:
+    """The module of a committed control."""
+    return f"{CONTROLS}.{control}"
+
+
+def home_of(control: Control) -> str:
+    """The folder of its runs."""
+    return f"control-{control.name}"
+
+
+def subject_of(grading: Grading, control: Control) -> Subject:
+    """The control, untracked."""
+    return grading.untracked(module_of(control.name), home_of(control))
+
+
+def _options(control: Control) -> tuple[str, ...]:
+    stop = control.stops or ((max(control.replayed),) if control.replayed else ())
+    return ("--stop-after", str(stop[-1])) if stop else ()
+
+
+def _train(subject: Subject, control: Control, **options: str) -> RunDirectory:
+    return subject.train("--steps", str(control.steps), *_options(control), **options)
+
+
+def train(grading: Grading, control: Control) -> RunDirectory:
+    """A run of so many steps, or its beginning."""
+    return _train(subject_of(grading, control), control)
+
+
+def train_with_plots(grading: Grading, control: Control) -> RunDirectory:
+    """The same, with its pictures drawn."""
+    env = {"HONESTLOOP_TRACKING": "off"}
+    return _train(Subject(module_of(control.name), grading.home / home_of(control), env), control)
+
+
+def train_watched(grading: Grading, control: Control) -> Trained:
+    """The same, watched from outside."""
+    return watch(subject_of(grading, control), files.COMMITTED, "--steps", str(control.steps))
+
+
+def train_twice(grading: Grading, control: Control) -> tuple[RunDirectory, RunDirectory]:
+    """The first steps of the same run, twice."""
+    subject = subject_of(grading, control)
+    return _train(subject, control, out="first"), _train(subject, control, out="second")
+
+
+def train_with_two_seeds(grading: Grading, control: Control) -> tuple[RunDirectory, RunDirectory]:
+    """Two seeds, both stopped before the first step."""
+    subject = subject_of(grading, control)
+    first, other = (
+        subject.train("--seed", seed, "--stop-after", "0", out=f"seed-{seed}") for seed in ("0", "7")
+    )
+    return first, other
+
+
+def train_and_ask(grading: Grading, control: Control) -> tuple[RunDirectory, Answers]:
+    """A run and its answers to the questions."""
+    subject = subject_of(grading, control)
+    run = _train(subject, control)
+    return run, questions.ask(subject, run, grading.committed)
+
+
+def train_and_reload(grading: Grading, control: Control) -> tuple[RunDirectory, np.ndarray]:
+    """A run and its live logits computed again."""
+    subject = subject_of(grading, control)
+    run = _train(subject, control)
+    return run, questions.ask_again(subject, run)
+
+
+def train_on_overlapping_splits(grading: Grading, control: Control) -> tuple[Finished, RunDirectory]:
+    """Begun, or refused, on splits that overlap."""
+    return train_on_overlap(grading, module_of(control.name), home_of(control), *_options(control))
+
+
+def train_guarded(grading: Grading, control: Control) -> tuple[Finished, list[Report]]:
+    """A run that unpickles, where unpickling raises; it must break."""
+    subject, reports = guarded(module_of(control.name), grading.home / home_of(control))
+    finished = subject.run("train", "--out", subject.home / "run", "--steps", "4", "--stop-after", "2")
+    return finished, read_reports(reports)
+
+
+def train_tracked(
+    grading: Grading, control: Control, env: Mapping[str, str] = UNDRAWN
+) -> tuple[RunDirectory, str]:
+    """A run tracked in a store of its own, so that no false metrics reach the user's; and that store."""
+    home = grading.home / home_of(control)
+    home.mkdir(parents=True)
+    uri = f"sqlite:///{home}/mlflow.db"
+    store = {"MLFLOW_TRACKING_URI": uri, "_MLFLOW_SERVER_ARTIFACT_ROOT": str(home / "artefacts")}
+    return _train(Subject(module_of(control.name), home, env={**env, **store}), control), uri
+
+
+def train_tracked_with_plots(grading: Grading, control: Control) -> tuple[RunDirectory, str]:
+    """The same, with its pictures drawn."""
+    return train_tracked(grading, control, env={})
+
+
+def kill(grading: Grading, control: Control) -> RunDirectory:
+    """SIGKILL as soon as the first step is in the log."""
+    return kill_at_first_step(grading, module_of(control.name), home_of(control))
+
+
+def resume(grading: Grading, control: Control) -> Interrupted:
+    """Stopped, and resumed up to the step at which `uninterrupted` stopped."""
+    subject = subject_of(grading, control)
+    return stop_and_resume(subject, control.stops, interrupted.OPTIONS, *UNTIL_RESUMED_END)
+
+
+def resume_killed(grading: Grading, control: Control) -> Interrupted:
+    """Killed before its first checkpoint, and resumed up to the same step."""
+    return kill_and_resume(grading, module_of(control.name), home_of(control), KILLED, *UNTIL_RESUMED_END)
+
+
+def resume_terminated(grading: Grading, control: Control) -> Interrupted:
+    """Ended by SIGTERM, and resumed up to the same step."""
+    return terminate_and_resume(subject_of(grading, control), control.stops[0], *UNTIL_RESUMED_END)
+
+
+def uninterrupted(grading: Grading) -> RunDirectory:
+    """What these must equal: the same steps of the loop that they are derived from, in one go."""
+    subject = grading.untracked(IMPL, "control-reference")
+    return subject.train(*interrupted.OPTIONS, *UNTIL_RESUMED_END)
+
+
+def follow_control(grading: Grading, control: Control) -> Followed:
+    """Followed as long as its check must see. What the settings do not say is impl's default."""
+    return follow(grading, subject_of(grading, control), "", *_options(control))
+
+
+def follow_impl(grading: Grading) -> Followed:
+    """The loop that the controls are derived from, followed as long as those that are resumed."""
+    subject = grading.untracked(IMPL, "control-followed")
+    return follow(grading, subject, "", "--stop-after", str(FOLLOWED_END))
+
+
+def follow_and_resume(grading: Grading, control: Control) -> tuple[RunDirectory, Interrupted]:
+    """Its own run in one go, and one that was stopped in the second epoch and resumed up to the same step."""
+    subject = subject_of(grading, control)
+    options = told_to_be_followed(grading, subject, "")
+    end = ("--stop-after", str(FOLLOWED_END))
+    whole = subject.train(*options, *end, out="whole")
+    return whole, stop_and_resume(subject, control.stops, options, *end)
+
+
+def resume_tampered(grading: Grading, control: Control, way: str) -> tampering.Resumed:
+    """Resumed from a checkpoint that something was done to."""
+    return tampering.tamper(grading, module_of(control.name), home_of(control), "", way)[way]
+
+
+def nothing(grading: Grading, control: Control) -> None:
+    """This control is judged by its source alone."""
+
+
+RUNS: Mapping[str, Callable[[Grading, Control], Any]] = {
+    "train": train,
+    "train with plots": train_with_plots,
+    "train watched": train_watched,
+    "train twice": train_twice,
+    "train with two seeds": train_with_two_seeds,
+    "train and ask": train_and_ask,
+    "train and reload": train_and_reload,
+    "train on overlapping splits": train_on_overlapping_splits,
+    "train guarded": train_guarded,
+    "train tracked": train_tracked,
+    "train tracked with plots": train_tracked_with_plots,
+    "kill at the first step": kill,
+    "stop and resume": resume,
+    "kill and resume": resume_killed,
+    "terminate and resume": resume_terminated,
+    "follow": follow_control,
+    "follow and resume": follow_and_resume,
+    "diverge": lambda g, c: diverge(g, module_of(c.name), home_of(c), ""),
+    "resume a changed checkpoint": lambda g, c: resume_tampered(g, c, "changed"),
+    "resume a corrupted checkpoint": lambda g, c: resume_tampered(g, c, "corrupted"),
+    "judge mutants": lambda g, c: judge_mutants(g, module_of(c.name), home_of(c)),
+    "nothing": nothing,
+}
+"""What a control's `run` says -> what is done; each returns what it left."""

@@ -1,0 +1,107 @@
+"""Runs that are followed update by update: a checkpoint at every step, few cells, settings that show mistakes."""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import tomli_w
+
+from fixtures.corpus import files
+from fixtures.corpus.conjugation import Row
+from gates.subject.grading import Grading
+from gates.subject.process import Finished, Subject
+from gates.subject.run_directory import RunDirectory
+
+# An epoch is short, its last batch shorter still, the warm-up ends soon, epsilon matters, some gradients are clipped.
+SETTINGS = {
+    "seed": "7",
+    "steps": 18,
+    "batch_size": 12,
+    "dropout": 0.1,
+    "eval_every": 5,
+    "checkpoint_every": 1,
+}
+OPTIMIZER = {
+    "peak_lr": 4e-3,
+    "min_lr": 1e-4,
+    "warmup_steps": 4,
+    "beta1": 0.9,
+    "beta2": 0.95,
+    "eps": 1e-5,
+    "weight_decay": 1.0,
+    "clip_norm": 1.4,
+}
+# Every n-th cell of the committed splits: 7 batches an epoch, the last of 6 rows.
+FEWER = {"train": 5, "val": 6}
+# Inside the warm-up, at the peak, after an evaluation, the short batch, the next epoch, the last.
+REPLAYED = (2, 4, 6, 7, 8, 18)
+EVALUATED = (5, 18)
+DIVERGE = {"float32": 1e20, "float64": 1e160}  # a rate with which some square or product overflows
+
+
+@dataclass(frozen=True, eq=False)
+class Followed:
+    """A run, the settings that it was told to follow (config.toml), and the cells that it was given.
+
+    `begun` is where step 0 is, if it is not in the run itself.
+    """
+
+    run: RunDirectory
+    config: str
+    rows: Mapping[str, Sequence[Row]]
+    begun: RunDirectory | None = None
+
+
+@dataclass(frozen=True)
+class Updates:
+    """What the update gate looks at: a run that stopped before its first step, and one followed step by step."""
+
+    begun: RunDirectory
+    followed: Followed
+
+
+def train_updates(grading: Grading) -> Updates:
+    """A run as by default, stopped before its first step; and one that is followed, from beginning to end."""
+    begun = grading.begun()
+    return Updates(begun, follow(grading, grading.untracked(grading.subject, "updates"), begun.config))
+
+
+def follow(grading: Grading, subject: Subject, config: str, *options: str) -> Followed:
+    """Train with a checkpoint at every step, on few cells, with settings derived from those of `config`."""
+    run = subject.train(*told_to_be_followed(grading, subject, config), *options)
+    # Judged by what it was told, not by what it says: if it did otherwise, it is wrong.
+    return Followed(run, _told(run.config), _fewer(grading))
+
+
+def told_to_be_followed(grading: Grading, subject: Subject, config: str, **changes: Any) -> tuple[str, ...]:
+    """The options of such a run; its data and its configuration are written. `changes` are those of the optimizer."""
+    data, file = subject.home / "data", subject.home / "followed.toml"
+    subject.home.mkdir(parents=True, exist_ok=True)
+    if not data.exists():
+        files.write_directory(data, _fewer(grading))
+    file.write_text(_told(config, **changes), encoding="utf-8")
+    return "--data", str(data), "--config", str(file)
+
+
+def _told(config: str, **changes: Any) -> str:
+    """A run's settings, changed to be followed."""
+    said = tomllib.loads(config)
+    return tomli_w.dumps(said | SETTINGS | {"optimizer": said.get("optimizer", {}) | OPTIMIZER | changes})
+
+
+def _fewer(grading: Grading) -> dict[str, list[Row]]:
+    return {name: grading.committed[name][::n] for name, n in FEWER.items()}
+
+
+def by_default(grading: Grading, run: RunDirectory, begun: RunDirectory | None = None) -> Followed:
+    """A run on the committed corpus, with the settings that the subject itself has chosen."""
+    return Followed(run, run.config, grading.committed, begun)
+
+
+def diverge(grading: Grading, module: str, name: str, config: str) -> tuple[Finished, RunDirectory]:
+    """Train at a rate that makes the numbers overflow. The status is for the gate to judge."""
+    subject, run = grading.untracked(module, name), RunDirectory(grading.home / name / "run")
+    rate = DIVERGE[tomllib.loads(config).get("dtype", "float32")]
+    options = told_to_be_followed(grading, subject, config, peak_lr=rate, min_lr=rate, weight_decay=0.0)
+    return subject.run("train", "--out", run.path, *options), run

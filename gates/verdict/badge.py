@@ -1,0 +1,37 @@
+"""The verdict as a badge: the content of a shields.io endpoint, and an image."""
+
+from html import escape
+from typing import Any
+
+from gates.verdict.definition import GATES
+from gates.verdict.verdict import FAILED, INCOMPLETE, PASSED, Verdict
+
+COLOURS = {PASSED: "brightgreen", FAILED: "red", INCOMPLETE: "yellow"}
+HEX = {"brightgreen": "#44cc11", "red": "#e05d44", "yellow": "#dfb317"}
+
+
+def badge(verdict: Verdict) -> dict[str, Any]:
+    """A badge in the format of a shields.io endpoint. It is green if every gate ran and passed, and only then."""
+    passed = sum(verdict.of_gate(g.name) == PASSED for g in GATES)
+    colour = COLOURS[verdict.overall]
+    word = verdict.overall.lower() if verdict.overall != PASSED else "gates passed"
+    return {
+        "schemaVersion": 1,
+        "label": "honestloop" if verdict.subject == "impl" else f"honestloop: {verdict.subject}",
+        "message": f"{passed}/{len(GATES)} {word}",
+        "color": colour,
+    }
+
+
+def badge_svg(content: dict[str, Any]) -> str:
+    """The same badge as an image, in the flat style; text widths are estimated at 6.5 px a character."""
+    left, right = (round(10 + 6.5 * len(content[part])) for part in ("label", "message"))
+    label, message = escape(content["label"]), escape(content["message"])
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + right}" height="20" role="img" '
+        f'aria-label="{label}: {message}"><title>{label}: {message}</title>'
+        f'<rect width="{left}" height="20" fill="#555"/>'
+        f'<rect x="{left}" width="{right}" height="20" fill="{HEX[content["color"]]}"/>'
+        '<g fill="#fff" text-anchor="middle" font-family="Verdana,Geneva,DejaVu Sans,sans-serif" font-size="11">'
+        f'<text x="{left / 2}" y="14">{label}</text><text x="{left + right / 2}" y="14">{message}</text></g></svg>\n'
+    )

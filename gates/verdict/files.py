@@ -1,0 +1,105 @@
+"""The verdict as files: verdict.json, controls.json and the badge, each whole or not at all."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from gates.verdict.badge import badge, badge_svg
+from gates.verdict.definition import GATES, controls, rule_of
+from gates.verdict.finding import Finding
+from gates.verdict.verdict import PASSED, Verdict
+from reference.rules import RULES
+
+SCHEMA, CONTROLS_SCHEMA = "honestloop/verdict/v1", "honestloop/controls/v1"
+
+
+def write(verdict: Verdict, directory: Path) -> None:
+    """verdict.json, badge.json and badge.svg, each whole or not at all. A verdict always replaces the one before."""
+    content = badge(verdict)
+    directory.mkdir(parents=True, exist_ok=True)
+    _atomic_write(
+        directory / "verdict.json", json.dumps(as_dict(verdict), indent=2, ensure_ascii=False) + "\n"
+    )
+    _atomic_write(directory / "badge.json", json.dumps(content) + "\n")
+    _atomic_write(directory / "badge.svg", badge_svg(content))
+
+
+def write_controls(verdict: Verdict, directory: Path) -> None:
+    """controls.json: what became of every negative control, with the rows of the bug catalogue that it stands for."""
+    seconds = verdict.facts.get("seconds", {})
+    told = [
+        {
+            "control": c.name,
+            "wrong": c.wrong,
+            "bugs": list(c.bugs),
+            "gate": c.gate,
+            "check": c.check,
+            "rule": rule_of(f"{c.gate}/{c.check}"),
+            "always": c.always,
+            "refused": verdict.of_control(c.name) == PASSED,
+            "by": finding.where if (finding := verdict.refusals.get(c.name)) and not finding.passed else None,
+            "because": finding.problem if finding else None,
+            "seconds": seconds.get(f"control/{c.name}"),
+        }
+        for c in verdict.controls
+    ]
+    content = {"schema": CONTROLS_SCHEMA, "subject": "impl", "controls": told}
+    _atomic_write(directory / "controls.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def as_dict(verdict: Verdict) -> dict[str, Any]:
+    """The content of verdict.json."""
+    return {
+        "schema": SCHEMA,
+        "subject": verdict.subject,
+        "verdict": verdict.overall,
+        "gates": [
+            {
+                "gate": g.name,
+                "verdict": verdict.of_gate(g.name),
+                "checks": [
+                    {
+                        "check": check,
+                        "rule": rule,
+                        "statement": RULES[rule].statement,
+                        "verdict": verdict.of_check(f"{g.name}/{check}"),
+                        **_facts(verdict.findings.get(f"{g.name}/{check}")),
+                    }
+                    for check, rule in g.checks.items()
+                ],
+                "broken_tests": verdict.broken.get(g.name, []),
+            }
+            for g in GATES
+        ],
+        "controls": [
+            {
+                "control": c.name,
+                "wrong": c.wrong,
+                "gate": c.gate,
+                "must_be_refused_by": c.check,
+                "verdict": verdict.of_control(c.name),
+                **_facts(verdict.refusals.get(c.name)),
+            }
+            for c in verdict.controls
+        ],
+        "controls_left_out": len(controls()) - len(verdict.controls),
+        "notes": verdict.notes,
+        **verdict.facts,
+    }
+
+
+def _facts(finding: Finding | None) -> dict[str, str]:
+    if finding is None:
+        return {}
+    facts = {"figure": finding.figure, "threshold": finding.threshold, "margin": finding.margin}
+    return facts if finding.passed else {**facts, "message": finding.message}
+
+
+def _atomic_write(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)

@@ -1,0 +1,56 @@
+"""The verdict as the table that is printed: gates with their checks, then the controls, then the notes."""
+
+import io
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from gates.verdict.definition import GATES
+from gates.verdict.verdict import FAILED, NOT_RUN, PASSED, Verdict
+
+
+def table(verdict: Verdict, width: int) -> str:
+    """The verdict as text, `width` columns wide."""
+    text = io.StringIO()
+    console = Console(file=text, width=width, force_terminal=False, color_system=None, highlight=False)
+    console.print(_gates_table(verdict))
+    console.print(_controls_table(verdict))
+    for note in verdict.notes:
+        console.print(note, soft_wrap=False)
+    lines = [line.rstrip() for line in text.getvalue().splitlines()]
+    return "\n".join([*lines, "", f"VERDICT: {verdict.overall}"])
+
+
+def _gates_table(verdict: Verdict) -> Table:
+    sheet = _sheet("gate", "verdict", "figure", "threshold", "margin")
+    for g in GATES:
+        wheres = [f"{g.name}/{check}" for check in g.checks]
+        controls = [c.name for c in verdict.controls if c.gate == g.name]
+        passed = sum(verdict.of_check(where) == PASSED for where in wheres)
+        turned_away = sum(verdict.of_control(name) == PASSED for name in controls)
+        figure = f"{passed} of {len(wheres)} checks, {turned_away} of {len(controls)} controls refused"
+        sheet.add_row(g.title, verdict.of_gate(g.name), figure, "", "", style="bold")
+        for where in wheres:
+            finding = verdict.findings.get(where)
+            cells = (finding.figure, finding.threshold, finding.margin) if finding else ("", "", "")
+            sheet.add_row(f"  {where.partition('/')[2]}", verdict.of_check(where), *cells)
+    return sheet
+
+
+def _controls_table(verdict: Verdict) -> Table:
+    sheet = _sheet("negative control", "verdict", "refused because", "by")
+    words = {PASSED: "refused", FAILED: "ACCEPTED", NOT_RUN: NOT_RUN}
+    for c in verdict.controls:
+        finding = verdict.refusals.get(c.name)
+        said = "" if finding is None else finding.problem or finding.figure
+        sheet.add_row(f"  {c.name}", words[verdict.of_control(c.name)], said, f"{c.gate} / {c.check}")
+    return sheet
+
+
+def _sheet(*columns: str) -> Table:
+    """A table in which the third column gives way."""
+    sheet = Table(box=box.SIMPLE_HEAD, expand=True, padding=(0, 1), pad_edge=False)
+    for number, name in enumerate(columns):
+        sheet.add_column(name, overflow="fold", no_wrap=number != 2, ratio=1 if number == 2 else None)
+    return sheet
