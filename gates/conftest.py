@@ -18,12 +18,15 @@ from gates.judge.scoring import ReferenceScorer
 from gates.subject.grading import Grading
 from gates.subject.jobs import all_jobs
 from gates.subject.pool import Pool
-from gates.subject.process import ROOT, Process
+from gates.subject.process import Process
 from gates.verdict import files
 from gates.verdict.definition import GATES, control, controls, gate_of
 from gates.verdict.finding import Finding
 from gates.verdict.table import table
-from gates.verdict.verdict import PASSED, Verdict, refused
+from gates.verdict.verdict import FAILED, PASSED, Verdict, refused
+from honestloop.protocol import ProtocolError
+from honestloop.subject_file import expected_of
+from honestloop.suite_location import ROOT
 
 HERE = Path(__file__).parent
 MOST_RUNS = "resume"
@@ -59,7 +62,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "needs(*jobs): the runs of gates/subject/jobs.py that a gate's test looks at"
     )
-    subject = config.getoption("--impl", default="impl")
+    subject = config.getoption("--impl", default=None)
+    if subject is None:
+        raise pytest.UsageError("which subject? name its module: --impl my_pkg")
     seeds = [config.getoption(name, default=None) for name in ("--blind-seed", "--kill-seed")]
     blind, kill = (secrets.randbits(32) if seed is None else seed for seed in seeds)
     runs = config.getoption("--runs", default=ROOT / "runs").resolve()
@@ -68,11 +73,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[JUDGING] = False
     try:
         controls()
-    except ControlError as error:
+        expected = expected_of(subject)
+    except (ControlError, ProtocolError) as error:
         raise pytest.UsageError(str(error)) from None
     facts = {"blind_seed": blind, "kill_seed": kill, "runs": str(home)}
     everything = bool(config.getoption("--all-controls", default=False))
-    config.stash[VERDICT] = Verdict(subject, facts=facts, all_controls=everything)
+    config.stash[VERDICT] = Verdict(subject, facts=facts, all_controls=everything, expected=expected)
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -139,11 +145,12 @@ def scorer(grading: Grading) -> ReferenceScorer:
 
 @pytest.fixture
 def accept(pytestconfig: pytest.Config) -> Callable[[Finding], None]:
-    """Record a finding about the subject; it must pass."""
+    """Record a finding about the subject; it must pass, or fail as the subject declares."""
 
     def accept(finding: Finding) -> None:
-        pytestconfig.stash[VERDICT].record(finding)
-        if not finding.passed:
+        verdict = pytestconfig.stash[VERDICT]
+        verdict.record(finding)
+        if verdict.of_check(finding.where) == FAILED:
             pytest.fail(finding.message, pytrace=False)
 
     return accept
@@ -239,7 +246,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     width = max(shutil.get_terminal_size().columns, 110)
     terminalreporter.section("verdict")
     for line in table(config.stash[VERDICT], width).splitlines():
-        colour = {"red": "FAILED" in line or "ACCEPTED" in line, "yellow": "NOT RUN" in line}
+        colour = {
+            "red": "FAILED" in line or "ACCEPTED" in line,
+            "yellow": "NOT RUN" in line or "EXPECTED" in line,
+        }
         terminalreporter.write_line(line, **colour)
 
 

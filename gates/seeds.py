@@ -15,8 +15,9 @@ from fixtures.corpus import files
 from gates.errors import GateError
 from gates.judge.scoring import Contest, ReferenceScorer, contest
 from gates.subject.pool import WORKERS
-from gates.subject.process import ROOT, Subject
+from gates.subject.process import Subject
 from gates.verdict.definition import RATIO_LIMIT
+from honestloop.suite_location import ROOT
 
 DEFAULT_OUT = ROOT / "docs" / "seeds.md"
 

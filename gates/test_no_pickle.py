@@ -4,7 +4,7 @@ import pytest
 
 from gates.judge import artefacts, guarded, static_scan
 from gates.subject.controls import module_of
-from gates.subject.process import ROOT
+from honestloop.suite_location import ROOT
 
 
 def test_the_source_has_no_way_to_unpickle(accept, note, grading):

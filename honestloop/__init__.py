@@ -1,9 +1,7 @@
 """Grade a language-model training loop: `honestloop.check(subject)`, `python -m honestloop`, `pytest -p honestloop`."""
 
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from honestloop.checking import Report, check
+import importlib
+from typing import Any
 
 __all__ = ["Report", "__version__", "check"]
 __version__ = "0.1.0"
@@ -13,10 +11,7 @@ pytest_plugins = ("honestloop.plugin",)
 
 
 def __getattr__(name: str) -> Any:
-    """Import what grades only when it is asked for: the protocol and the recorder need none of it."""
+    """Import what grades only when it is asked for: the protocol alone needs none of it."""
     if name in ("Report", "check"):
-        from honestloop import checking
-
-        globals().update(Report=checking.Report, check=checking.check)
-        return globals()[name]
+        return getattr(importlib.import_module("honestloop.checking"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

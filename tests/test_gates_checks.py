@@ -15,8 +15,9 @@ from gates.judge import answers as judged
 from gates.judge import difference, drift, perplexity, reload, resume, scoring, tracking
 from gates.subject import git, questions, tensors
 from gates.subject.interrupted import STEPS, STOPS, Interrupted
-from gates.subject.process import ROOT, Finished
+from gates.subject.process import Finished
 from gates.subject.run_directory import RunDirectory
+from honestloop.suite_location import ROOT
 from reference import model
 from reference.data import make_batch
 

@@ -10,8 +10,8 @@ import pytest
 from fixtures.controls.control import ControlError, read_all
 from fixtures.mutants import MUTANTS
 from gates.subject.controls import RUNS
-from gates.subject.process import ROOT
 from gates.verdict.definition import GATES, controls, rule_of
+from honestloop.suite_location import ROOT
 from reference.rules import RULES
 
 GOOD = '"""What is wrong."""\n\nCONTROL = Control(gate="update", check="log", because="b")\n'

@@ -16,7 +16,8 @@ from gates.errors import GateError
 from gates.judge import artefacts, static_scan
 from gates.judge.guarded import breaks, works_without_unpickling
 from gates.subject import guarded, source, tensors
-from gates.subject.process import ROOT, Finished
+from gates.subject.process import Finished
+from honestloop.suite_location import ROOT
 
 TRICKS = [
     "import pickle",

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from gates.subject.process import ROOT
 from gates.verdict.definition import GATES
+from honestloop.suite_location import ROOT
 
 SCORER = "gates/test_perplexity.py::test_uniform_weights_have_perplexity_v"
 SKIP_ALL = """

@@ -7,13 +7,13 @@ from xml.etree import ElementTree
 
 import pytest
 
-from gates.subject.process import ROOT
 from gates.verdict.badge import badge
 from gates.verdict.definition import GATES, controls, gate_of, rule_of
 from gates.verdict.files import as_dict, write, write_controls
 from gates.verdict.finding import Finding, at_most, no_problems, within
 from gates.verdict.table import table
-from gates.verdict.verdict import FAILED, INCOMPLETE, NOT_RUN, PASSED, Verdict
+from gates.verdict.verdict import EXPECTED, FAILED, INCOMPLETE, NOT_RUN, PASSED, Verdict
+from honestloop.suite_location import ROOT
 from reference.rules import RULES
 
 
@@ -197,3 +197,42 @@ def test_no_problems_says_how_much_was_looked_at():
 
 def test_gate_of_other_files_is_none():
     assert gate_of(str(Path("tests/test_gates_verdict.py"))) is None
+
+
+def declared(*rules: str) -> Verdict:
+    """A complete verdict in which the checks of UPDATE-04 failed, on a subject that declares these rules."""
+    verdict = complete()
+    verdict.expected = dict.fromkeys(rules, "on purpose")
+    verdict.record(finding("update/schedule", passed=False, problem="lr"))
+    return verdict
+
+
+def test_an_expected_failure_passes_and_is_shown_everywhere():
+    verdict = declared("UPDATE-04")
+    assert (verdict.overall, verdict.of_check("update/schedule")) == (PASSED, EXPECTED)
+    text = table(verdict, 110)
+    assert "EXPECTED FAILURE UPDATE-04: " in text
+    assert text.endswith("VERDICT: PASSED (1 expected failure)")
+    assert badge(verdict)["message"] == "9/9 gates passed, 1 expected failure"
+    assert colour(verdict) == "yellowgreen"
+    assert as_dict(verdict)["expected_failures"] == {"UPDATE-04": "on purpose"}
+
+
+def test_a_failure_that_is_not_declared_fails_beside_one_that_is():
+    verdict = declared("UPDATE-04")
+    verdict.record(finding("update/weights", passed=False))
+    assert verdict.overall == FAILED
+    assert colour(verdict) == "red"
+
+
+def test_an_expected_failure_that_holds_fails_the_verdict():
+    verdict = declared("UPDATE-04", "RESUME-03")
+    assert verdict.overall == FAILED
+    assert "FAILED RESUME-03 holds, though it is declared not to (on purpose)" in table(verdict, 110)
+    assert as_dict(verdict)["expected_and_held"] == {"RESUME-03": "on purpose"}
+
+
+def test_a_declared_rule_of_which_nothing_ran_is_no_pass():
+    verdict = declared("UPDATE-04")
+    del verdict.findings["update/schedule"]
+    assert verdict.overall == INCOMPLETE

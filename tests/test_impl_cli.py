@@ -216,7 +216,7 @@ def test_output_that_cannot_be_written_is_one_line():
 
 @pytest.mark.parametrize("threads", ["\u0663", "0", "1" + "0" * 5000, "4,2", "+3", ""])
 def test_a_number_of_threads_that_is_none_is_refused(monkeypatch, threads):
-    monkeypatch.setenv(thread_pool.VARIABLE, threads)
+    monkeypatch.setenv(thread_pool.THREADS_VARIABLE, threads)
     with pytest.raises(UsageError, match="expected a number of threads"):
         thread_pool.thread_count()
 

@@ -7,6 +7,7 @@ import sys
 import tomllib
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import pytest
 from packaging.markers import Marker
@@ -31,13 +32,14 @@ INSTALLED_EXTRAS = ("impl", "gates", "bench")
 
 def locked():
     """(name, version) -> hashes of what the project needs with these extras and all groups, of uv.lock."""
-    by_name = {}
+    by_name: dict[str, list[dict[str, Any]]] = {}
     for package in UV_LOCK["package"]:
         by_name.setdefault(package["name"], []).append(package)
     (own,) = by_name.pop(PROJECT["project"]["name"])
     waiting = [*own["dependencies"], *(d for group in own["dev-dependencies"].values() for d in group)]
     waiting += [d for extra in INSTALLED_EXTRAS for d in own["optional-dependencies"][extra]]
-    seen, packages = set(), []
+    seen: set[tuple[str, ...]] = set()
+    packages = []
     while waiting:
         needed = waiting.pop()
         for package in by_name.get(needed["name"], []):

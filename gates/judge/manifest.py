@@ -22,21 +22,20 @@ import rfc8785
 from gates.errors import GateError
 from gates.judge import scoring
 from gates.subject.git import Git
-from gates.subject.process import ROOT
 from gates.subject.run_directory import RunDirectory
 from gates.subject.trained import Trained
 from gates.verdict.finding import Finding, Problem, no_problems
 from reference import model
 from reference.philox import stream_key
 
-SCHEMA = ROOT / "reference" / "manifest.schema.json"
+SCHEMA = Path(str(model.__file__)).with_name("manifest.schema.json")
 STREAMS = ("init", "data", "control")
 
 
 def valid(run: RunDirectory) -> Finding:
     """manifest.json conforms to the JSON Schema of the reference."""
     if not SCHEMA.exists():
-        raise GateError(f"{SCHEMA.relative_to(ROOT)} is missing")
+        raise GateError(f"{SCHEMA.name} is missing")
     validator = jsonschema.Draft202012Validator(json.loads(SCHEMA.read_bytes()))
     errors = sorted(
         validator.iter_errors(run.json("manifest.json")), key=lambda error: list(map(str, error.path))

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from gates.errors import GateError
-from gates.subject.process import ROOT
 from gates.subject.run_directory import RunDirectory
 from gates.verdict.finding import Finding, all_equal
+from honestloop.suite_location import ROOT
 
 EACH_STEP, AT_THE_END = ("loss", "lr", "grad_norm"), ("val_loss", "val_ppl")
 METRICS = (*EACH_STEP, *AT_THE_END)

@@ -6,7 +6,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from gates.subject.process import ROOT
+from honestloop.suite_location import ROOT
 
 
 @dataclass(frozen=True)

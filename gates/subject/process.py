@@ -18,8 +18,8 @@ from typing import ClassVar
 
 from gates.errors import GateError
 from gates.subject.run_directory import RunDirectory
+from honestloop.suite_location import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT = 300.0  # seconds; a cold compilation on a slow machine fits several times
 POLL = 0.001
 

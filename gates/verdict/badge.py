@@ -7,14 +7,21 @@ from gates.verdict.definition import GATES
 from gates.verdict.verdict import FAILED, INCOMPLETE, PASSED, Verdict
 
 COLOURS = {PASSED: "brightgreen", FAILED: "red", INCOMPLETE: "yellow"}
-HEX = {"brightgreen": "#44cc11", "red": "#e05d44", "yellow": "#dfb317"}
+EXPECTED_COLOUR = "yellowgreen"
+HEX = {"brightgreen": "#44cc11", "yellowgreen": "#a4a61d", "red": "#e05d44", "yellow": "#dfb317"}
 
 
 def badge(verdict: Verdict) -> dict[str, Any]:
-    """A badge in the format of a shields.io endpoint. It is green if every gate ran and passed, and only then."""
+    """A badge in the format of a shields.io endpoint. It is green if every gate ran and passed, and only then.
+
+    Expected failures are counted in its text, and take the plain green away.
+    """
     passed = sum(verdict.of_gate(g.name) == PASSED for g in GATES)
     colour = COLOURS[verdict.overall]
     word = verdict.overall.lower() if verdict.overall != PASSED else "gates passed"
+    if count := len(verdict.failed_as_expected):
+        word += f", {count} expected failure{'s' * (count > 1)}"
+        colour = EXPECTED_COLOUR if verdict.overall == PASSED else colour
     return {
         "schemaVersion": 1,
         "label": "honestloop" if verdict.subject == "impl" else f"honestloop: {verdict.subject}",

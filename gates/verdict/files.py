@@ -54,6 +54,8 @@ def as_dict(verdict: Verdict) -> dict[str, Any]:
         "schema": SCHEMA,
         "subject": verdict.subject,
         "verdict": verdict.overall,
+        "expected_failures": verdict.failed_as_expected,
+        "expected_and_held": verdict.unfulfilled,
         "gates": [
             {
                 "gate": g.name,

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from gates.verdict.definition import GATES
 from gates.verdict.verdict import FAILED, NOT_RUN, PASSED, Verdict
+from reference.rules import RULES
 
 
 def table(verdict: Verdict, width: int) -> str:
@@ -19,7 +20,13 @@ def table(verdict: Verdict, width: int) -> str:
     for note in verdict.notes:
         console.print(note, soft_wrap=False)
     lines = [line.rstrip() for line in text.getvalue().splitlines()]
-    return "\n".join([*lines, "", f"VERDICT: {verdict.overall}"])
+    for rule, reason in verdict.failed_as_expected.items():
+        lines.append(f"EXPECTED FAILURE {rule}: {RULES[rule].statement}; declared: {reason}")
+    for rule, reason in verdict.unfulfilled.items():
+        lines.append(f"FAILED {rule} holds, though it is declared not to ({reason}): remove the declaration")
+    count = len(verdict.failed_as_expected)
+    noted = f" ({count} expected failure{'s' * (count > 1)})" if count else ""
+    return "\n".join([*lines, "", f"VERDICT: {verdict.overall}{noted}"])
 
 
 def _gates_table(verdict: Verdict) -> Table:

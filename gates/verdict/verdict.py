@@ -1,9 +1,11 @@
 """The verdict: every finding of a session, held against the definition of done.
 
-A check is PASSED, FAILED or NOT RUN, which is not a pass. The whole is PASSED only if every check of every gate passed,
-every control was refused for its own fault, and no test of a gate was skipped or broke.
+A check is PASSED, FAILED, NOT RUN, which is not a pass, or an EXPECTED FAILURE, which the subject declares and the
+verdict shows. The whole is PASSED only if every check of every gate passed or failed as declared, every control was
+refused for its own fault, and no test of a gate was skipped or broke.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +14,7 @@ from gates.verdict.definition import GATES, control, controls, rule_of
 from gates.verdict.finding import Finding
 
 PASSED, FAILED, NOT_RUN, INCOMPLETE = "PASSED", "FAILED", "NOT RUN", "INCOMPLETE"
+EXPECTED = "EXPECTED FAILURE"
 
 
 @dataclass
@@ -31,6 +34,9 @@ class Verdict:
     all_controls: bool = (
         False  # whether every control must be refused, or only the selection of every session
     )
+
+    expected: Mapping[str, str] = field(default_factory=dict)
+    """Rule -> reason, of the rules that the subject declares not to keep."""
 
     @property
     def controls(self) -> list[Control]:
@@ -52,9 +58,26 @@ class Verdict:
         self.broken.setdefault(gate, []).append(test)
 
     def of_check(self, where: str) -> str:
-        """PASSED, FAILED or NOT RUN."""
+        """PASSED, FAILED, NOT RUN, or EXPECTED FAILURE if it failed and its rule is declared not to be kept."""
         finding = self.findings.get(where)
-        return NOT_RUN if finding is None else PASSED if finding.passed else FAILED
+        if finding is None or finding.passed:
+            return NOT_RUN if finding is None else PASSED
+        return EXPECTED if rule_of(where) in self.expected else FAILED
+
+    @property
+    def failed_as_expected(self) -> dict[str, str]:
+        """Rule -> reason, of the declared failures that were found."""
+        found = {rule_of(where) for where in self.findings if self.of_check(where) == EXPECTED}
+        return {rule: reason for rule, reason in self.expected.items() if rule in found}
+
+    @property
+    def unfulfilled(self) -> dict[str, str]:
+        """Rule -> reason, of the declared failures that did not happen: every check of the rule passed."""
+        checks: dict[str, list[str]] = {}
+        for g in GATES:
+            for check, rule in g.checks.items():
+                checks.setdefault(rule, []).append(self.of_check(f"{g.name}/{check}"))
+        return {r: reason for r, reason in self.expected.items() if set(checks.get(r, ())) == {PASSED}}
 
     def of_control(self, name: str) -> str:
         """PASSED (refused for the stated reason), FAILED (accepted, or refused for another one) or NOT RUN."""
@@ -75,7 +98,7 @@ class Verdict:
     def overall(self) -> str:
         """PASSED, FAILED or INCOMPLETE."""
         parts = [self.of_gate(g.name) for g in GATES]
-        if FAILED in parts:
+        if FAILED in parts or self.unfulfilled:
             return FAILED
         return INCOMPLETE if NOT_RUN in parts else PASSED
 
