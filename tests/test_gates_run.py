@@ -14,6 +14,7 @@ from gates.subject import process
 from gates.subject.pool import Pool
 from gates.subject.process import Subject
 from gates.subject.run_directory import RunDirectory
+from honestloop.suite_location import ROOT
 
 COUNTER = """
 import os, pathlib, signal, sys, time
@@ -171,5 +172,5 @@ def test_processes_run_from_the_repository_root_with_one_thread(tmp_path, monkey
         "import os; print(os.getcwd(), os.environ['OMP_NUM_THREADS'])", encoding="utf-8"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    assert Subject("tiny_where", tmp_path / "home").run("train").stdout.split() == [str(process.ROOT), "1"]
+    assert Subject("tiny_where", tmp_path / "home").run("train").stdout.split() == [str(ROOT), "1"]
     assert Path(sys.executable).exists()
