@@ -29,6 +29,7 @@ SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 )
 @click.version_option(__version__, message="honestloop %(version)s")
 def app() -> None:
+    """The command; every subcommand returns its exit status."""
     sys.path.insert(0, os.getcwd())  # a subject is found from where the command is typed
 
 

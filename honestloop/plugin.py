@@ -31,6 +31,7 @@ WORDS = {
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    """--impl, --profile, --margins, --time-limit."""
     group = parser.getgroup("honestloop")
     group.addoption(
         "--impl", default=DEFAULT_SUBJECT, metavar="NAME", help="the subject: NAME.adapter, or NAME itself"
@@ -51,6 +52,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    """Load the profile, and make the grading of this session. UsageError for an unknown profile."""
     config.addinivalue_line("markers", "rule(id): the rule of reference/rules.toml that a test checks")
     chosen = config.getoption("--profile") or os.environ.get("HYPOTHESIS_PROFILE") or "dev"
     if chosen not in PROFILES:
@@ -71,6 +73,7 @@ def subject(pytestconfig: pytest.Config) -> Subject:
 
 
 def pytest_report_header(config: pytest.Config) -> str:
+    """The subject and the profile."""
     return f"subject: {config.getoption('--impl')}, profile: {hypothesis.settings.get_current_profile_name()}"
 
 
@@ -105,6 +108,7 @@ def pytest_collection_finish() -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Leave out what the subject does not offer, and what rests on a broken rule."""
     prop = _property(item)
     if prop is not None and "subject" in getattr(item, "fixturenames", ()):
         outcome = item.config.stash[GRADING].before(prop, _parameters(item))
@@ -177,6 +181,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """What was not graded and why, the margins if asked for, and the counts by rule."""
     write, grading = terminalreporter.write_line, config.stash[GRADING]
     for status in (Status.BLOCKED, Status.NOT_OFFERED, Status.EXPECTED):
         reports = terminalreporter.stats.get(WORDS[status][0], ())

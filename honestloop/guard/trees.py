@@ -20,7 +20,7 @@ def shares_memory(result: Any, others: Any) -> bool:
 
 
 def arrays_in(tree: Any) -> list[np.ndarray[Any, Any]]:
-    """The NumPy arrays in a structure of arguments or results."""
+    """The NumPy arrays, of any shape, in a structure of arguments or results."""
     if isinstance(tree, np.ndarray):
         return [tree]
     if type(tree) in PLAIN:
