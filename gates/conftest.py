@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from fixtures.controls.control import ControlError
+from fixtures.controls.shared.table import ControlError
 from gates.errors import GateError
 from gates.judge.scoring import ReferenceScorer
 from gates.subject.grading import Grading

@@ -17,7 +17,7 @@ from honestloop.status import FAILED, NOTHING_GRADED, OK
 from properties.checks import Property, all_properties
 from properties.grading import Grading, Outcome, Status, grouped, place
 from properties.profiles import PROFILES
-from properties.record import Record
+from properties.property_record import Record
 from reference.rules import RULES
 
 

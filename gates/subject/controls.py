@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from fixtures.controls.control import Control
+from fixtures import controls
+from fixtures.controls.shared.table import Control
 from fixtures.corpus import files
 from gates.subject import interrupted, questions, tampering
 from gates.subject.followed import Followed, diverge, follow, told_to_be_followed
@@ -18,8 +19,7 @@ from gates.subject.questions import Answers
 from gates.subject.run_directory import RunDirectory
 from gates.subject.trained import Trained, kill_at_first_step, train_on_overlap, watch
 
-CONTROLS = Control.__module__.rpartition(".")[0]
-IMPL = CONTROLS.removesuffix("fixtures.controls") + "impl"
+IMPL = controls.__name__.removesuffix("fixtures.controls") + "impl"
 """The loop that the controls are derived from."""
 FOLLOWED_END = 13  # in the second epoch, after its evaluation
 RESUMED_END = 18  # some steps into the second epoch
@@ -29,7 +29,7 @@ UNTIL_RESUMED_END = ("--stop-after", str(RESUMED_END))
 
 def module_of(control: str) -> str:
     """The module of a committed control."""
-    return f"{CONTROLS}.{control}"
+    return f"{controls.__name__}.{control}"
 
 
 def home_of(control: Control) -> str:

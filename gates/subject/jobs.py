@@ -6,7 +6,7 @@ Each job starts processes, one after the other, and returns what they left; it j
 from collections.abc import Iterable
 from functools import partial
 
-from fixtures.controls.control import Control
+from fixtures.controls.shared.table import Control
 from gates.subject.controls import RUNS, follow_impl, uninterrupted
 from gates.subject.followed import diverge, train_updates
 from gates.subject.grading import Grading

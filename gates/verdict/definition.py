@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from fixtures.controls.control import Control, ControlError, read_all
+from fixtures.controls.shared.table import Control, ControlError, read_all
 
 
 @dataclass(frozen=True)
