@@ -1,4 +1,4 @@
-"""The context of a session: who is graded, where its runs go, what it is trained on, and what is left to chance."""
+"""What the gates of a session share: the subject, where its runs go, what they are trained on, and the seeds."""
 
 import random
 import threading
