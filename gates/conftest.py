@@ -38,13 +38,8 @@ JUDGING = pytest.StashKey[bool]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("gates")
-    group.addoption(
-        "--runs",
-        type=Path,
-        default=ROOT / "runs",
-        metavar="DIR",
-        help="where runs, verdict and badge go (runs)",
-    )
+    where = "where runs, verdict and badge go (runs)"
+    group.addoption("--runs", type=Path, default=ROOT / "runs", metavar="DIR", help=where)
     group.addoption(
         "--blind-seed", type=int, metavar="N", help="seed of the blind split (default: fresh entropy)"
     )

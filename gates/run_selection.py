@@ -23,8 +23,7 @@ def select_tests(
     its runs go on, the numbers of the others are recomputed.
     """
     names = {f"control/{c.name}" for c in tried}
-    kept: list[pytest.Item] = []
-    left_out: list[pytest.Item] = []
+    kept, left_out = list[pytest.Item](), list[pytest.Item]()
     for item in items:
         untried = gate_of_test(item) and any(n[:8] == "control/" and n not in names for n in _needs(item))
         (left_out if untried else kept).append(item)

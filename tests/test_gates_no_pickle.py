@@ -15,8 +15,9 @@ import pytest
 from gates.errors import GateError
 from gates.judge import artefacts, static_scan
 from gates.judge.unpickling_attempts import breaks, works_without_unpickling
-from gates.subject import source, tensors, unpickling_guard
+from gates.subject import source, tensors
 from gates.subject.process import Finished
+from gates.subject.unpickling_guard import Report, environment, read_reports
 from honestloop.suite_location import ROOT
 
 TRICKS = [
@@ -295,14 +296,12 @@ ATTEMPTS = {
 }
 
 
-def run_guarded(
-    directory: Path, code: str
-) -> tuple[subprocess.CompletedProcess[str], list[unpickling_guard.Report]]:
-    environment = {**os.environ, **unpickling_guard.environment(directory)}
+def run_guarded(directory: Path, code: str) -> tuple[subprocess.CompletedProcess[str], list[Report]]:
+    variables = {**os.environ, **environment(directory)}
     done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-c", code], env=variables, cwd=ROOT, capture_output=True, text=True
     )
-    return done, unpickling_guard.read_reports(directory)
+    return done, read_reports(directory)
 
 
 @pytest.mark.parametrize("code", ATTEMPTS.values(), ids=ATTEMPTS.keys())
@@ -343,13 +342,13 @@ def test_the_guard_lets_git_and_uname_through(tmp_path):
     )
     done, reports = run_guarded(tmp_path, code)
     assert (done.returncode, done.stderr) == (0, "")
-    assert reports == [unpickling_guard.Report({}, [])]
+    assert reports == [Report({}, [])]
 
 
 def test_the_guard_lets_everything_else_through(tmp_path):
     done, reports = run_guarded(tmp_path, "import pickle, json\npickle.dumps([1])\nprint(json.loads('1'))")
     assert (done.returncode, done.stdout.strip()) == (0, "1")
-    assert reports == [unpickling_guard.Report({}, [])]
+    assert reports == [Report({}, [])]
 
 
 def test_the_guard_excepts_the_cache_of_numba_and_counts_it(tmp_path):
@@ -360,7 +359,7 @@ def test_the_guard_excepts_the_cache_of_numba_and_counts_it(tmp_path):
     )
     done, reports = run_guarded(tmp_path, code)
     assert (done.returncode, done.stderr) == (0, "")
-    assert reports == [unpickling_guard.Report({"numba.core.caching": 1}, [])]
+    assert reports == [Report({"numba.core.caching": 1}, [])]
 
 
 def test_a_guard_that_was_not_there_is_no_pass(tmp_path):
@@ -370,7 +369,4 @@ def test_a_guard_that_was_not_there_is_no_pass(tmp_path):
     (tmp_path / "1.json").write_text(
         json.dumps({"armed": True, "excepted": {}, "refused": ["x"]}), encoding="utf-8"
     )
-    assert (
-        "unpickling: x"
-        in works_without_unpickling(RunDirectory(tmp_path), unpickling_guard.read_reports(tmp_path)).message
-    )
+    assert "unpickling: x" in works_without_unpickling(RunDirectory(tmp_path), read_reports(tmp_path)).message

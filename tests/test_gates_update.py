@@ -50,9 +50,8 @@ def sequences() -> list[list[int]]:
 
 
 def plan(**changes: float) -> TrainingPlan:
-    return TrainingPlan(
-        dataclasses.replace(SETTINGS, optimizer={**SETTINGS.optimizer, **changes}), sequences()
-    )
+    optimizer = {**SETTINGS.optimizer, **changes}
+    return TrainingPlan(dataclasses.replace(SETTINGS, optimizer=optimizer), sequences())
 
 
 @functools.cache

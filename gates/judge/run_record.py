@@ -55,13 +55,8 @@ class Settings:
     def rate(self, update: int) -> float:
         """Learning rate of an update, counted from 1."""
         o = self.optimizer
-        return schedule.learning_rate(
-            update - 1,
-            peak=o["peak_lr"],
-            floor=o["min_lr"],
-            warmup=int(o["warmup_steps"]),
-            total=self.steps,
-        )
+        peak, floor, warmup = o["peak_lr"], o["min_lr"], int(o["warmup_steps"])
+        return schedule.learning_rate(update - 1, peak=peak, floor=floor, warmup=warmup, total=self.steps)
 
     @property
     def rate_bound(self) -> float:

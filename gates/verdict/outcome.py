@@ -24,17 +24,13 @@ class Verdict:
     subject: str
     findings: dict[str, Finding] = field(default_factory=dict)  # "gate/check" -> what was found
     refusals: dict[str, Finding] = field(default_factory=dict)  # control -> the finding that must refuse it
-    broken: dict[str, list[str]] = field(
-        default_factory=dict
-    )  # gate -> tests that failed, broke or were skipped
+    broken: dict[str, list[str]] = field(default_factory=dict)
+    """Gate -> tests that failed, broke or were skipped."""
     notes: list[str] = field(default_factory=list)  # printed, not gated
-    facts: dict[str, Any] = field(
-        default_factory=dict
-    )  # seeds and places, with which the session can be repeated
-    all_controls: bool = (
-        False  # whether every control must be refused, or only the selection of every session
-    )
-
+    facts: dict[str, Any] = field(default_factory=dict)
+    """Seeds and places, with which the session can be repeated."""
+    all_controls: bool = False
+    """Whether every control must be refused, or only the selection of every session."""
     expected: Mapping[str, str] = field(default_factory=dict)
     """Rule -> reason, of the rules that the subject declares not to keep."""
 
