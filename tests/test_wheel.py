@@ -1,7 +1,9 @@
 """The wheel: one name in site-packages, few packages, and a user's own `gates` and `impl` beside it in one process."""
 
 import ast
+import os
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -130,6 +132,32 @@ def test_grading_a_run_names_the_extra(user):
     )
     assert done.returncode == 2
     assert "pip install 'honestloop[gates]'" in done.stderr
+
+
+def other_pythons():
+    """Minor version -> interpreter, of each supported Python that this machine has beside the one that runs."""
+    found = {}
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    for minor in range(11, 15):
+        places = [shutil.which(f"python3.{minor}"), *sorted(pyenv.glob(f"3.{minor}.*/bin/python"))]
+        for place in filter(None, places):
+            asked = subprocess.run(
+                [place, "-c", "import sys; print(sys.version_info[1])"], capture_output=True, text=True
+            )
+            if asked.stdout.strip() == str(minor) and minor != sys.version_info[1]:
+                found[minor] = place
+    return found
+
+
+@pytest.mark.parametrize(("minor", "python"), other_pythons().items(), ids=lambda x: str(x))
+def test_every_python_that_is_here_grades(minor, python, wheel, tmp_path):
+    shell(python, "-m", "venv", tmp_path / "venv", cwd=tmp_path)
+    shell(tmp_path / "venv/bin/python", "-m", "pip", "install", "--quiet", wheel, cwd=tmp_path)
+    shell(tmp_path / "venv/bin/honestloop", "init", "my_loop", cwd=tmp_path)
+    said = shell(
+        tmp_path / "venv/bin/honestloop", "check", "my_loop", "-r", "LOOP-02", "-r", "CLIP", cwd=tmp_path
+    )
+    assert "0 are broken" in said
 
 
 WITHOUT_UNIX = """
