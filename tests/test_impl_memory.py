@@ -22,7 +22,7 @@ def arguments():
     """kernel -> arguments for which it needs at least a row of memory."""
     row, number, some = np.zeros(WIDTH, np.float32), np.float32(1.0), lambda: rows(LENGTH)
     one, seen, starts = np.zeros(1, np.float32), np.ones(LENGTH, bool), np.array([0, LENGTH])
-    weights = np.zeros((1, 1, attention.QUERY_TILE, HEADS * attention.QUERY_TILE), np.float32)
+    weights = np.zeros((1, 1, attention.QUERY_BLOCK, HEADS * attention.QUERY_BLOCK), np.float32)
     square, narrow = np.zeros((512, 512), np.float32), np.zeros((512, 8), np.float32)
     return {
         layer_norm.layer_norm: (rows(), row, row, number, rows(), rows(), one),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from impl.config import ModelConfig
-from impl.kernels.runtime.split import views_in_order
+from impl.kernels.runtime.named_views import views_in_order
 from impl.rng import standard_normal, stream_key
 
 if TYPE_CHECKING:  # only type checkers need jaxtyping, and importing it takes time
