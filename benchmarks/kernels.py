@@ -164,8 +164,8 @@ def attentions(dtype: str, torch: Any) -> list[Case]:
     """Attention and its gradient."""
     number, shape = np.dtype(dtype).type, (ROWS, WIDTH)
     q, k, v, out, dout, dq, dk, dv = (drawn(dtype, *shape) for _ in range(8))
-    tile, count = attention.QUERY_BLOCK, attention.query_blocks(LENGTH)
-    weights = aligned_zeros((BATCH, count, count * tile, HEADS * tile), dtype)
+    size, blocks = attention.QUERY_BLOCK, attention.query_blocks(LENGTH)
+    weights = aligned_zeros((BATCH, blocks, blocks * size, HEADS * size), dtype)
     starts, mask = np.arange(BATCH + 1) * LENGTH, np.ones(ROWS, np.bool_)
     scale = number(0.25)
     forward = backward = None

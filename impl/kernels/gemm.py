@@ -112,7 +112,7 @@ def _emit_tile(builder, arrays, tile_args, count, height, vectors):
         store(builder, final[t], c_at[t])
 
 
-BLOCKING_THRESHOLD = 2**18
+PACKING_THRESHOLD = 2**18
 """`gemm` packs A and B if one of the three matrices has at least this many elements."""
 BLOCK_DEPTH, BLOCK_PANELS = 512, 4
 """KC, and NC / NR: a packed block of B has BLOCK_DEPTH rows and BLOCK_PANELS panels; it stays in the L2 cache."""
@@ -125,7 +125,7 @@ _half_vector_tile = _tile(TILE_ROWS, 1, bits=VECTOR_BITS // 2)
 
 @kernel
 def _edge(a, b, c, first_row, last_row, first_column, last_column, add):
-    """Scalar fallback for the rows and columns that do not fill a tile: k ascending, as in a tile."""
+    """Scalar fallback for the rows and columns that do not fill a tile; k ascending, as in a tile."""
     for i in range(first_row, last_row):
         if not add:
             c[i, first_column:last_column] = 0.0
@@ -177,7 +177,7 @@ def _pack_b(b, first, steps, left, panels, depth, out):
 
 
 @kernel
-def _blocked(a, b, c, rows, columns, add):
+def _gemm_packed(a, b, c, rows, columns, add):
     """All wide tiles of C, computed from packed blocks of A and B; A is not packed if its rows are contiguous.
 
     Every accumulator continues from one block of k to the next, so its order is that of one loop over k.
@@ -216,14 +216,14 @@ def gemm(a, b, c, add):
     packed.
     """
     rows, columns = c.shape
-    width, contiguous_rows = lanes(c), b.strides[1] == b.itemsize
-    packable = a.shape[1] > 0 and c.itemsize in a.strides and (contiguous_rows or b.strides[0] == b.itemsize)
-    large = max(a.size, b.size, c.size) >= BLOCKING_THRESHOLD
+    width, b_row_major = lanes(c), b.strides[1] == b.itemsize
+    packable = a.shape[1] > 0 and c.itemsize in a.strides and (b_row_major or b.strides[0] == b.itemsize)
+    large = max(a.size, b.size, c.size) >= PACKING_THRESHOLD
     tiled_rows = rows - rows % TILE_ROWS
-    wide_columns = columns - columns % (2 * width) if contiguous_rows or packable else 0
-    tiled_columns = columns - columns % width if contiguous_rows else wide_columns
-    if packable and (large or not contiguous_rows):
-        _blocked(a, b, c, tiled_rows, wide_columns, add)
+    wide_columns = columns - columns % (2 * width) if b_row_major or packable else 0
+    tiled_columns = columns - columns % width if b_row_major else wide_columns
+    if packable and (large or not b_row_major):
+        _gemm_packed(a, b, c, tiled_rows, wide_columns, add)
     else:
         for j in range(0, wide_columns, 2 * width):
             for i in range(0, tiled_rows, TILE_ROWS):

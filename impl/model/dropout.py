@@ -35,7 +35,7 @@ class Dropout:
         return np.dtype(dtype).type(1.0 / (1.0 - self.rate))
 
     def advance(self, sequences: int) -> Dropout:
-        """The dropout of the next micro-batch, after one of so many sequences."""
+        """The dropout of the next micro-batch, `sequences` being the size of this one."""
         return replace(self, sequence_offset=self.sequence_offset + sequences)
 
     def apply(self, x: Array, site: int, length: int, context: int) -> Array | None:

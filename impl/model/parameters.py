@@ -33,7 +33,7 @@ def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
 
 
 def parameter_count(config: ModelConfig) -> int:
-    """How many numbers the model learns: 103,680 with the default configuration."""
+    """The number of parameters: 103,680 with the default configuration."""
     return sum(math.prod(shape) for shape in parameter_shapes(config).values())
 
 
