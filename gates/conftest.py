@@ -12,29 +12,27 @@ from typing import Any
 
 import pytest
 
-from fixtures.controls.control import ControlError
+from fixtures.controls.shared.table import ControlError
 from gates.errors import GateError
 from gates.judge.scoring import ReferenceScorer
-from gates.subject.grading import Grading
-from gates.subject.jobs import all_jobs
+from gates.run_selection import gate_of_test, select_tests, start_runs
 from gates.subject.pool import Pool
 from gates.subject.process import Process
+from gates.subject.session import Session
 from gates.verdict import files
-from gates.verdict.definition import GATES, control, controls, gate_of
+from gates.verdict.definition import control, controls
 from gates.verdict.finding import Finding
-from gates.verdict.table import table
-from gates.verdict.verdict import FAILED, PASSED, Verdict, refused
+from gates.verdict.outcome import FAILED, PASSED, Verdict, refused
+from gates.verdict.printing import print_verdict
 from honestloop.protocol import ProtocolError
 from honestloop.subject_file import expected_of
 from honestloop.suite_location import ROOT
 
-HERE = Path(__file__).parent
-MOST_RUNS = "resume"
 KEPT_SESSIONS = 3  # directories of the last sessions are kept for inspection, older ones are removed
 SESSION_NAMES = "[0-9]" * 8 + "-" + "[0-9]" * 6 + "-*"
 
 VERDICT = pytest.StashKey[Verdict]()
-GRADING = pytest.StashKey[Grading]()
+SESSION = pytest.StashKey[Session]()
 JUDGING = pytest.StashKey[bool]()
 
 
@@ -69,7 +67,7 @@ def pytest_configure(config: pytest.Config) -> None:
     blind, kill = (secrets.randbits(32) if seed is None else seed for seed in seeds)
     runs = config.getoption("--runs", default=ROOT / "runs").resolve()
     home = runs / "gates" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-    config.stash[GRADING] = Grading(subject, home, blind, kill)
+    config.stash[SESSION] = Session(subject, home, blind, kill)
     config.stash[JUDGING] = False
     try:
         controls()
@@ -82,7 +80,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_report_header(config: pytest.Config) -> str:
-    return f"gates: {_repeat(config.stash[GRADING])}"
+    return f"gates: {_repeat(config.stash[SESSION])}"
 
 
 # Which runs to start
@@ -90,23 +88,14 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(session: pytest.Session, items: list[pytest.Item]) -> None:
-    """Gates after all other tests, because their runs take the whole machine; the one with the most runs last.
-
-    While its runs go on, the numbers of the others are recomputed. Controls that are not tried go.
-    """
-    tried = {f"control/{c.name}" for c in session.config.stash[VERDICT].controls}
-    left_out = [
-        i for i in items if _gate(i) and any(n[:8] == "control/" and n not in tried for n in _needs(i))
-    ]
+    """Put the gates' tests in order; those of controls that are not tried go."""
+    items[:], left_out = select_tests(items, session.config.stash[VERDICT].controls)
     session.config.hook.pytest_deselected(items=left_out)
-    items[:] = [item for item in items if item not in left_out]
-    order = [None, *(g.name for g in GATES if g.name != MOST_RUNS), MOST_RUNS]
-    items.sort(key=lambda item: order.index(_gate(item)))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Whether there will be a verdict. If so, the one before no longer holds, even if this session is killed."""
-    gates = any(_gate(item) for item in session.items)
+    gates = any(gate_of_test(item) for item in session.items)
     session.config.stash[JUDGING] = not session.config.option.collectonly and bool(
         gates or session.testsfailed
     )
@@ -115,13 +104,12 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 @pytest.fixture(scope="session")
-def runs(request: pytest.FixtureRequest, grading: Grading) -> Iterator[Pool]:
+def runs(request: pytest.FixtureRequest, session: Session) -> Iterator[Pool]:
     """Results of the jobs that a test is marked to need; asking for one waits for it.
 
     The first test to ask starts every run that any selected test needs, in the order of the tests.
     """
-    items = [item for item in request.session.items if _gate(item)]
-    pool = Pool(all_jobs(grading, controls()), [name for item in items for name in _needs(item)])
+    pool = start_runs(request.session.items, session)
     yield pool
     Process.kill_the_rest()
     pool.close()
@@ -132,15 +120,15 @@ def runs(request: pytest.FixtureRequest, grading: Grading) -> Iterator[Pool]:
 
 
 @pytest.fixture(scope="session")
-def grading(pytestconfig: pytest.Config) -> Grading:
+def session(pytestconfig: pytest.Config) -> Session:
     """The subject, the committed corpus, the seeds."""
-    return pytestconfig.stash[GRADING]
+    return pytestconfig.stash[SESSION]
 
 
 @pytest.fixture(scope="session")
-def scorer(grading: Grading) -> ReferenceScorer:
+def scorer(session: Session) -> ReferenceScorer:
     """The gate's own tokenizer and scorer for the committed split."""
-    return ReferenceScorer(grading.committed["train"])
+    return ReferenceScorer(session.committed["train"])
 
 
 @pytest.fixture
@@ -198,7 +186,7 @@ def _evidence(where: str) -> Iterator[None]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Iterator[None]:
-    with _evidence(str(_gate(pyfuncitem))):
+    with _evidence(str(gate_of_test(pyfuncitem))):
         return (yield)
 
 
@@ -206,7 +194,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Iterator[None]:
 def pytest_fixture_setup(
     fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
 ) -> Iterator[None]:
-    with _evidence(str(_gate(request._pyfuncitem))):
+    with _evidence(str(gate_of_test(request._pyfuncitem))):
         return (yield)
 
 
@@ -217,7 +205,7 @@ def pytest_fixture_setup(
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
     """A test of a gate that failed, broke or was skipped keeps the gate from passing."""
     report = yield
-    if (gate := _gate(item)) and report.outcome != "passed":
+    if (gate := gate_of_test(item)) and report.outcome != "passed":
         item.config.stash[VERDICT].record_broken(gate, f"{item.name}: {report.outcome}")
     return report
 
@@ -228,49 +216,32 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     config = session.config
     if not config.stash[JUDGING]:
         return
-    verdict, grading = config.stash[VERDICT], config.stash[GRADING]
-    verdict.notes.append(f"to repeat this: {_repeat(grading)}; runs are in {grading.home}")
+    verdict, context = config.stash[VERDICT], config.stash[SESSION]
+    verdict.notes.append(f"to repeat this: {_repeat(context)}; runs are in {context.home}")
     _write(config)
     if verdict.all_controls:
-        files.write_controls(verdict, grading.home.parents[1])
+        files.write_controls(verdict, context.home.parents[1])
     passed = verdict.overall == PASSED
     if exitstatus == pytest.ExitCode.OK and not passed:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
-    _tidy(grading.home, passed=passed)
+    _tidy(context.home, passed=passed)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Print the table. A session that broke while collecting is a verdict too."""
     if not config.stash[JUDGING]:
         return
-    width = max(shutil.get_terminal_size().columns, 110)
-    terminalreporter.section("verdict")
-    for line in table(config.stash[VERDICT], width).splitlines():
-        colour = {
-            "red": "FAILED" in line or "ACCEPTED" in line,
-            "yellow": "NOT RUN" in line or "EXPECTED" in line,
-        }
-        terminalreporter.write_line(line, **colour)
+    print_verdict(config.stash[VERDICT], terminalreporter)
 
 
 def _write(config: pytest.Config) -> None:
     """The verdict so far, and the files that a badge is made from."""
-    files.write(config.stash[VERDICT], config.stash[GRADING].home.parents[1])
+    files.write(config.stash[VERDICT], config.stash[SESSION].home.parents[1])
 
 
-def _repeat(grading: Grading) -> str:
-    seeds = f"--blind-seed {grading.blind_seed} --kill-seed {grading.kill_seed}"
-    return f"pytest gates/ --impl {grading.subject} {seeds}"
-
-
-def _needs(item: pytest.Item) -> list[str]:
-    """The jobs that a test looks at."""
-    return [name for mark in item.iter_markers("needs") for name in mark.args]
-
-
-def _gate(item: pytest.Item) -> str | None:
-    """The gate an item belongs to, None for a test of something else."""
-    return gate_of(item.path.name) if item.path.parent == HERE else None
+def _repeat(session: Session) -> str:
+    seeds = f"--blind-seed {session.blind_seed} --kill-seed {session.kill_seed}"
+    return f"pytest gates/ --impl {session.subject} {seeds}"
 
 
 def _tidy(home: Path, *, passed: bool) -> None:

@@ -2,18 +2,18 @@
 
 import pytest
 
+from gates.control_parameters import control_parameters
 from gates.judge import drift
 from gates.judge.drift import Drift
 from gates.verdict.definition import control
-from gates.wrong_subjects import wrong_subjects
 
 CHECKS = {"report": drift.report_exists, "errors": drift.errors_agree, "flips": drift.flips_agree}
 
 
 @pytest.fixture(scope="module")
-def measured(runs, grading, scorer):
+def measured(runs, session, scorer):
     run = runs["committed"].run
-    return run, Drift(run.weights, scorer, grading.committed["val"])
+    return run, Drift(run.weights, scorer, session.committed["val"])
 
 
 @pytest.mark.needs("committed")
@@ -31,7 +31,7 @@ def test_its_argmax_flips_agree_with_a_recomputation(accept, measured):
     accept(drift.flips_agree(*measured))
 
 
-@pytest.mark.parametrize("name", wrong_subjects("drift"))
-def test_refuses_a_report_that_is_made_up(refuse, runs, grading, scorer, name):
+@pytest.mark.parametrize("name", control_parameters("drift"))
+def test_refuses_a_report_that_is_made_up(refuse, runs, session, scorer, name):
     run = runs[f"control/{name}"]
-    refuse(name, CHECKS[control(name).check](run, Drift(run.weights, scorer, grading.committed["val"])))
+    refuse(name, CHECKS[control(name).check](run, Drift(run.weights, scorer, session.committed["val"])))

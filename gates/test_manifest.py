@@ -3,10 +3,10 @@
 import pytest
 
 from fixtures.corpus.files import COMMITTED
+from gates.control_parameters import control_parameters
 from gates.judge import manifest as truth
 from gates.subject.git import git_state
 from gates.verdict.definition import control
-from gates.wrong_subjects import wrong_subjects
 
 CHECKS = {
     "schema": truth.valid,
@@ -63,11 +63,11 @@ def test_refuses_a_manifest_written_after_training(refuse, runs):
     refuse("manifest_last", truth.written_when_killed(runs["control/manifest_last"], fields))
 
 
-@pytest.mark.parametrize("name", wrong_subjects("manifest", *CHECKS))
+@pytest.mark.parametrize("name", control_parameters("manifest", *CHECKS))
 def test_refuses_a_manifest_that_is_not_true(refuse, runs, name):
     refuse(name, CHECKS[control(name).check](runs[f"control/{name}"]))
 
 
-@pytest.mark.parametrize("name", wrong_subjects("manifest", "run"))
+@pytest.mark.parametrize("name", control_parameters("manifest", "run"))
 def test_refuses_a_manifest_of_another_start(refuse, runs, name):
     refuse(name, truth.run_facts(runs[f"control/{name}"]))

@@ -2,9 +2,9 @@
 
 import pytest
 
+from gates.control_parameters import control_parameters
 from gates.judge import tracking
 from gates.verdict.definition import control
-from gates.wrong_subjects import wrong_subjects
 
 CHECKS = {
     "run": tracking.run_exists,
@@ -40,7 +40,7 @@ def test_its_artefacts_equal_the_files(accept, tracked_run):
     accept(tracking.artefacts_equal_the_files(*tracked_run))
 
 
-@pytest.mark.parametrize("name", wrong_subjects("mlflow"))
+@pytest.mark.parametrize("name", control_parameters("mlflow"))
 def test_refuses_a_store_that_does_not_hold_the_run(refuse, runs, name):
     run, uri = runs[f"control/{name}"]
     refuse(name, CHECKS[control(name).check](run, tracking.read(run, uri)))

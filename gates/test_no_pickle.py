@@ -2,14 +2,14 @@
 
 import pytest
 
-from gates.judge import artefacts, guarded, static_scan
+from gates.judge import artefacts, static_scan, unpickling_attempts
 from gates.subject.controls import module_of
 from honestloop.suite_location import ROOT
 
 
-def test_the_source_has_no_way_to_unpickle(accept, note, grading):
-    note(guarded.SHOWS)
-    accept(static_scan.check(grading.subject, ROOT))
+def test_the_source_has_no_way_to_unpickle(accept, note, session):
+    note(unpickling_attempts.SHOWS)
+    accept(static_scan.check(session.subject, ROOT))
 
 
 @pytest.mark.needs("committed")
@@ -19,7 +19,7 @@ def test_every_artefact_is_of_an_allowed_format(accept, runs):
 
 @pytest.mark.needs("guarded")
 def test_trains_saves_and_loads_where_unpickling_raises(accept, runs):
-    accept(guarded.works_without_unpickling(*runs["guarded"]))
+    accept(unpickling_attempts.works_without_unpickling(*runs["guarded"]))
 
 
 def test_refuses_pickle_imported_in_roundabout_ways(refuse):
@@ -33,4 +33,4 @@ def test_refuses_a_pickle_in_a_checkpoint(refuse, runs):
 
 @pytest.mark.needs("control/unpickles")
 def test_refuses_unpickling_through_a_library(refuse, runs):
-    refuse("unpickles", guarded.breaks(*runs["control/unpickles"]))
+    refuse("unpickles", unpickling_attempts.breaks(*runs["control/unpickles"]))

@@ -3,17 +3,17 @@
 import pytest
 
 from fixtures.corpus import files
-from gates.judge import answers, perplexity, scoring
+from gates.judge import perplexity, probe_checks, scoring
 from gates.judge.scoring import ReferenceScorer
 
 UNSEEN = ("val", "test")
 
 
 @pytest.mark.needs("committed")
-def test_beats_the_strongest_ngram_on_the_committed_split(accept, note, runs, grading, scorer):
+def test_beats_the_strongest_ngram_on_the_committed_split(accept, note, runs, session, scorer):
     trained = runs["committed"].trained
     contests = {
-        name: scoring.contest(scorer, trained.run.weights, grading.committed[name]) for name in UNSEEN
+        name: scoring.contest(scorer, trained.run.weights, session.committed[name]) for name in UNSEEN
     }
     note(
         f"committed split, held-out verbs (not gated): ratio {contests['test'].ratio:.3f}, {contests['test']}"
@@ -33,28 +33,28 @@ def test_beats_the_strongest_ngram_on_cells_it_never_got(accept, note, runs):
     accept(perplexity.ratio("perplexity/blind", contests["val"]))
 
 
-def test_uniform_weights_have_perplexity_v(accept, grading, scorer):
-    accept(perplexity.scorer_reads_v(scorer, grading.committed["val"]))
+def test_uniform_weights_have_perplexity_v(accept, session, scorer):
+    accept(perplexity.scorer_reads_v(scorer, session.committed["val"]))
 
 
 @pytest.mark.needs("committed")
 def test_future_tokens_do_not_change_earlier_logits(accept, runs):
-    accept(answers.causality(runs["committed"].answers))
+    accept(probe_checks.causality(runs["committed"].answers))
 
 
 @pytest.mark.needs("committed")
 def test_padding_does_not_change_logits(accept, runs):
-    accept(answers.padding(runs["committed"].answers))
+    accept(probe_checks.padding(runs["committed"].answers))
 
 
 @pytest.mark.needs("committed")
 def test_logits_agree_with_the_oracle(accept, runs):
     committed = runs["committed"]
-    accept(answers.agreement_with_the_oracle(committed.answers, committed.run.weights))
+    accept(probe_checks.agreement_with_the_oracle(committed.answers, committed.run.weights))
 
 
 @pytest.mark.needs("committed", "blind")
-def test_no_val_or_test_cell_is_in_train(accept, runs, grading):
+def test_no_val_or_test_cell_is_in_train(accept, runs, session):
     split, run = runs["blind"].split, runs["blind"].run
     blind = perplexity.split_is_kept(
         run, split.handed, split.kept, perplexity.digests(run.path.parent / "data")
@@ -62,7 +62,7 @@ def test_no_val_or_test_cell_is_in_train(accept, runs, grading):
     if not blind.passed:
         return accept(blind)
     trained = runs["committed"].trained
-    accept(perplexity.split_is_kept(trained.run, grading.committed, {}, perplexity.digests(trained.data)))
+    accept(perplexity.split_is_kept(trained.run, session.committed, {}, perplexity.digests(trained.data)))
 
 
 @pytest.mark.needs("overlap")
@@ -71,28 +71,28 @@ def test_overlapping_splits_are_refused(accept, runs):
 
 
 @pytest.mark.needs("committed")
-def test_reported_numbers_are_the_recomputed_ones(accept, runs, grading, scorer):
-    accept(perplexity.reported_is_recomputed(runs["committed"].run, grading.committed, scorer))
+def test_reported_numbers_are_the_recomputed_ones(accept, runs, session, scorer):
+    accept(perplexity.reported_is_recomputed(runs["committed"].run, session.committed, scorer))
 
 
 @pytest.mark.needs("committed")
-def test_tokenizer_is_learned_from_train_alone(accept, runs, grading, scorer):
+def test_tokenizer_is_learned_from_train_alone(accept, runs, session, scorer):
     accept(
-        perplexity.tokenizer_is_learned_from_train(runs["committed"].run, scorer, grading.committed["train"])
+        perplexity.tokenizer_is_learned_from_train(runs["committed"].run, scorer, session.committed["train"])
     )
 
 
 @pytest.mark.needs("control/untrained")
-def test_refuses_an_untrained_model(refuse, runs, grading, scorer):
-    contest = scoring.contest(scorer, runs["control/untrained"].weights, grading.committed["val"])
+def test_refuses_an_untrained_model(refuse, runs, session, scorer):
+    contest = scoring.contest(scorer, runs["control/untrained"].weights, session.committed["val"])
     refuse("untrained", perplexity.ratio("perplexity/committed", contest))
 
 
 @pytest.mark.needs("control/unshifted_targets")
-def test_refuses_a_model_trained_on_unshifted_targets(refuse, runs, grading, scorer):
+def test_refuses_a_model_trained_on_unshifted_targets(refuse, runs, session, scorer):
     run = runs["control/unshifted_targets"]
     assert perplexity.claims_to_pass(run)
-    contest = scoring.contest(scorer, run.weights, grading.committed["val"])
+    contest = scoring.contest(scorer, run.weights, session.committed["val"])
     refuse("unshifted_targets", perplexity.ratio("perplexity/committed", contest))
 
 
@@ -100,12 +100,12 @@ def test_refuses_a_model_trained_on_unshifted_targets(refuse, runs, grading, sco
 def test_refuses_a_model_trained_without_its_causal_mask(refuse, runs):
     run, answered = runs["control/no_causal_mask"]
     assert perplexity.claims_to_pass(run)
-    refuse("no_causal_mask", answers.causality(answered))
+    refuse("no_causal_mask", probe_checks.causality(answered))
 
 
 @pytest.mark.needs("control/claims_better")
-def test_refuses_a_run_that_claims_a_better_number_than_it_has(refuse, runs, grading, scorer):
-    val = {"val": grading.committed["val"]}
+def test_refuses_a_run_that_claims_a_better_number_than_it_has(refuse, runs, session, scorer):
+    val = {"val": session.committed["val"]}
     refuse("claims_better", perplexity.reported_is_recomputed(runs["control/claims_better"], val, scorer))
 
 
@@ -126,6 +126,6 @@ def test_refuses_a_run_that_only_warns_of_overlap(refuse, runs):
 
 
 @pytest.mark.needs("control/tokenizer_reads_val")
-def test_refuses_a_tokenizer_that_is_learned_from_val_too(refuse, runs, grading, scorer):
-    run, train = runs["control/tokenizer_reads_val"], grading.committed["train"]
+def test_refuses_a_tokenizer_that_is_learned_from_val_too(refuse, runs, session, scorer):
+    run, train = runs["control/tokenizer_reads_val"], session.committed["train"]
     refuse("tokenizer_reads_val", perplexity.tokenizer_is_learned_from_train(run, scorer, train))

@@ -2,9 +2,9 @@
 
 import pytest
 
+from gates.control_parameters import control_parameters
 from gates.judge import reload
 from gates.verdict.definition import control
-from gates.wrong_subjects import wrong_subjects
 
 CHECKS = {
     "name": reload.name_carries_the_hash,
@@ -14,10 +14,10 @@ CHECKS = {
 
 
 @pytest.mark.needs("committed")
-def test_reloaded_logits_are_the_live_ones(accept, runs, grading, scorer):
+def test_reloaded_logits_are_the_live_ones(accept, runs, session, scorer):
     committed = runs["committed"]
     accept(
-        reload.logits_are_the_live_ones(committed.run, committed.reloaded, scorer, grading.committed["val"])
+        reload.logits_are_the_live_ones(committed.run, committed.reloaded, scorer, session.committed["val"])
     )
 
 
@@ -37,11 +37,11 @@ def test_the_model_is_the_last_checkpoint(accept, runs):
 
 
 @pytest.mark.needs("control/saves_float16")
-def test_refuses_weights_that_lost_bits_on_their_way_to_disk(refuse, runs, grading, scorer):
+def test_refuses_weights_that_lost_bits_on_their_way_to_disk(refuse, runs, session, scorer):
     run, reloaded = runs["control/saves_float16"]
-    refuse("saves_float16", reload.logits_are_the_live_ones(run, reloaded, scorer, grading.committed["val"]))
+    refuse("saves_float16", reload.logits_are_the_live_ones(run, reloaded, scorer, session.committed["val"]))
 
 
-@pytest.mark.parametrize("name", wrong_subjects("reload", *CHECKS))
+@pytest.mark.parametrize("name", control_parameters("reload", *CHECKS))
 def test_refuses_a_file_that_is_not_the_model(refuse, runs, name):
     refuse(name, CHECKS[control(name).check](runs[f"control/{name}"]))

@@ -2,12 +2,12 @@
 
 import pytest
 
+from gates.control_parameters import control_parameters
 from gates.errors import GateError
 from gates.judge import resume
-from gates.subject.interrupted import STOPS
+from gates.subject.interrupted_runs import STOPS
 from gates.subject.tampering import STOP
 from gates.verdict.definition import control
-from gates.wrong_subjects import wrong_subjects
 
 INTERRUPTIONS = [*STOPS, "kill-early", "kill-late", "terminate"]
 
@@ -50,7 +50,7 @@ def test_refuses_a_loop_that_is_not_deterministic(refuse, runs):
     refuse("nondeterministic", resume.rerun(*runs["control/nondeterministic"]))
 
 
-@pytest.mark.parametrize("name", wrong_subjects("resume", "cuts"))
+@pytest.mark.parametrize("name", control_parameters("resume", "cuts"))
 def test_refuses_a_loop_that_does_not_stop_when_told(refuse, runs, name):
     refuse(name, resume.stops_when_told(runs[f"control/{name}"], control(name).stops))
 
@@ -58,8 +58,8 @@ def test_refuses_a_loop_that_does_not_stop_when_told(refuse, runs, name):
 @pytest.mark.parametrize(
     "name",
     [
-        *wrong_subjects("resume", "mid-epoch", run="stop and resume"),
-        *wrong_subjects("resume", "kill-early", "kill-late", "terminate"),
+        *control_parameters("resume", "mid-epoch", run="stop and resume"),
+        *control_parameters("resume", "kill-early", "kill-late", "terminate"),
     ],
 )
 @pytest.mark.needs("control-reference")
@@ -68,19 +68,19 @@ def test_refuses_a_resume_that_is_not_the_uninterrupted_run(refuse, runs, name):
     refuse(name, resume.resumed(control(name).check, runs["control-reference"], interrupted))
 
 
-@pytest.mark.parametrize("name", wrong_subjects("resume", run="follow and resume"))
+@pytest.mark.parametrize("name", control_parameters("resume", run="follow and resume"))
 def test_refuses_a_resume_that_changes_the_run(refuse, runs, name):
     refuse(name, resume.resumed(control(name).check, *runs[f"control/{name}"]))
 
 
-@pytest.mark.parametrize("name", wrong_subjects("resume", "used"))
+@pytest.mark.parametrize("name", control_parameters("resume", "used"))
 @pytest.mark.needs("control-followed")
 def test_refuses_to_train_again_from_the_start(refuse, runs, name):
     whole = runs["control-followed"].run
     refuse(name, resume.changed_is_used(whole, runs[f"control/{name}"], STOP))
 
 
-@pytest.mark.parametrize("name", wrong_subjects("resume", "corrupted"))
+@pytest.mark.parametrize("name", control_parameters("resume", "corrupted"))
 @pytest.mark.needs("control-followed")
 def test_refuses_to_trust_a_corrupted_checkpoint(refuse, runs, name):
     whole = runs["control-followed"].run

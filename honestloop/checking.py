@@ -11,13 +11,13 @@ from typing import Any
 from hypothesis import settings
 
 from honestloop import guard
+from honestloop.exit_status import FAILED, NOTHING_GRADED, OK
 from honestloop.protocol import Subject, expected_failures
 from honestloop.rule_names import selected
-from honestloop.status import FAILED, NOTHING_GRADED, OK
 from properties.checks import Property, all_properties
 from properties.grading import Grading, Outcome, Status, grouped, place
 from properties.profiles import PROFILES
-from properties.record import Record
+from properties.property_record import Record
 from reference.rules import RULES
 
 

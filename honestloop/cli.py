@@ -11,9 +11,9 @@ from pathlib import Path
 import click
 
 from honestloop import __version__, guard, scaffold
+from honestloop.exit_status import FAILED, NO_SUBJECT, OK, OWN_ERROR, USAGE
 from honestloop.protocol import ProtocolError
 from honestloop.rule_names import selected, unknown_rule
-from honestloop.status import FAILED, NO_SUBJECT, OK, OWN_ERROR, USAGE
 from reference.rules import RULES
 
 STATUSES = (
@@ -113,16 +113,16 @@ def grade(subject: str, runs: Path, blind_seed: int | None, kill_seed: int | Non
     SUBJECT is a module that offers the verbs of a subject (python -m SUBJECT train ...). What is found goes into
     verdict.json and a badge.
     """
-    from honestloop import grading_session
+    from honestloop import run_gates
 
-    if missing := grading_session.missing_packages():
+    if missing := run_gates.missing_packages():
         raise click.UsageError(f"grading runs needs {', '.join(missing)}: pip install 'honestloop[gates]'")
     if importlib.util.find_spec(subject.partition(".")[0]) is None:
         raise ProtocolError(
             f"no such subject: {subject} (no module of that name in {os.getcwd()} or installed)"
         )
     seeds = {"--blind-seed": blind_seed, "--kill-seed": kill_seed}
-    return grading_session.grade(subject, runs, seeds, all_controls=all_controls)
+    return run_gates.grade(subject, runs, seeds, all_controls=all_controls)
 
 
 @app.command(

@@ -18,7 +18,7 @@ from honestloop.suite_location import DEFAULT_SUBJECT
 from properties.checks import Property, property_of
 from properties.grading import Grading, Outcome, Status, grouped, place
 from properties.profiles import PROFILES
-from properties.record import Record, running_test
+from properties.property_record import Record, running_test
 
 GRADING = pytest.StashKey[Grading]()
 OUTCOME = pytest.StashKey[Outcome]()

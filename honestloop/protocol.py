@@ -5,6 +5,9 @@ changed. A subject is a module (NAME means NAME.adapter if there is one, else NA
 functions, or any object that has them. It may declare `CAPABILITIES`, the names of the functions it offers (without it,
 every function that is not optional must be there), `CONVENTIONS`, its choice where more than one is right
 (conventions.py), and `EXPECTED`, the rules that it does not keep, each with the reason.
+
+What a whole training run must offer to the gates, the verbs of its command line and the files of its run directory, is
+in README.md under "The whole run".
 """
 
 import functools

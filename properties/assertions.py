@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import numpy as np
 from hypothesis import reject
 
-from properties.record import current
+from properties.property_record import current
 from reference import bounds
 from reference.rules import RULES
 

@@ -25,7 +25,7 @@ from hypothesis.errors import HypothesisException
 from honestloop.guard import Misbehaviour
 from honestloop.protocol import FUNCTIONS, Subject
 from properties.assertions import NotOfferedError, Refusal, refuse
-from properties.record import Record, current, recording
+from properties.property_record import Record, current, recording
 from reference.rules import RULES
 
 PRESENCE = "SUBJ-08"

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from fixtures.folder import temporary_folder
 from fixtures.mutants import MUTANTS, Mutant
 from fixtures.subjects import reference
+from fixtures.temporary_folder import temporary_folder
 from honestloop.conventions import Conventions
 from honestloop.guard import OBJECTS, Call, Guard, Misbehaviour, Raised, arrays_in, copied
 from reference import bounds

@@ -16,8 +16,8 @@ from hypothesis.errors import FlakyFailure
 from honestloop.protocol import FUNCTIONS, ProtocolError, Subject
 from properties.assertions import NotOfferedError, Refusal
 from properties.checks import PRESENCE, Property
-from properties.record import Record, recording
-from properties.snippet import snippet
+from properties.property_record import Record, recording
+from properties.reproducer import snippet
 from reference.rules import RULES
 
 NAMED = 3

@@ -33,7 +33,7 @@ from properties.assertions import NotOfferedError, Refusal
 from properties.checks import Property, all_properties
 from properties.diagnosis import diagnose
 from properties.grading import Grading, Status
-from properties.record import Record, recording
+from properties.property_record import Record, recording
 
 EXAMPLES = 60
 """Examples of a property that checks a rule the mutant lists: as many as in CI."""

@@ -24,7 +24,7 @@ from properties.assertions import holds, same_bytes, within
 from properties.chance import deviation_limit
 from properties.checks import checks
 from properties.dtypes import either, to
-from properties.trainers import arrays, legal, same_arrays, same_run, variants
+from properties.loop_helpers import arrays, legal, same_arrays, same_run, variants
 from reference import bounds
 from reference.training_bounds import TracedTrainer, bounded
 

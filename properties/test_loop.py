@@ -24,7 +24,7 @@ from honestloop.guard import Misbehaviour
 from properties.assertions import holds, same_bytes, within
 from properties.checks import checks
 from properties.dtypes import either, to
-from properties.trainers import FIELDS, arrays, legal, logged, oracle_trainer, same_arrays, same_run
+from properties.loop_helpers import FIELDS, arrays, legal, logged, oracle_trainer, same_arrays, same_run
 from reference import bounds
 from reference.training_bounds import bounded
 

@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 from hypothesis import strategies as st
 
-from fixtures.folder import temporary_folder
 from fixtures.loop_strategies import DROPOUT, NO_DROPOUT, loop_cases, parameters
 from fixtures.strategies import generators
+from fixtures.temporary_folder import temporary_folder
 from properties.assertions import holds
 from properties.checks import checks
 from properties.dtypes import either, to
-from properties.trainers import FIELDS, arrays, legal, same_arrays
+from properties.loop_helpers import FIELDS, arrays, legal, same_arrays
 
 runs = loop_cases(passes=(2, 3), longest=3, dropout=NO_DROPOUT | DROPOUT)
 

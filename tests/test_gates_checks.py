@@ -11,10 +11,10 @@ import pytest
 
 import impl.run.manifest
 from fixtures.corpus import files
-from gates.judge import answers as judged
-from gates.judge import difference, drift, perplexity, reload, resume, scoring, tracking
-from gates.subject import git, questions, tensors
-from gates.subject.interrupted import STEPS, STOPS, Interrupted
+from gates.judge import drift, first_difference, perplexity, reload, resume, scoring, tracking
+from gates.judge import probe_checks as judged
+from gates.subject import git, logit_probes, tensors
+from gates.subject.interrupted_runs import STEPS, STOPS, Interrupted
 from gates.subject.process import Finished
 from gates.subject.run_directory import RunDirectory
 from honestloop.suite_location import ROOT
@@ -42,16 +42,16 @@ def weights() -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def answers(scorer, weights) -> questions.Answers:
+def answers(scorer, weights) -> logit_probes.Answers:
     """What a correct subject answers."""
-    asked = questions.questions(scorer.sequences(SPLITS["val"][:8]))
-    return questions.Answers(asked, model.forward(weights, asked.tokens, asked.key_mask, scoring.CONFIG))
+    asked = logit_probes.probes_of(scorer.sequences(SPLITS["val"][:8]))
+    return logit_probes.Answers(asked, model.forward(weights, asked.tokens, asked.key_mask, scoring.CONFIG))
 
 
 def test_pairs_agree_up_to_the_cut_and_differ_after_it(scorer):
-    asked = questions.questions(scorer.sequences(SPLITS["val"]))
+    asked = logit_probes.probes_of(scorer.sequences(SPLITS["val"]))
     assert asked.cells == 2 * len(SPLITS["val"])
-    assert {cut for _, _, cut in asked.future_pairs} == set(questions.CUTS)
+    assert {cut for _, _, cut in asked.future_pairs} == set(logit_probes.CUTS)
     for a, b, cut in asked.future_pairs:
         assert np.array_equal(asked.tokens[a, :cut], asked.tokens[b, :cut])
         assert asked.key_mask[[a, b], :cut].all()
@@ -74,7 +74,7 @@ def test_a_correct_model_is_causal_and_ignores_padding_and_is_the_oracle(answers
 
 
 def test_a_bit_that_depends_on_the_future_is_found(answers):
-    _, b, cut = answers.questions.future_pairs[5]
+    _, b, cut = answers.probes.future_pairs[5]
     logits = answers.logits.copy()
     logits[b, cut - 1, 3] = np.nextafter(logits[b, cut - 1, 3], 99.0)
     finding = judged.causality(dataclasses.replace(answers, logits=logits))
@@ -98,7 +98,7 @@ def live_run(
     logits = model.forward(weights, tokens, mask, scoring.CONFIG)
     live = {"tokens": tokens, "key_mask": mask, "logits": logits}
     path.mkdir()
-    (path / questions.LIVE).write_bytes(tensors.write(live))
+    (path / logit_probes.LIVE).write_bytes(tensors.write(live))
     run = RunDirectory(path)
     run.__dict__["weights"] = weights
     return run
@@ -106,7 +106,7 @@ def live_run(
 
 def test_live_logits_are_the_oracles_with_the_saved_weights(tmp_path, scorer, weights):
     run = live_run(tmp_path / "run", scorer, weights)
-    parroted = run.tensors(questions.LIVE)["logits"]
+    parroted = run.tensors(logit_probes.LIVE)["logits"]
     assert reload.logits_are_the_live_ones(run, parroted, scorer, SPLITS["val"]).passed
     run.__dict__["weights"] = {**weights, "E": np.nextafter(weights["E"], 9.0) * 1.001}
     finding = reload.logits_are_the_live_ones(run, parroted, scorer, SPLITS["val"])
@@ -117,12 +117,12 @@ def test_live_logits_are_the_oracles_with_the_saved_weights(tmp_path, scorer, we
 def test_live_logits_of_too_few_sequences_are_refused(tmp_path, scorer, weights):
     run = live_run(tmp_path / "run", scorer, weights, rows=31)
     finding = reload.logits_are_the_live_ones(
-        run, run.tensors(questions.LIVE)["logits"], scorer, SPLITS["val"]
+        run, run.tensors(logit_probes.LIVE)["logits"], scorer, SPLITS["val"]
     )
     assert "the first sequences of the val split" in finding.message
 
 
-@pytest.mark.parametrize("listed", [(), difference.FILES[:2], (*difference.FILES, "more.json")])
+@pytest.mark.parametrize("listed", [(), first_difference.FILES[:2], (*first_difference.FILES, "more.json")])
 def test_a_checkpoint_manifest_lists_its_three_files(tmp_path, listed):
     def finding(names: tuple[str, ...]) -> str:
         files = {name: {"sha256": hashlib.sha256(data).hexdigest()} for name in names}
@@ -132,11 +132,11 @@ def test_a_checkpoint_manifest_lists_its_three_files(tmp_path, listed):
     folder = tmp_path / "checkpoints" / "step-00000001"
     folder.mkdir(parents=True)
     data = tensors.write({"E": np.ones(3)})
-    for name in (*difference.FILES, "more.json"):
+    for name in (*first_difference.FILES, "more.json"):
         (folder / name).write_bytes(data)
     run = RunDirectory(tmp_path)
     run.__dict__["weights"] = {"E": np.ones(3)}
-    assert finding(difference.FILES).startswith("; got")
+    assert finding(first_difference.FILES).startswith("; got")
     assert "manifest.json: files" in finding(listed)
 
 

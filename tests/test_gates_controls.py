@@ -7,7 +7,7 @@ import tomllib
 
 import pytest
 
-from fixtures.controls.control import ControlError, read_all
+from fixtures.controls.shared.table import ControlError, read_all
 from fixtures.mutants import MUTANTS
 from gates.subject.controls import RUNS
 from gates.verdict.definition import GATES, controls, rule_of
@@ -38,7 +38,7 @@ def test_reading_the_table_runs_no_control():
 def test_a_control_is_what_its_file_says(tmp_path):
     text = GOOD.replace(")", ', bugs=(1, 2), always=True, run="follow", replayed=(2,))')
     (tmp_path / "some_name.py").write_text(f"{text}\nimport nowhere_at_all\n", encoding="utf-8")
-    (tmp_path / "changed.py").write_text("", encoding="utf-8")
+    (tmp_path / "__init__.py").write_text("", encoding="utf-8")
     (found,) = read_all(tmp_path)
     assert (found.name, found.wrong, found.gate) == ("some_name", "What is wrong", "update")
     assert (found.bugs, found.always, found.run, found.replayed) == ((1, 2), True, "follow", (2,))

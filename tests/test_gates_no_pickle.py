@@ -14,8 +14,8 @@ import pytest
 
 from gates.errors import GateError
 from gates.judge import artefacts, static_scan
-from gates.judge.guarded import breaks, works_without_unpickling
-from gates.subject import guarded, source, tensors
+from gates.judge.unpickling_attempts import breaks, works_without_unpickling
+from gates.subject import source, tensors, unpickling_guard
 from gates.subject.process import Finished
 from honestloop.suite_location import ROOT
 
@@ -295,12 +295,14 @@ ATTEMPTS = {
 }
 
 
-def run_guarded(directory: Path, code: str) -> tuple[subprocess.CompletedProcess[str], list[guarded.Report]]:
-    environment = {**os.environ, **guarded.environment(directory)}
+def run_guarded(
+    directory: Path, code: str
+) -> tuple[subprocess.CompletedProcess[str], list[unpickling_guard.Report]]:
+    environment = {**os.environ, **unpickling_guard.environment(directory)}
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True
     )
-    return done, guarded.read_reports(directory)
+    return done, unpickling_guard.read_reports(directory)
 
 
 @pytest.mark.parametrize("code", ATTEMPTS.values(), ids=ATTEMPTS.keys())
@@ -341,13 +343,13 @@ def test_the_guard_lets_git_and_uname_through(tmp_path):
     )
     done, reports = run_guarded(tmp_path, code)
     assert (done.returncode, done.stderr) == (0, "")
-    assert reports == [guarded.Report({}, [])]
+    assert reports == [unpickling_guard.Report({}, [])]
 
 
 def test_the_guard_lets_everything_else_through(tmp_path):
     done, reports = run_guarded(tmp_path, "import pickle, json\npickle.dumps([1])\nprint(json.loads('1'))")
     assert (done.returncode, done.stdout.strip()) == (0, "1")
-    assert reports == [guarded.Report({}, [])]
+    assert reports == [unpickling_guard.Report({}, [])]
 
 
 def test_the_guard_excepts_the_cache_of_numba_and_counts_it(tmp_path):
@@ -358,7 +360,7 @@ def test_the_guard_excepts_the_cache_of_numba_and_counts_it(tmp_path):
     )
     done, reports = run_guarded(tmp_path, code)
     assert (done.returncode, done.stderr) == (0, "")
-    assert reports == [guarded.Report({"numba.core.caching": 1}, [])]
+    assert reports == [unpickling_guard.Report({"numba.core.caching": 1}, [])]
 
 
 def test_a_guard_that_was_not_there_is_no_pass(tmp_path):
@@ -370,5 +372,5 @@ def test_a_guard_that_was_not_there_is_no_pass(tmp_path):
     )
     assert (
         "unpickling: x"
-        in works_without_unpickling(RunDirectory(tmp_path), guarded.read_reports(tmp_path)).message
+        in works_without_unpickling(RunDirectory(tmp_path), unpickling_guard.read_reports(tmp_path)).message
     )

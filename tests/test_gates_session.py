@@ -69,10 +69,10 @@ def test_a_subject_that_is_not_there_fails_in_one_line_a_check(tmp_path):
 
 
 NO_TABLE = """
-from fixtures.controls import control
+from fixtures.controls.shared import table
 def read(path):
-    raise control.ControlError(f"{path}: because=words() is not a literal")
-control._read = read
+    raise table.ControlError(f"{path}: because=words() is not a literal")
+table._read = read
 """
 
 

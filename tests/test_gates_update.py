@@ -11,12 +11,21 @@ import pytest
 
 from fixtures.corpus import files
 from gates.errors import GateError
-from gates.judge import comparison, first_weights, known_mistakes, replay, resume, scoring, update, whole_logs
-from gates.judge.course import NAMES, Course, Settings, State
+from gates.judge import (
+    first_weights,
+    known_mistakes,
+    log_checks,
+    replay,
+    resume,
+    scoring,
+    update,
+    within_bounds,
+)
 from gates.judge.replay import Law
-from gates.subject.followed import OPTIMIZER
+from gates.judge.run_record import NAMES, Settings, State, TrainingPlan
 from gates.subject.process import Finished
 from gates.subject.run_directory import RunDirectory
+from gates.subject.stepwise_runs import OPTIMIZER
 from gates.subject.tampering import Resumed
 from reference import model
 
@@ -40,8 +49,10 @@ def sequences() -> list[list[int]]:
     return scorer.train[: 4 * EPOCH - 2]
 
 
-def course(**changes: float) -> Course:
-    return Course(dataclasses.replace(SETTINGS, optimizer={**SETTINGS.optimizer, **changes}), sequences())
+def plan(**changes: float) -> TrainingPlan:
+    return TrainingPlan(
+        dataclasses.replace(SETTINGS, optimizer={**SETTINGS.optimizer, **changes}), sequences()
+    )
 
 
 @functools.cache
@@ -66,13 +77,13 @@ def somewhere(dtype: str = "float32") -> State:
 
 @functools.cache
 def expected(number: int, dtype: str, limit: float) -> replay.After:
-    return replay.replay(course(clip_norm=limit), number, somewhere(dtype))
+    return replay.replay(plan(clip_norm=limit), number, somewhere(dtype))
 
 
 def left(number: int, dtype: str = "float32", limit: float = 0.1, law: Law | None = None) -> State:
     """What a subject that follows the law leaves, rounded to its dtype."""
     before = somewhere(dtype)
-    after = replay.replay_plainly(course(clip_norm=limit), number, before, law or Law())
+    after = replay.replay_plainly(plan(clip_norm=limit), number, before, law or Law())
 
     def stored(part: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         return {name: x.astype(dtype).astype(np.float64) for name, x in part.items()}
@@ -82,7 +93,7 @@ def left(number: int, dtype: str = "float32", limit: float = 0.1, law: Law | Non
 
 def compared(number: int, dtype: str, limit: float, got: State) -> update.Replayed:
     bounds = expected(number, dtype, limit)
-    return update.judge(course(clip_norm=limit), number, somewhere(dtype), got, bounds, line(bounds), "")
+    return update.judge(plan(clip_norm=limit), number, somewhere(dtype), got, bounds, line(bounds), "")
 
 
 def line(after: replay.After) -> dict[str, float]:
@@ -123,12 +134,12 @@ def test_one_entry_that_is_off_by_a_millionth_of_its_step_is_found(name):
     assert update.moments([found]).passed
 
 
-@pytest.mark.parametrize("name", comparison.LOGGED)
+@pytest.mark.parametrize("name", within_bounds.LOGGED)
 @pytest.mark.parametrize("said", [None, math.nan, 0.5])
 def test_a_log_that_says_something_else_is_found(name, said):
     after = expected(7, "float32", 0.1)
     told = {**line(after), name: said}
-    found = update.judge(course(), 7, somewhere(), left(7), after, told, "")
+    found = update.judge(plan(), 7, somewhere(), left(7), after, told, "")
     finding = update.log([found])
     assert not finding.passed
     assert f"update 7: {name}" in finding.message
@@ -139,7 +150,7 @@ def test_a_gradient_that_is_nearly_nothing_gets_a_wide_bound_and_no_other_does()
     before, number = somewhere(), 1
     nothing = {name: np.zeros_like(x) for name, x in before.m.items()}
     start = dataclasses.replace(before, m=nothing, v=nothing)
-    bounded = replay.replay(course(eps=1e-12), number, start)
+    bounded = replay.replay(plan(eps=1e-12), number, start)
     rate = SETTINGS.rate(number)
     gradient = np.abs(np.concatenate([b.value.ravel() for b in bounded.m.values()])) / 0.1
     bound = np.concatenate([b.bound.ravel() for b in bounded.weights.values()])
@@ -158,7 +169,7 @@ def run_of(path: Path, log: list[dict[str, object]]) -> RunDirectory:
     return run
 
 
-def right_log(followed: Course) -> list[dict[str, object]]:
+def right_log(followed: TrainingPlan) -> list[dict[str, object]]:
     batches = followed.batches[: followed.settings.steps]
     return [
         {"step": n, "epoch": epoch, "tokens": int(batch[2].sum()), "lr": followed.settings.rate(n)}
@@ -167,29 +178,29 @@ def right_log(followed: Course) -> list[dict[str, object]]:
 
 
 def test_a_right_log_follows_schedule_and_data(tmp_path):
-    followed = course()
+    followed = plan()
     run = run_of(tmp_path, right_log(followed))
-    assert whole_logs.schedule([(run, followed.settings)]).passed
-    assert whole_logs.data([(run, followed)]).passed
+    assert log_checks.schedule([(run, followed.settings)]).passed
+    assert log_checks.data([(run, followed)]).passed
 
 
 @pytest.mark.parametrize("field", ["step", "epoch", "tokens", "lr"])
 def test_one_wrong_number_in_a_log_is_found(tmp_path, field):
-    followed = course()
+    followed = plan()
     log = right_log(followed)
     log[6][field] = float(str(log[6][field])) * 1.01 + 1e-9
     run = run_of(tmp_path, log)
-    finding = whole_logs.schedule([(run, SETTINGS)]) if field == "lr" else whole_logs.data([(run, followed)])
+    finding = log_checks.schedule([(run, SETTINGS)]) if field == "lr" else log_checks.data([(run, followed)])
     assert not finding.passed
     assert "update 7" in finding.message
 
 
 def test_a_finished_run_with_too_short_a_log_is_found(tmp_path):
-    followed = course()
+    followed = plan()
     run = run_of(tmp_path, right_log(followed)[:-1])
-    assert whole_logs.data([(run, followed)]).passed
+    assert log_checks.data([(run, followed)]).passed
     (tmp_path / "results.json").write_text("{}", encoding="utf-8")
-    assert "lines of the log" in whole_logs.data([(run, followed)]).message
+    assert "lines of the log" in log_checks.data([(run, followed)]).message
 
 
 # The first weights
@@ -252,7 +263,7 @@ def test_a_settings_file_without_a_setting_is_no_evidence():
 def test_numbers_that_are_not_finite_are_found_in_lines(tmp_path):
     run = run_of(tmp_path, [{"step": 1, "loss": math.inf}])
     (tmp_path / "train_log.jsonl").write_text("{}\n", encoding="utf-8")
-    finding = whole_logs.finite(Finished("x", 0, "", "", 1.0), run)
+    finding = log_checks.finite(Finished("x", 0, "", "", 1.0), run)
     assert "line 1: loss is not finite" in finding.message
 
 

@@ -11,8 +11,8 @@ from gates.verdict.badge import badge
 from gates.verdict.definition import GATES, controls, gate_of, rule_of
 from gates.verdict.files import as_dict, write, write_controls
 from gates.verdict.finding import Finding, at_most, no_problems, within
-from gates.verdict.table import table
-from gates.verdict.verdict import EXPECTED, FAILED, INCOMPLETE, NOT_RUN, PASSED, Verdict
+from gates.verdict.outcome import EXPECTED, FAILED, INCOMPLETE, NOT_RUN, PASSED, Verdict
+from gates.verdict.printing import table
 from honestloop.suite_location import ROOT
 from reference.rules import RULES
 

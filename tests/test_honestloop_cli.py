@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from honestloop import cli, grading_session, scaffold
+from honestloop import cli, run_gates, scaffold
 from reference.rules import RULES
 
 ROOT = Path(__file__).parents[1]
@@ -193,6 +193,6 @@ def test_explain_has_every_part_of_every_rule(rule, capsys):
 
 
 def test_grading_a_run_without_its_packages_says_what_to_install(monkeypatch, capsys):
-    monkeypatch.setattr(grading_session, "NEEDED", ("numpy", "no_such_package"))
+    monkeypatch.setattr(run_gates, "NEEDED", ("numpy", "no_such_package"))
     assert cli.main(["grade", "impl"]) == 2
     assert "needs no_such_package: pip install 'honestloop[gates]'" in capsys.readouterr().err

@@ -15,7 +15,7 @@ from honestloop.guard import Misbehaviour
 from honestloop.protocol import FUNCTIONS, ProtocolError, Subject
 from properties.assertions import Refusal, holds
 from properties.checks import all_properties, checks, named_functions, property_of
-from properties.record import Record, recording
+from properties.property_record import Record, recording
 from properties.strength import judge, summary
 from reference.rules import RULES, load
 

@@ -12,7 +12,7 @@ from honestloop.conventions import Conventions
 from honestloop.guard import Guard, Misbehaviour
 from honestloop.protocol import Subject
 from properties.diagnosis import diagnose
-from properties.snippet import snippet
+from properties.reproducer import snippet
 
 LAW = Conventions()
 LOGITS = np.array(

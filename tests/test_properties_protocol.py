@@ -9,7 +9,7 @@ import pytest
 
 from honestloop import protocol
 from properties import assertions
-from properties.record import Record, recording
+from properties.property_record import Record, recording
 from reference import activation, bounds
 
 ROOT = Path(__file__).parents[1]

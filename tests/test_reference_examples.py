@@ -29,7 +29,7 @@ from honestloop.conventions import Conventions
 from honestloop.protocol import FUNCTIONS, Subject
 from properties.assertions import Refusal
 from properties.checks import all_properties
-from properties.record import Record, recording
+from properties.property_record import Record, recording
 from properties.strength import cases, profile
 from reference import (
     activation,

@@ -135,14 +135,14 @@ def test_wrong_cs336_functions_are_refused(tmp_path):
     passes(adamw, at_least=2)
 
 
-def test_the_findings_are_still_true():
+def test_the_deviations_of_libraries_are_still_true():
     """Each deviation is there, and docs/subjects.md has the numbers of these versions."""
-    from fixtures.subjects import findings
+    from fixtures.subjects import library_deviations
 
     page = (ROOT / "docs/subjects.md").read_text()
     for name in ("torch", "jax", "optax"):
         assert f"{name} {version(name).split('+')[0]}" in page
-    for what, measure in findings.FINDINGS.items():
+    for what, measure in library_deviations.DEVIATIONS.items():
         got, asked = measure()
         assert got != asked, f"{what} is no longer so"
         assert what in page

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from gates.judge import scoring
-from gates.judge.course import NAMES, State
+from gates.judge.run_record import NAMES, State
 from gates.subject.run_directory import RunDirectory
 from gates.verdict.finding import Finding, Problem, no_problems
 from reference import model

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from gates.judge.comparison import behaves_like
-from gates.judge.course import Batch, Course, Settings, State
 from gates.judge.replay import After, Gradient, Law, differentiate, dropout_of_step, replay_plainly
+from gates.judge.run_record import Batch, Settings, State, TrainingPlan
+from gates.judge.within_bounds import behaves_like
 from reference import clipping, model
 
 
@@ -39,31 +39,31 @@ class LaterMasks(Law):
 class Padding(Law):
     says = "training on the padding too"
 
-    def batch(self, course: Course, update: int) -> Batch:
-        tokens, target, real, key_mask = super().batch(course, update)
+    def batch(self, plan: TrainingPlan, update: int) -> Batch:
+        tokens, target, real, key_mask = super().batch(plan, update)
         return tokens, target, np.ones_like(real), key_mask
 
 
 class NextBatch(Law):
     says = "the batch after it"
 
-    def batch(self, course: Course, update: int) -> Batch:
-        return course.batches[update][1]
+    def batch(self, plan: TrainingPlan, update: int) -> Batch:
+        return plan.batches[update][1]
 
 
 class SameBatch(Law):
     says = "the batch before it once more"
 
-    def batch(self, course: Course, update: int) -> Batch:
-        return course.batches[max(update - 2, 0)][1]
+    def batch(self, plan: TrainingPlan, update: int) -> Batch:
+        return plan.batches[max(update - 2, 0)][1]
 
 
 class FirstOrder(Law):
     says = "the order of the first epoch"
 
-    def batch(self, course: Course, update: int) -> Batch:
-        an_epoch = -(-len(course.sequences) // course.settings.batch_size)
-        return course.batches[(update - 1) % an_epoch][1]
+    def batch(self, plan: TrainingPlan, update: int) -> Batch:
+        an_epoch = -(-len(plan.sequences) // plan.settings.batch_size)
+        return plan.batches[(update - 1) % an_epoch][1]
 
 
 class GradientKept(Law):
@@ -201,14 +201,14 @@ MISTAKES: tuple[Law, ...] = (
 )
 
 
-def name_mistake(course: Course, update: int, before: State, left: State, expected: After) -> str:
+def name_mistake(plan: TrainingPlan, update: int, before: State, left: State, expected: After) -> str:
     """What an update that is wrong behaves like, in words; "" if like none of these."""
-    usual = differentiate(course, update, before, Law())
+    usual = differentiate(plan, update, before, Law())
     for mistake in MISTAKES:
         kind = type(mistake)
         same = kind.batch is Law.batch and kind.drop is Law.drop
         with np.errstate(all="ignore"):
-            found = replay_plainly(course, update, before, mistake, usual if same else None)
+            found = replay_plainly(plan, update, before, mistake, usual if same else None)
         if behaves_like(left, found, expected):
             return mistake.says
     return ""

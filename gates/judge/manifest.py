@@ -23,7 +23,7 @@ from gates.errors import GateError
 from gates.judge import scoring
 from gates.subject.git import Git
 from gates.subject.run_directory import RunDirectory
-from gates.subject.trained import Trained
+from gates.subject.training_runs import Trained
 from gates.verdict.finding import Finding, Problem, no_problems
 from reference import model
 from reference.philox import stream_key

@@ -7,10 +7,10 @@ import numpy as np
 
 from fixtures.corpus.conjugation import Row
 from gates.judge import scoring
-from gates.judge.answers import agreement
-from gates.judge.difference import FILES
+from gates.judge.first_difference import FILES
+from gates.judge.probe_checks import agreement
 from gates.subject import tensors
-from gates.subject.questions import LIVE
+from gates.subject.logit_probes import LIVE
 from gates.subject.run_directory import RunDirectory
 from gates.verdict.finding import Finding, Problem, no_problems
 from reference import model

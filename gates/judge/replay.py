@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from gates.judge import scoring
-from gates.judge.course import NAMES, Batch, Course, Settings, State
+from gates.judge.run_record import NAMES, Batch, Settings, State, TrainingPlan
 from reference import bounds, clipping, dropout, gradients, loss, model, optimizer
 from reference.arithmetic import DOUBLE, unit_roundoff
 from reference.bounds import Bounded, Simulated
@@ -35,8 +35,8 @@ class Law:
 
     says = ""
 
-    def batch(self, course: Course, update: int) -> Batch:
-        return course.batches[update - 1][1]
+    def batch(self, plan: TrainingPlan, update: int) -> Batch:
+        return plan.batches[update - 1][1]
 
     def drop(self, settings: Settings, update: int) -> model.Dropout:
         return dropout_of_step(settings, update - 1)
@@ -72,27 +72,29 @@ class After:
     v: Mapping[str, Any]
 
 
-def replay(course: Course, update: int, before: State, law: Law | None = None) -> After:
+def replay(plan: TrainingPlan, update: int, before: State, law: Law | None = None) -> After:
     """Update number `update` from the state that the one before it has left, as `Bounded` arrays."""
     law = law or Law()
-    batch, drop = law.batch(course, update), law.drop(course.settings, update)
+    batch, drop = law.batch(plan, update), law.drop(plan.settings, update)
     simulated = bounds.simulate(_nll_and_gradients, before.weights, *batch, drop, draws=DRAWS)
-    found = _after(law, course, update, before, batch, pooled(simulated, before.dtype), _exact)
-    exactly = {"epoch": course.batches[update - 1][0], "tokens": int(batch[2].sum())}
+    found = _after(law, plan, update, before, batch, pooled(simulated, before.dtype), _exact)
+    exactly = {"epoch": plan.batches[update - 1][0], "tokens": int(batch[2].sum())}
     log = {name: Bounded(np.asarray(float(x)), np.zeros(())) for name, x in exactly.items()}
     return After(log | _bounded(found.log), *(_bounded(part) for part in (found.weights, found.m, found.v)))
 
 
-def replay_plainly(course: Course, update: int, before: State, law: Law, differentiated: Any = None) -> After:
+def replay_plainly(
+    plan: TrainingPlan, update: int, before: State, law: Law, differentiated: Any = None
+) -> After:
     """The same in plain fp64, for a law with a mistake in it. `differentiated` saves the longest part of it."""
-    found = differentiated or differentiate(course, update, before, law)
-    batch = law.batch(course, update)
-    return _after(law, course, update, before, batch, found, lambda x, unit, error=0.0: x)
+    found = differentiated or differentiate(plan, update, before, law)
+    batch = law.batch(plan, update)
+    return _after(law, plan, update, before, batch, found, lambda x, unit, error=0.0: x)
 
 
-def differentiate(course: Course, update: int, before: State, law: Law) -> tuple[Any, Gradient]:
+def differentiate(plan: TrainingPlan, update: int, before: State, law: Law) -> tuple[Any, Gradient]:
     """-log p and the gradient of the update's batch."""
-    batch, drop = law.batch(course, update), law.drop(course.settings, update)
+    batch, drop = law.batch(plan, update), law.drop(plan.settings, update)
     return _nll_and_gradients(before.weights, *batch, drop)
 
 
@@ -105,7 +107,7 @@ def _nll_and_gradients(
 
 def _after(
     law: Law,
-    course: Course,
+    plan: TrainingPlan,
     update: int,
     before: State,
     batch: Batch,
@@ -113,7 +115,7 @@ def _after(
     bounded: Callable[..., Any],
 ) -> After:
     """Everything from the gradient on. `bounded(x, unit, error)` makes a number one that carries its bound."""
-    settings, unit = course.settings, unit_roundoff(before.dtype)
+    settings, unit = plan.settings, unit_roundoff(before.dtype)
     o = {name: bounded(value, DOUBLE) for name, value in settings.optimizer.items()}
     rate = bounded(law.rate(settings, update), DOUBLE, settings.rate_bound)
     nll, gradient = found[0], law.gradient(found[1], before, update, settings.optimizer)

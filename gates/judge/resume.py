@@ -7,8 +7,8 @@ on from a corrupted one as if it were whole did not look.
 
 from collections.abc import Mapping, Sequence
 
-from gates.judge import difference
-from gates.subject.interrupted import KILL_EARLY, STEPS, STOPS, TERMINATE, Interrupted
+from gates.judge import first_difference
+from gates.subject.interrupted_runs import KILL_EARLY, STEPS, STOPS, TERMINATE, Interrupted
 from gates.subject.run_directory import RunDirectory
 from gates.subject.tampering import Resumed
 from gates.verdict.finding import Finding, Problem, no_problems
@@ -29,15 +29,15 @@ def identical(
 
     `before` are problems that were seen before the comparison.
     """
-    found = difference.between(expected, got, resumed_at=resumed_at)
+    found = first_difference.between(expected, got, resumed_at=resumed_at)
     problems = [
         *before,
         *([] if found is None else [Problem(f"{story}: {found}", found.got, found.expected)]),
     ]
     for run in (expected, got):
-        if lack := difference.missing_state(run):
+        if lack := first_difference.missing_state(run):
             problems.append(Problem("a checkpoint is not whole", lack, "weights, moments and four machines"))
-    of = f"{difference.compared_bytes(expected, got):,} bytes"
+    of = f"{first_difference.compared_bytes(expected, got):,} bytes"
     return no_problems(where, problems, of=of, what="differ")
 
 
@@ -116,7 +116,7 @@ def corrupted_is_not_used(whole: RunDirectory, resumed: Resumed, at: int) -> Fin
     if resumed.finished.status == 0:
         lines, expected = resumed.run.log_lines, whole.log_lines
         same = lines == expected[: len(lines)] and len(lines) > at
-        found = None if same else difference.between(whole, resumed.run)
+        found = None if same else first_difference.between(whole, resumed.run)
         if not same:
             story = f"resumed from a corrupted checkpoint of step {at}" + (f": {found}" if found else "")
             problems.append(Problem(story, "it was used as it is", "a refusal, or an older checkpoint"))

@@ -1,7 +1,7 @@
 """Checks of the update gate: each step of the loop is the formula, and the log tells the truth about it.
 
-A replayed update is read (course.py), replayed by the oracles (replay.py), compared (comparison.py) and, if it is
-wrong, named (known_mistakes.py).
+A replayed update is read (run_record.py), replayed by the oracles (replay.py), compared (within_bounds.py) and,
+if it is wrong, named (known_mistakes.py).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from gates.judge.comparison import Comparison, compare
-from gates.judge.course import Course, State, logged, state
 from gates.judge.known_mistakes import name_mistake
 from gates.judge.replay import After, replay
-from gates.subject.followed import Followed
+from gates.judge.run_record import State, TrainingPlan, logged, state
+from gates.judge.within_bounds import Comparison, compare
+from gates.subject.stepwise_runs import ConfiguredRun
 from gates.verdict.finding import Finding
 from reference.bounds import Agreement
 
@@ -29,20 +29,20 @@ class Replayed:
     """What a wrong update behaves like, in words; "" if it is right, or like nothing we know."""
 
 
-def replay_updates(followed: Followed, updates: Iterable[int], story: str = "") -> list[Replayed]:
+def replay_updates(followed: ConfiguredRun, updates: Iterable[int], story: str = "") -> list[Replayed]:
     """Replay these updates, each from the checkpoint before it. `story` says which run it is."""
-    course = Course.of(followed)
-    return [_replay(course, followed, update, story) for update in updates]
+    plan = TrainingPlan.of(followed)
+    return [_replay(plan, followed, update, story) for update in updates]
 
 
-def _replay(course: Course, followed: Followed, update: int, story: str) -> Replayed:
+def _replay(plan: TrainingPlan, followed: ConfiguredRun, update: int, story: str) -> Replayed:
     before, left = state(followed, update - 1), state(followed, update)
-    expected = replay(course, update, before)
-    return judge(course, update, before, left, expected, logged(followed.run, update), story)
+    expected = replay(plan, update, before)
+    return judge(plan, update, before, left, expected, logged(followed.run, update), story)
 
 
 def judge(
-    course: Course,
+    plan: TrainingPlan,
     update: int,
     before: State,
     left: State,
@@ -52,7 +52,7 @@ def judge(
 ) -> Replayed:
     """What an update has left and logged against what it must leave and log; a wrong one gets a name."""
     found = compare(expected, left, line)
-    mistake = "" if found.right else name_mistake(course, update, before, left, expected)
+    mistake = "" if found.right else name_mistake(plan, update, before, left, expected)
     return Replayed(f"{story}update {update}", found, mistake)
 
 

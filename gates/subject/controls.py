@@ -5,21 +5,21 @@ from typing import Any
 
 import numpy as np
 
-from fixtures.controls.control import Control
+from fixtures import controls
+from fixtures.controls.shared.table import Control
 from fixtures.corpus import files
-from gates.subject import interrupted, questions, tampering
-from gates.subject.followed import Followed, diverge, follow, told_to_be_followed
-from gates.subject.grading import Grading
-from gates.subject.guarded import Report, guarded, read_reports
-from gates.subject.interrupted import Interrupted, kill_and_resume, stop_and_resume, terminate_and_resume
+from gates.subject import interrupted_runs, logit_probes, tampering
+from gates.subject.interrupted_runs import Interrupted, kill_and_resume, stop_and_resume, terminate_and_resume
+from gates.subject.logit_probes import Answers
 from gates.subject.mutants import judge_mutants
 from gates.subject.process import UNDRAWN, Finished, Subject
-from gates.subject.questions import Answers
 from gates.subject.run_directory import RunDirectory
-from gates.subject.trained import Trained, kill_at_first_step, train_on_overlap, watch
+from gates.subject.session import Session
+from gates.subject.stepwise_runs import ConfiguredRun, diverge, follow, stepwise_options
+from gates.subject.training_runs import Trained, kill_at_first_step, train_on_overlap, watch
+from gates.subject.unpickling_guard import Report, guarded, read_reports
 
-CONTROLS = Control.__module__.rpartition(".")[0]
-IMPL = CONTROLS.removesuffix("fixtures.controls") + "impl"
+IMPL = controls.__name__.removesuffix("fixtures.controls") + "impl"
 """The loop that the controls are derived from."""
 FOLLOWED_END = 13  # in the second epoch, after its evaluation
 RESUMED_END = 18  # some steps into the second epoch
@@ -29,7 +29,7 @@ UNTIL_RESUMED_END = ("--stop-after", str(RESUMED_END))
 
 def module_of(control: str) -> str:
     """The module of a committed control."""
-    return f"{CONTROLS}.{control}"
+    return f"{controls.__name__}.{control}"
 
 
 def home_of(control: Control) -> str:
@@ -37,9 +37,9 @@ def home_of(control: Control) -> str:
     return f"control-{control.name}"
 
 
-def subject_of(grading: Grading, control: Control) -> Subject:
+def subject_of(session: Session, control: Control) -> Subject:
     """The control, untracked."""
-    return grading.untracked(module_of(control.name), home_of(control))
+    return session.untracked(module_of(control.name), home_of(control))
 
 
 def _options(control: Control) -> tuple[str, ...]:
@@ -51,136 +51,136 @@ def _train(subject: Subject, control: Control, **options: str) -> RunDirectory:
     return subject.train("--steps", str(control.steps), *_options(control), **options)
 
 
-def train(grading: Grading, control: Control) -> RunDirectory:
+def train(session: Session, control: Control) -> RunDirectory:
     """A run of so many steps, or its beginning."""
-    return _train(subject_of(grading, control), control)
+    return _train(subject_of(session, control), control)
 
 
-def train_with_plots(grading: Grading, control: Control) -> RunDirectory:
+def train_with_plots(session: Session, control: Control) -> RunDirectory:
     """The same, with its pictures drawn."""
     env = {"HONESTLOOP_TRACKING": "off"}
-    return _train(Subject(module_of(control.name), grading.home / home_of(control), env), control)
+    return _train(Subject(module_of(control.name), session.home / home_of(control), env), control)
 
 
-def train_watched(grading: Grading, control: Control) -> Trained:
+def train_watched(session: Session, control: Control) -> Trained:
     """The same, watched from outside."""
-    return watch(subject_of(grading, control), files.COMMITTED, "--steps", str(control.steps))
+    return watch(subject_of(session, control), files.COMMITTED, "--steps", str(control.steps))
 
 
-def train_twice(grading: Grading, control: Control) -> tuple[RunDirectory, RunDirectory]:
+def train_twice(session: Session, control: Control) -> tuple[RunDirectory, RunDirectory]:
     """The first steps of the same run, twice."""
-    subject = subject_of(grading, control)
+    subject = subject_of(session, control)
     return _train(subject, control, out="first"), _train(subject, control, out="second")
 
 
-def train_with_two_seeds(grading: Grading, control: Control) -> tuple[RunDirectory, RunDirectory]:
+def train_with_two_seeds(session: Session, control: Control) -> tuple[RunDirectory, RunDirectory]:
     """Two seeds, both stopped before the first step."""
-    subject = subject_of(grading, control)
+    subject = subject_of(session, control)
     first, other = (
         subject.train("--seed", seed, "--stop-after", "0", out=f"seed-{seed}") for seed in ("0", "7")
     )
     return first, other
 
 
-def train_and_ask(grading: Grading, control: Control) -> tuple[RunDirectory, Answers]:
-    """A run and its answers to the questions."""
-    subject = subject_of(grading, control)
+def train_and_ask(session: Session, control: Control) -> tuple[RunDirectory, Answers]:
+    """A run and its answers to the probes."""
+    subject = subject_of(session, control)
     run = _train(subject, control)
-    return run, questions.ask(subject, run, grading.committed)
+    return run, logit_probes.probe(subject, run, session.committed)
 
 
-def train_and_reload(grading: Grading, control: Control) -> tuple[RunDirectory, np.ndarray]:
+def train_and_reload(session: Session, control: Control) -> tuple[RunDirectory, np.ndarray]:
     """A run and its live logits computed again."""
-    subject = subject_of(grading, control)
+    subject = subject_of(session, control)
     run = _train(subject, control)
-    return run, questions.ask_again(subject, run)
+    return run, logit_probes.repeat_live_logits(subject, run)
 
 
-def train_on_overlapping_splits(grading: Grading, control: Control) -> tuple[Finished, RunDirectory]:
+def train_on_overlapping_splits(session: Session, control: Control) -> tuple[Finished, RunDirectory]:
     """Begun, or refused, on splits that overlap."""
-    return train_on_overlap(grading, module_of(control.name), home_of(control), *_options(control))
+    return train_on_overlap(session, module_of(control.name), home_of(control), *_options(control))
 
 
-def train_guarded(grading: Grading, control: Control) -> tuple[Finished, list[Report]]:
+def train_guarded(session: Session, control: Control) -> tuple[Finished, list[Report]]:
     """A run that unpickles, where unpickling raises; it must break."""
-    subject, reports = guarded(module_of(control.name), grading.home / home_of(control))
+    subject, reports = guarded(module_of(control.name), session.home / home_of(control))
     finished = subject.run("train", "--out", subject.home / "run", "--steps", "4", "--stop-after", "2")
     return finished, read_reports(reports)
 
 
 def train_tracked(
-    grading: Grading, control: Control, env: Mapping[str, str] = UNDRAWN
+    session: Session, control: Control, env: Mapping[str, str] = UNDRAWN
 ) -> tuple[RunDirectory, str]:
     """A run tracked in a store of its own, so that no false metrics reach the user's; and that store."""
-    home = grading.home / home_of(control)
+    home = session.home / home_of(control)
     home.mkdir(parents=True)
     uri = f"sqlite:///{home}/mlflow.db"
     store = {"MLFLOW_TRACKING_URI": uri, "_MLFLOW_SERVER_ARTIFACT_ROOT": str(home / "artefacts")}
     return _train(Subject(module_of(control.name), home, env={**env, **store}), control), uri
 
 
-def train_tracked_with_plots(grading: Grading, control: Control) -> tuple[RunDirectory, str]:
+def train_tracked_with_plots(session: Session, control: Control) -> tuple[RunDirectory, str]:
     """The same, with its pictures drawn."""
-    return train_tracked(grading, control, env={})
+    return train_tracked(session, control, env={})
 
 
-def kill(grading: Grading, control: Control) -> RunDirectory:
+def kill(session: Session, control: Control) -> RunDirectory:
     """SIGKILL as soon as the first step is in the log."""
-    return kill_at_first_step(grading, module_of(control.name), home_of(control))
+    return kill_at_first_step(session, module_of(control.name), home_of(control))
 
 
-def resume(grading: Grading, control: Control) -> Interrupted:
+def resume(session: Session, control: Control) -> Interrupted:
     """Stopped, and resumed up to the step at which `uninterrupted` stopped."""
-    subject = subject_of(grading, control)
-    return stop_and_resume(subject, control.stops, interrupted.OPTIONS, *UNTIL_RESUMED_END)
+    subject = subject_of(session, control)
+    return stop_and_resume(subject, control.stops, interrupted_runs.OPTIONS, *UNTIL_RESUMED_END)
 
 
-def resume_killed(grading: Grading, control: Control) -> Interrupted:
+def resume_killed(session: Session, control: Control) -> Interrupted:
     """Killed before its first checkpoint, and resumed up to the same step."""
-    return kill_and_resume(grading, module_of(control.name), home_of(control), KILLED, *UNTIL_RESUMED_END)
+    return kill_and_resume(session, module_of(control.name), home_of(control), KILLED, *UNTIL_RESUMED_END)
 
 
-def resume_terminated(grading: Grading, control: Control) -> Interrupted:
+def resume_terminated(session: Session, control: Control) -> Interrupted:
     """Ended by SIGTERM, and resumed up to the same step."""
-    return terminate_and_resume(subject_of(grading, control), control.stops[0], *UNTIL_RESUMED_END)
+    return terminate_and_resume(subject_of(session, control), control.stops[0], *UNTIL_RESUMED_END)
 
 
-def uninterrupted(grading: Grading) -> RunDirectory:
+def uninterrupted(session: Session) -> RunDirectory:
     """What these must equal: the same steps of the loop that they are derived from, in one go."""
-    subject = grading.untracked(IMPL, "control-reference")
-    return subject.train(*interrupted.OPTIONS, *UNTIL_RESUMED_END)
+    subject = session.untracked(IMPL, "control-reference")
+    return subject.train(*interrupted_runs.OPTIONS, *UNTIL_RESUMED_END)
 
 
-def follow_control(grading: Grading, control: Control) -> Followed:
+def follow_control(session: Session, control: Control) -> ConfiguredRun:
     """Followed as long as its check must see. What the settings do not say is impl's default."""
-    return follow(grading, subject_of(grading, control), "", *_options(control))
+    return follow(session, subject_of(session, control), "", *_options(control))
 
 
-def follow_impl(grading: Grading) -> Followed:
+def follow_impl(session: Session) -> ConfiguredRun:
     """The loop that the controls are derived from, followed as long as those that are resumed."""
-    subject = grading.untracked(IMPL, "control-followed")
-    return follow(grading, subject, "", "--stop-after", str(FOLLOWED_END))
+    subject = session.untracked(IMPL, "control-followed")
+    return follow(session, subject, "", "--stop-after", str(FOLLOWED_END))
 
 
-def follow_and_resume(grading: Grading, control: Control) -> tuple[RunDirectory, Interrupted]:
+def follow_and_resume(session: Session, control: Control) -> tuple[RunDirectory, Interrupted]:
     """Its own run in one go, and one that was stopped in the second epoch and resumed up to the same step."""
-    subject = subject_of(grading, control)
-    options = told_to_be_followed(grading, subject, "")
+    subject = subject_of(session, control)
+    options = stepwise_options(session, subject, "")
     end = ("--stop-after", str(FOLLOWED_END))
     whole = subject.train(*options, *end, out="whole")
     return whole, stop_and_resume(subject, control.stops, options, *end)
 
 
-def resume_tampered(grading: Grading, control: Control, way: str) -> tampering.Resumed:
+def resume_tampered(session: Session, control: Control, way: str) -> tampering.Resumed:
     """Resumed from a checkpoint that something was done to."""
-    return tampering.tamper(grading, module_of(control.name), home_of(control), "", way)[way]
+    return tampering.tamper(session, module_of(control.name), home_of(control), "", way)[way]
 
 
-def nothing(grading: Grading, control: Control) -> None:
+def nothing(session: Session, control: Control) -> None:
     """This control is judged by its source alone."""
 
 
-RUNS: Mapping[str, Callable[[Grading, Control], Any]] = {
+RUNS: Mapping[str, Callable[[Session, Control], Any]] = {
     "train": train,
     "train with plots": train_with_plots,
     "train watched": train_watched,

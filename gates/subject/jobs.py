@@ -6,11 +6,9 @@ Each job starts processes, one after the other, and returns what they left; it j
 from collections.abc import Iterable
 from functools import partial
 
-from fixtures.controls.control import Control
+from fixtures.controls.shared.table import Control
 from gates.subject.controls import RUNS, follow_impl, uninterrupted
-from gates.subject.followed import diverge, train_updates
-from gates.subject.grading import Grading
-from gates.subject.interrupted import (
+from gates.subject.interrupted_runs import (
     KILL_EARLY,
     KILL_LATE,
     OPTIONS,
@@ -24,8 +22,10 @@ from gates.subject.interrupted import (
 from gates.subject.mutants import STRENGTH, judge_mutants
 from gates.subject.pool import Job
 from gates.subject.run_directory import RunDirectory
+from gates.subject.session import Session
+from gates.subject.stepwise_runs import diverge, train_updates
 from gates.subject.tampering import WAYS, tamper
-from gates.subject.trained import (
+from gates.subject.training_runs import (
     kill_at_first_step,
     train_blind,
     train_committed,
@@ -34,35 +34,35 @@ from gates.subject.trained import (
 )
 
 
-def all_jobs(grading: Grading, controls: Iterable[Control]) -> dict[str, Job]:
+def all_jobs(session: Session, controls: Iterable[Control]) -> dict[str, Job]:
     """Name -> job, for every job there is."""
-    subject = grading.subject
+    subject = session.subject
     jobs: dict[str, Job] = {
-        "committed": partial(train_committed, grading),
-        "blind": partial(train_blind, grading),
-        "overlap": partial(train_on_overlap, grading, subject, "overlap"),
-        "manifest": partial(kill_at_first_step, grading, subject, "manifest"),
-        "guarded": partial(train_guarded, grading, subject, "guarded"),
-        "updates": partial(train_updates, grading),
-        "diverging": lambda: diverge(grading, subject, "diverging", grading.begun().config),
-        "tampered": lambda: tamper(grading, subject, "tampered", grading.begun().config, *WAYS),
-        "strength": partial(judge_mutants, grading, STRENGTH, "strength"),
-        "resume": partial(_uninterrupted, grading, "resume"),
-        "resume/rerun": partial(_uninterrupted, grading, "rerun"),
-        "resume/kill-early": partial(kill_and_resume, grading, subject, "kill-early", KILL_EARLY),
-        "resume/kill-late": partial(kill_and_resume, grading, subject, "kill-late", KILL_LATE),
-        "resume/terminate": partial(terminate_and_resume, grading.untracked(subject, "terminate"), TERMINATE),
-        "control-reference": partial(uninterrupted, grading),
-        "control-followed": partial(follow_impl, grading),
+        "committed": partial(train_committed, session),
+        "blind": partial(train_blind, session),
+        "overlap": partial(train_on_overlap, session, subject, "overlap"),
+        "manifest": partial(kill_at_first_step, session, subject, "manifest"),
+        "guarded": partial(train_guarded, session, subject, "guarded"),
+        "updates": partial(train_updates, session),
+        "diverging": lambda: diverge(session, subject, "diverging", session.begun().config),
+        "tampered": lambda: tamper(session, subject, "tampered", session.begun().config, *WAYS),
+        "strength": partial(judge_mutants, session, STRENGTH, "strength"),
+        "resume": partial(_uninterrupted, session, "resume"),
+        "resume/rerun": partial(_uninterrupted, session, "rerun"),
+        "resume/kill-early": partial(kill_and_resume, session, subject, "kill-early", KILL_EARLY),
+        "resume/kill-late": partial(kill_and_resume, session, subject, "kill-late", KILL_LATE),
+        "resume/terminate": partial(terminate_and_resume, session.untracked(subject, "terminate"), TERMINATE),
+        "control-reference": partial(uninterrupted, session),
+        "control-followed": partial(follow_impl, session),
     }
-    jobs |= {f"resume/{name}": partial(_stopped, grading, name, stops) for name, stops in STOPS.items()}
-    jobs |= {f"control/{c.name}": partial(RUNS[c.run], grading, c) for c in controls}
+    jobs |= {f"resume/{name}": partial(_stopped, session, name, stops) for name, stops in STOPS.items()}
+    jobs |= {f"control/{c.name}": partial(RUNS[c.run], session, c) for c in controls}
     return jobs
 
 
-def _uninterrupted(grading: Grading, name: str) -> RunDirectory:
-    return grading.untracked(grading.subject, name).train(*OPTIONS)
+def _uninterrupted(session: Session, name: str) -> RunDirectory:
+    return session.untracked(session.subject, name).train(*OPTIONS)
 
 
-def _stopped(grading: Grading, name: str, stops: tuple[int, ...]) -> Interrupted:
-    return stop_and_resume(grading.untracked(grading.subject, name), stops, OPTIONS)
+def _stopped(session: Session, name: str, stops: tuple[int, ...]) -> Interrupted:
+    return stop_and_resume(session.untracked(session.subject, name), stops, OPTIONS)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from gates.errors import GateError
-from gates.subject.grading import Grading
 from gates.subject.process import Finished
+from gates.subject.session import Session
 
 STRENGTH = str(__package__).removesuffix("gates.subject") + "properties.strength"
 
@@ -19,11 +19,11 @@ class Judged:
     counts: dict[str, Any]
 
 
-def judge_mutants(grading: Grading, module: str, name: str) -> Judged:
+def judge_mutants(session: Session, module: str, name: str) -> Judged:
     """A quick check of the properties. GateError if it wrote no counts; its status is for the gate to judge."""
-    path = grading.home / name / "counts.json"
-    options = ("--quick", "--seed", str(grading.kill_seed), "--json", path)
-    finished = grading.untracked(module, name).run(*options)
+    path = session.home / name / "counts.json"
+    options = ("--quick", "--seed", str(session.kill_seed), "--json", path)
+    finished = session.untracked(module, name).run(*options)
     try:
         return Judged(finished, json.loads(path.read_bytes()))
     except (OSError, ValueError):

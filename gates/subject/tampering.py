@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from gates.subject import tensors
-from gates.subject.followed import told_to_be_followed
-from gates.subject.grading import Grading
 from gates.subject.process import Finished
 from gates.subject.run_directory import RunDirectory
+from gates.subject.session import Session
+from gates.subject.stepwise_runs import stepwise_options
 
 WEIGHTS, MANIFEST = "weights.safetensors", "manifest.json"
 STOP, END = 4, 6  # the run is stopped after one update, and resumed up to the other
@@ -48,10 +48,10 @@ def corrupt(checkpoint: Path) -> None:
 WAYS: Mapping[str, Callable[[Path], None]] = {"changed": change, "corrupted": corrupt}
 
 
-def tamper(grading: Grading, module: str, name: str, config: str, *ways: str) -> dict[str, Resumed]:
+def tamper(session: Session, module: str, name: str, config: str, *ways: str) -> dict[str, Resumed]:
     """Stop, do something to the newest checkpoint, resume; for each way to do something, from the same start."""
-    subject = grading.untracked(module, name)
-    options = told_to_be_followed(grading, subject, config)
+    subject = session.untracked(module, name)
+    options = stepwise_options(session, subject, config)
     run = subject.train(*options, "--stop-after", str(STOP))
     untouched = subject.home / "untouched"
     shutil.copytree(run.path, untouched)

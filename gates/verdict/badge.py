@@ -4,7 +4,7 @@ from html import escape
 from typing import Any
 
 from gates.verdict.definition import GATES
-from gates.verdict.verdict import FAILED, INCOMPLETE, PASSED, Verdict
+from gates.verdict.outcome import FAILED, INCOMPLETE, PASSED, Verdict
 
 COLOURS = {PASSED: "brightgreen", FAILED: "red", INCOMPLETE: "yellow"}
 EXPECTED_COLOUR = "yellowgreen"

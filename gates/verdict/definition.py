@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from fixtures.controls.control import Control, ControlError, read_all
+from fixtures.controls.shared.table import Control, ControlError, read_all
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ GATES = (
         {
             "rerun": "RESUME-01",
             "cuts": "RESUME-02",
-            # Where the run is stopped (gates/subject/interrupted.py).
+            # Where the run is stopped (gates/subject/interrupted_runs.py).
             **dict.fromkeys(
                 ("first-step", "warm-up", "mid-epoch", "epoch-edge", "last-step", "twice"), "RESUME-03"
             ),

@@ -8,7 +8,7 @@ from typing import Any
 from gates.verdict.badge import badge, badge_svg
 from gates.verdict.definition import GATES, controls, rule_of
 from gates.verdict.finding import Finding
-from gates.verdict.verdict import PASSED, Verdict
+from gates.verdict.outcome import PASSED, Verdict
 from reference.rules import RULES
 
 SCHEMA, CONTROLS_SCHEMA = "honestloop/verdict/v1", "honestloop/controls/v1"

@@ -79,7 +79,7 @@ def _write_first_files(
     ids = {name: [row.id for row in rows] for name, rows in corpus.splits.items()}
     write_json(path / DATA, {"path": str(corpus.path.resolve()), "files": corpus.files, "splits": ids})
     manifest = manifests.build(config, corpus, path / TOKENIZER, command_line, parameter_count(config.model))
-    write_json(path / MANIFEST, manifest.model_dump(mode="json", by_alias=True))
+    manifests.write(path / MANIFEST, manifest)
     return manifest
 
 

@@ -1,6 +1,6 @@
 """What a run was: every fact needed to repeat it or to explain why it cannot be repeated, on disk before step 1.
 
-`Manifest` defines manifest.json; `python -m impl.run.manifest` prints its JSON Schema.
+`Manifest` defines manifest.json: `build`, `write`, `load`. `python -m impl.run.manifest` prints its JSON Schema.
 """
 
 import json
@@ -25,7 +25,7 @@ from impl import rng
 from impl.config import Config
 from impl.data.corpus import Corpus
 from impl.errors import UsageError
-from impl.run.files import canonical_json, read_json, sha256_bytes, sha256_file
+from impl.run.files import canonical_json, read_json, sha256_bytes, sha256_file, write_json
 
 SCHEMA: Final = "honestloop/manifest/v1"
 LOSS_REDUCTION = (
@@ -134,7 +134,7 @@ class Manifest(_Facts):
 def build(
     config: Config, corpus: Corpus, tokenizer_path: Path, command_line: Sequence[str], n_parameters: int
 ) -> Manifest:
-    """The facts of a run about to start, under a new random run id. The caller writes them."""
+    """The facts of a run about to start, under a new random run id."""
     settings = config.as_dict()
     return Manifest(
         schema_id=SCHEMA,
@@ -160,6 +160,11 @@ def build(
         loss_reduction=LOSS_REDUCTION,
         n_parameters=n_parameters,
     )
+
+
+def write(path: Path, manifest: Manifest) -> None:
+    """Write manifest.json, whole or not at all."""
+    write_json(path, manifest.model_dump(mode="json", by_alias=True))
 
 
 def load(path: Path) -> Manifest:

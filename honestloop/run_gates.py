@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from honestloop import status as statuses
+from honestloop import exit_status
 
 NEEDED = ("jsonschema", "mlflow", "numba", "matplotlib", "psutil", "pydantic", "tokenizers")
 """Packages of the extra `gates`, by which it is known."""
@@ -36,9 +36,9 @@ def grade(subject: str, runs: Path, seeds: Mapping[str, int | None], *, all_cont
         ]
     )
     return {
-        pytest.ExitCode.OK: statuses.OK,
-        pytest.ExitCode.TESTS_FAILED: statuses.FAILED,
-        pytest.ExitCode.INTERRUPTED: statuses.FAILED,
-        pytest.ExitCode.USAGE_ERROR: statuses.USAGE,
-        pytest.ExitCode.NO_TESTS_COLLECTED: statuses.NOTHING_GRADED,
-    }.get(pytest.ExitCode(status), statuses.OWN_ERROR)
+        pytest.ExitCode.OK: exit_status.OK,
+        pytest.ExitCode.TESTS_FAILED: exit_status.FAILED,
+        pytest.ExitCode.INTERRUPTED: exit_status.FAILED,
+        pytest.ExitCode.USAGE_ERROR: exit_status.USAGE,
+        pytest.ExitCode.NO_TESTS_COLLECTED: exit_status.NOTHING_GRADED,
+    }.get(pytest.ExitCode(status), exit_status.OWN_ERROR)

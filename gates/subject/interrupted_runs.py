@@ -4,9 +4,9 @@ import signal
 from dataclasses import dataclass
 
 from gates.errors import GateError
-from gates.subject.grading import Grading
 from gates.subject.process import Subject
 from gates.subject.run_directory import RunDirectory
+from gates.subject.session import Session
 
 # 12 batches of 32 make an epoch of the committed corpus; the warm-up takes 50 steps; the first checkpoint that is not
 # asked for is at 50. The check "cuts" verifies that the interruptions fall where their names say.
@@ -47,12 +47,12 @@ def stop_and_resume(
     return Interrupted(subject.train(*options, "--resume", *end), stood, how)
 
 
-def kill_and_resume(grading: Grading, module: str, name: str, window: range, *end: str) -> Interrupted:
+def kill_and_resume(session: Session, module: str, name: str, window: range, *end: str) -> Interrupted:
     """SIGKILL at a random moment inside a window of log lines, then go on to the end."""
-    chance = grading.chance(name)
+    chance = session.chance(name)
     for attempt in range(KILL_ATTEMPTS):
         lines = chance.choice(window)
-        subject = grading.untracked(module, f"{name}-{attempt}")
+        subject = session.untracked(module, f"{name}-{attempt}")
         finished = subject.interrupt(signal.SIGKILL, lines, *OPTIONS)
         stood = _stands(RunDirectory(subject.home / "run"))
         if finished is not None and finished.status == -signal.SIGKILL and stood[0] <= window.stop:

@@ -4,7 +4,7 @@ import numpy as np
 
 from gates.judge import scoring
 from gates.subject import tensors
-from gates.subject.questions import Answers
+from gates.subject.logit_probes import Answers
 from gates.verdict.finding import Finding, Problem, at_most, no_problems
 from reference import bounds, model
 
@@ -14,13 +14,13 @@ ORACLE_ROWS = 16  # of the cells, for the comparison with the oracle: its bound 
 def causality(answers: Answers) -> Finding:
     """Tokens that come later change no earlier logit, in no bit; neither does their absence."""
     return _pairs_agree(
-        "perplexity/causality", answers, answers.questions.future_pairs, "a future token changes logits"
+        "perplexity/causality", answers, answers.probes.future_pairs, "a future token changes logits"
     )
 
 
 def padding(answers: Answers) -> Finding:
     """What stands in positions outside the key mask changes no logit of a real position, in no bit."""
-    pairs = answers.questions.padding_pairs
+    pairs = answers.probes.padding_pairs
     return _pairs_agree("perplexity/padding", answers, pairs, "what stands in the padding changes logits")
 
 
@@ -40,7 +40,7 @@ def _pairs_agree(where: str, answers: Answers, pairs: list[tuple[int, int, int]]
 
 def agreement_with_the_oracle(answers: Answers, weights: scoring.Weights) -> Finding:
     """The subject's fp64 logits are the oracle's, up to the probable rounding bound, at every real position."""
-    asked = answers.questions
+    asked = answers.probes
     tokens, mask, logits = (part[:ORACLE_ROWS] for part in (asked.tokens, asked.key_mask, answers.logits))
     found = agreement(logits, tokens, mask, weights)
     return at_most(

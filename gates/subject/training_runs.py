@@ -10,13 +10,13 @@ import numpy as np
 from fixtures.corpus import files
 from fixtures.corpus.split import BlindSplit, draw_blind
 from gates.errors import GateError
-from gates.subject import interrupted, questions
+from gates.subject import interrupted_runs, logit_probes
 from gates.subject.git import Git, git_state
-from gates.subject.grading import Grading
-from gates.subject.guarded import Report, guarded, read_reports
+from gates.subject.logit_probes import Answers
 from gates.subject.process import Finished, Subject
-from gates.subject.questions import Answers
 from gates.subject.run_directory import RunDirectory
+from gates.subject.session import Session
+from gates.subject.unpickling_guard import Report, guarded, read_reports
 
 SHORT = ("--steps", "2")
 
@@ -38,7 +38,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class Committed:
-    """The run that is judged, its answers to the questions, and its live logits computed again."""
+    """The run that is judged, its answers to the probes, and its live logits computed again."""
 
     trained: Trained
     run: RunDirectory
@@ -54,12 +54,12 @@ class Blind:
     run: RunDirectory
 
 
-def train_committed(grading: Grading) -> Committed:
+def train_committed(session: Session) -> Committed:
     """The run of the definition of done: defaults, committed corpus, tracked by MLflow; and its answers afterwards."""
-    subject = Subject(grading.subject, grading.home / "committed", env={})
+    subject = Subject(session.subject, session.home / "committed", env={})
     trained = watch(subject, files.COMMITTED)
-    answers = questions.ask(subject, trained.run, grading.committed)
-    return Committed(trained, trained.run, answers, questions.ask_again(subject, trained.run))
+    answers = logit_probes.probe(subject, trained.run, session.committed)
+    return Committed(trained, trained.run, answers, logit_probes.repeat_live_logits(subject, trained.run))
 
 
 def watch(subject: Subject, data: Path, *options: str) -> Trained:
@@ -75,37 +75,37 @@ def watch(subject: Subject, data: Path, *options: str) -> Trained:
     return Trained(run, arguments, data, seen, (git, git_state()), began, datetime.now(UTC))
 
 
-def train_blind(grading: Grading) -> Blind:
+def train_blind(session: Session) -> Blind:
     """Draw a split in made-up words from the session's seed, hand over its training part, train on that."""
-    rows = [row for split in grading.committed.values() for row in split]
-    split = draw_blind(rows, grading.blind_seed)
-    data = grading.home / "blind" / "data"
+    rows = [row for split in session.committed.values() for row in split]
+    split = draw_blind(rows, session.blind_seed)
+    data = session.home / "blind" / "data"
     files.write_directory(data, split.handed)
-    return Blind(split, grading.untracked(grading.subject, "blind").train("--data", data))
+    return Blind(split, session.untracked(session.subject, "blind").train("--data", data))
 
 
 def train_on_overlap(
-    grading: Grading, module: str, name: str, *options: str
+    session: Session, module: str, name: str, *options: str
 ) -> tuple[Finished, RunDirectory]:
     """Train on a data directory with one training cell in val as well. The status is for the gate to judge."""
-    subject = grading.untracked(module, name)
-    train, val = grading.committed["train"], grading.committed["val"]
+    subject = session.untracked(module, name)
+    train, val = session.committed["train"], session.committed["val"]
     files.write_directory(subject.home / "data", {"train": train, "val": [*val, train[0]]})
     run = RunDirectory(subject.home / "run")
     return subject.run("train", "--out", run.path, "--data", subject.home / "data", *SHORT, *options), run
 
 
-def kill_at_first_step(grading: Grading, module: str, name: str) -> RunDirectory:
+def kill_at_first_step(session: Session, module: str, name: str) -> RunDirectory:
     """SIGKILL as soon as the first step is in the log."""
-    subject = grading.untracked(module, name)
-    if subject.interrupt(signal.SIGKILL, 1, *interrupted.OPTIONS) is None:
+    subject = session.untracked(module, name)
+    if subject.interrupt(signal.SIGKILL, 1, *interrupted_runs.OPTIONS) is None:
         raise GateError("the run ended before its first step could be seen in train_log.jsonl")
     return RunDirectory(subject.home / "run")
 
 
-def train_guarded(grading: Grading, module: str, name: str) -> tuple[RunDirectory, list[Report]]:
+def train_guarded(session: Session, module: str, name: str) -> tuple[RunDirectory, list[Report]]:
     """Steps, a save, a load, more steps and the end of a run, where unpickling raises."""
-    subject, reports = guarded(module, grading.home / name)
+    subject, reports = guarded(module, session.home / name)
     subject.train("--steps", "4", "--stop-after", "2")
     run = subject.train("--steps", "4", "--resume")
     return run, read_reports(reports)

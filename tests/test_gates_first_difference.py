@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gates.judge import difference, resume
+from gates.judge import first_difference, resume
 from gates.subject import tensors
-from gates.subject.interrupted import Interrupted
+from gates.subject.interrupted_runs import Interrupted
 from gates.subject.run_directory import RunDirectory
 
 STEPS, RESUMED_AT = 6, 3
@@ -35,7 +35,7 @@ def content() -> dict[str, Any]:
 
 @pytest.fixture(autouse=True)
 def _one_parameter(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(difference, "SHAPES", {"E": (2, 3)})
+    monkeypatch.setattr(first_difference, "SHAPES", {"E": (2, 3)})
 
 
 def write(home: Path, run: dict[str, Any], step: int = STEPS) -> RunDirectory:
@@ -52,9 +52,9 @@ def write(home: Path, run: dict[str, Any], step: int = STEPS) -> RunDirectory:
     return RunDirectory(home)
 
 
-def between(tmp_path: Path, changed: dict[str, Any], **options: Any) -> difference.Difference | None:
+def between(tmp_path: Path, changed: dict[str, Any], **options: Any) -> first_difference.Difference | None:
     expected, got = write(tmp_path / "a", content()), write(tmp_path / "b", changed)
-    return difference.between(expected, got, resumed_at=RESUMED_AT, **options)
+    return first_difference.between(expected, got, resumed_at=RESUMED_AT, **options)
 
 
 def change_losses(run: dict[str, Any], first: int) -> None:
@@ -64,10 +64,10 @@ def change_losses(run: dict[str, Any], first: int) -> None:
 
 def test_equal_runs_do_not_differ(tmp_path):
     a, b = write(tmp_path / "a", content()), write(tmp_path / "b", content())
-    assert difference.between(a, b) is None
+    assert first_difference.between(a, b) is None
     finding = resume.identical("resume/rerun", a, b, story="")
     assert finding.passed
-    assert finding.figure.startswith(f"{difference.compared_bytes(a, b):,} bytes")
+    assert finding.figure.startswith(f"{first_difference.compared_bytes(a, b):,} bytes")
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_checkpoints_that_are_equally_empty_do_not_pass(tmp_path, spoil, says):
     run = content()
     spoil(run)
     a, b = write(tmp_path / "a", run), write(tmp_path / "b", run)
-    assert difference.between(a, b) is None
+    assert first_difference.between(a, b) is None
     finding = resume.identical("resume/rerun", a, b, story="")
     assert not finding.passed
     assert says in finding.message
@@ -197,7 +197,7 @@ def test_a_log_that_repeats_its_lines_differs(tmp_path):
 
 def test_a_run_without_the_last_checkpoint_differs(tmp_path):
     a, b = write(tmp_path / "a", content()), write(tmp_path / "b", content(), step=STEPS - 1)
-    assert "no step at which both runs" in str(difference.between(a, b))
+    assert "no step at which both runs" in str(first_difference.between(a, b))
 
 
 def test_the_message_says_step_machine_tensor_index_and_ulps(tmp_path):

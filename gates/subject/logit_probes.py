@@ -1,6 +1,6 @@
-"""Questions put to a subject's `logits` verb, and its answers.
+"""Probes of a subject's `logits` verb, and its answers.
 
-All questions go into one file, so that one fresh process answers them: cells it was not trained on (for the oracle),
+All probes go into one file, so that one fresh process answers them: cells it was not trained on (for the oracle),
 pairs that differ only in the future (for causality), pairs that differ only in the padding (for the key mask). The
 tokens of `live_logits.safetensors` are asked apart, in the shape in which the training process used them.
 """
@@ -25,7 +25,7 @@ LIVE = "live_logits.safetensors"
 
 
 @dataclass(frozen=True)
-class Questions:
+class Probes:
     """One array of tokens [N, 32] with its key mask; which rows are cells, and which rows are pairs up to where."""
 
     tokens: np.ndarray
@@ -38,13 +38,13 @@ class Questions:
 
 @dataclass(frozen=True)
 class Answers:
-    """What a fresh process said: logits [N, 32, V] to the questions."""
+    """What a fresh process said: logits [N, 32, V] to the probes."""
 
-    questions: Questions
+    probes: Probes
     logits: np.ndarray
 
 
-def questions(sequences: list[list[int]]) -> Questions:
+def probes_of(sequences: list[list[int]]) -> Probes:
     """Cells first, then the pairs. The pairs are the same in every session."""
     inputs, _, _, real = make_batch(sequences)
     rows = [np.zeros((len(inputs), CONTEXT), np.int64), np.zeros((len(inputs), CONTEXT), bool)]
@@ -69,17 +69,17 @@ def questions(sequences: list[list[int]]) -> Questions:
             short = add(np.where(first, a, 0), first)
             future.append((whole, short, cut))
             padding.append((short, add(np.where(first, a, b), first), cut))
-    return Questions(np.array(tokens), np.array(masks), len(inputs), future, padding)
+    return Probes(np.array(tokens), np.array(masks), len(inputs), future, padding)
 
 
-def ask(subject: Subject, run: RunDirectory, splits: Mapping[str, Sequence[Row]]) -> Answers:
-    """Have a fresh process answer the questions."""
+def probe(subject: Subject, run: RunDirectory, splits: Mapping[str, Sequence[Row]]) -> Answers:
+    """Have a fresh process answer the probes."""
     learned = tokenizer.train_on_rows(splits["train"])
-    asked = questions([ids for row in splits["val"] for ids in learned.encode_row(row)])
-    return Answers(asked, _logits(subject, run, "questions", asked.tokens, asked.key_mask))
+    asked = probes_of([ids for row in splits["val"] for ids in learned.encode_row(row)])
+    return Answers(asked, _logits(subject, run, "probes", asked.tokens, asked.key_mask))
 
 
-def ask_again(subject: Subject, run: RunDirectory) -> np.ndarray:
+def repeat_live_logits(subject: Subject, run: RunDirectory) -> np.ndarray:
     """Have a fresh process compute what the training process computed: the live logits."""
     live = run.tensors(LIVE)
     return _logits(subject, run, "live", live["tokens"], live["key_mask"])

@@ -11,8 +11,8 @@ import numpy as np
 
 from gates.errors import GateError
 from gates.judge import scoring
-from gates.subject.followed import Followed
 from gates.subject.run_directory import RunDirectory
+from gates.subject.stepwise_runs import ConfiguredRun
 from reference import bounds, data, model, schedule
 
 NAMES = tuple(model.parameter_shapes(scoring.CONFIG))
@@ -69,8 +69,8 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Course:
-    """The settings of a run and the sequences they apply to: everything that a course of updates follows."""
+class TrainingPlan:
+    """The settings of a run and the sequences they apply to: everything that its updates follow from."""
 
     settings: Settings
     sequences: Sequence[list[int]]
@@ -78,7 +78,7 @@ class Course:
 
     @classmethod
     @cache
-    def of(cls, followed: Followed) -> "Course":
+    def of(cls, followed: ConfiguredRun) -> "TrainingPlan":
         """What a run was told to follow."""
         scorer = scoring.ReferenceScorer(followed.rows["train"])
         return cls(Settings.read(followed.config), scorer.train, scorer.sequences(followed.rows["val"]))
@@ -120,7 +120,7 @@ class State:
         return cls(scoring.as_float64(weights), m, v, weights["E"].dtype)
 
 
-def state(followed: Followed, step: int) -> State:
+def state(followed: ConfiguredRun, step: int) -> State:
     """What a followed run has left of a step."""
     return State.read(followed.begun if step == 0 and followed.begun else followed.run, step)
 

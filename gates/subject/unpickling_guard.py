@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gates.subject.process import UNTRACKED, Subject
 
-GUARD = Path(__file__).with_name("guard")
+GUARD = Path(__file__).with_name("unpickling_forbidden")
 
 
 @dataclass(frozen=True)

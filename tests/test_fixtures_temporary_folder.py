@@ -1,4 +1,4 @@
-"""fixtures/folder.py: folders in memory only where there is room and the user has named no other place."""
+"""fixtures/temporary_folder.py: folders in memory only where there is room and the user has named no other place."""
 
 import shutil
 import tempfile
@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from fixtures import folder
+from fixtures import temporary_folder
 
 
 @pytest.fixture
@@ -18,13 +18,13 @@ def places(monkeypatch, tmp_path):
     disk.mkdir()
     monkeypatch.delenv("TMPDIR", raising=False)
     monkeypatch.setattr(tempfile, "tempdir", str(disk))
-    monkeypatch.setattr(folder, "_IN_MEMORY", str(memory))
+    monkeypatch.setattr(temporary_folder, "_IN_MEMORY", str(memory))
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=2**30))
     return memory, disk
 
 
 def made_in():
-    with folder.temporary_folder() as made:
+    with temporary_folder.temporary_folder() as made:
         return Path(made).parent
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fixtures.controls.control import Control
+from fixtures.controls.shared.table import Control
 from gates.verdict.definition import GATES, control, controls, rule_of
 from gates.verdict.finding import Finding
 

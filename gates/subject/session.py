@@ -1,4 +1,4 @@
-"""The context of a grading: who is graded, where its runs go, what it is trained on, and what is left to chance."""
+"""The context of a session: who is graded, where its runs go, what it is trained on, and what is left to chance."""
 
 import random
 import threading
@@ -12,7 +12,7 @@ from gates.subject.run_directory import RunDirectory
 
 
 @dataclass
-class Grading:
+class Session:
     """The subject under judgement, the place for its runs, and the session's two seeds."""
 
     subject: str

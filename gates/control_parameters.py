@@ -7,7 +7,7 @@ import pytest
 from gates.verdict.definition import controls_of
 
 
-def wrong_subjects(gate: str, *checks: str, run: str | None = None) -> list[Any]:
+def control_parameters(gate: str, *checks: str, run: str | None = None) -> list[Any]:
     """Names of the controls of these checks (of all, if none is named), each with the job that it needs.
 
     `run` leaves only those that are run in this way.

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from gates.judge import scoring
-from gates.judge.comparison import LOGGED, number
-from gates.judge.course import Course, Settings, logged, state
-from gates.subject.followed import Followed
+from gates.judge.run_record import Settings, TrainingPlan, logged, state
+from gates.judge.within_bounds import LOGGED, number
 from gates.subject.process import Finished
 from gates.subject.run_directory import RunDirectory
+from gates.subject.stepwise_runs import ConfiguredRun
 from gates.verdict.finding import Finding, Problem, all_equal, at_most, no_problems
 from reference import bounds
 from reference.bounds import Agreement, Bounded
@@ -38,14 +38,14 @@ def schedule(runs: Sequence[tuple[RunDirectory, Settings]]) -> Finding:
     )
 
 
-def data(runs: Sequence[tuple[RunDirectory, Course]]) -> Finding:
+def data(runs: Sequence[tuple[RunDirectory, TrainingPlan]]) -> Finding:
     """Step, epoch and tokens of every line of the logs."""
     problems, lines = [], 0
-    for run, course in runs:
-        finished, steps = (run.path / "results.json").exists(), course.settings.steps
+    for run, plan in runs:
+        finished, steps = (run.path / "results.json").exists(), plan.settings.steps
         if len(run.log) > steps or (finished and len(run.log) < steps):
-            problems.append(Problem("lines of the log", len(run.log), course.settings.steps))
-        for update, (line, (epoch, batch)) in enumerate(zip(run.log, course.batches, strict=False), 1):
+            problems.append(Problem("lines of the log", len(run.log), plan.settings.steps))
+        for update, (line, (epoch, batch)) in enumerate(zip(run.log, plan.batches, strict=False), 1):
             expected = {"step": update, "epoch": epoch, "tokens": int(batch[2].sum())}
             said = {name: line.get(name) for name in expected}
             lines += 1
@@ -58,9 +58,9 @@ def _first(said: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
     return next(name for name in expected if said[name] != expected[name])
 
 
-def evaluation(followed: Followed, steps: Sequence[int]) -> Finding:
+def evaluation(followed: ConfiguredRun, steps: Sequence[int]) -> Finding:
     """The validation losses in the log are those of the weights of their steps."""
-    tokens, target, real, key_mask = make_batch(list(Course.of(followed).val))
+    tokens, target, real, key_mask = make_batch(list(TrainingPlan.of(followed).val))
     worst, problem = Agreement(0.0), ""
     for step in steps:
         left, line = state(followed, step), logged(followed.run, step)

@@ -1,14 +1,26 @@
-"""The verdict as the table that is printed: gates with their checks, then the controls, then the notes."""
+"""Print the verdict: a table of gates with their checks, then the controls, then the notes."""
 
 import io
+import shutil
 
+import pytest
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from gates.verdict.definition import GATES
-from gates.verdict.verdict import FAILED, NOT_RUN, PASSED, Verdict
+from gates.verdict.outcome import FAILED, NOT_RUN, PASSED, Verdict
 from reference.rules import RULES
+
+NARROWEST = 110  # columns
+
+
+def print_verdict(verdict: Verdict, terminal: pytest.TerminalReporter) -> None:
+    """As a section of pytest's summary: what failed in red, what did not run or was expected to fail in yellow."""
+    terminal.section("verdict")
+    for line in table(verdict, max(shutil.get_terminal_size().columns, NARROWEST)).splitlines():
+        red, yellow = "FAILED" in line or "ACCEPTED" in line, "NOT RUN" in line or "EXPECTED" in line
+        terminal.write_line(line, red=red, yellow=yellow)
 
 
 def table(verdict: Verdict, width: int) -> str:

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from gates.judge.course import State
 from gates.judge.replay import After
+from gates.judge.run_record import State
 from reference import bounds
 from reference.bounds import Agreement, Bounded
 

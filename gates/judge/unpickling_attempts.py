@@ -1,8 +1,8 @@
 """The check of the no-pickle gate on processes in which unpickling raises."""
 
-from gates.subject.guarded import Report
 from gates.subject.process import Finished
 from gates.subject.run_directory import RunDirectory
+from gates.subject.unpickling_guard import Report
 from gates.verdict.finding import Finding, Problem, no_problems
 
 SHOWS = (

@@ -1,7 +1,7 @@
 """How much room the perplexity gate leaves: many seeds trained, each scored as the gate does, one table.
 
-python -m gates.seeds                    20 seeds of impl on the committed split, written to docs/seeds.md
-python -m gates.seeds --impl NAME --seeds 3 --out table.md
+python -m gates.seed_study                    20 seeds of impl on the committed split, written to docs/seeds.md
+python -m gates.seed_study --impl NAME --seeds 3 --out table.md
 """
 
 import argparse
@@ -37,7 +37,7 @@ def table(module: str, contests: list[Contest]) -> str:
     lines = [
         "# Seeds",
         "",
-        f"`python -m gates.seeds --impl {module} --seeds {len(contests)}` trains seeds 0 to {len(contests) - 1}",
+        f"`python -m gates.seed_study --impl {module} --seeds {len(contests)}` trains seeds 0 to {len(contests) - 1}",
         "with the default settings on the committed split and scores each as `gates/test_perplexity.py` does: val",
         "perplexity over that of the strongest n-gram, weights from the model file, forward pass by the fp64 oracle.",
         "",
@@ -58,7 +58,7 @@ def table(module: str, contests: list[Contest]) -> str:
 
 def main() -> int:
     """Status 0 if every seed passes, 1 if one does not, 2 if a training fails."""
-    parser = argparse.ArgumentParser(prog="python -m gates.seeds", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m gates.seed_study", description=__doc__.splitlines()[0])
     parser.add_argument("--impl", default="impl", metavar="NAME", help="the subject (default impl)")
     parser.add_argument("--seeds", type=int, default=20, metavar="N", help="how many, from 0 (default 20)")
     parser.add_argument("--out", type=Path, default=DEFAULT_OUT, metavar="FILE", help="default docs/seeds.md")

@@ -9,9 +9,9 @@ import tomli_w
 
 from fixtures.corpus import files
 from fixtures.corpus.conjugation import Row
-from gates.subject.grading import Grading
 from gates.subject.process import Finished, Subject
 from gates.subject.run_directory import RunDirectory
+from gates.subject.session import Session
 
 # An epoch is short, its last batch shorter still, the warm-up ends soon, epsilon matters, some gradients are clipped.
 SETTINGS = {
@@ -41,7 +41,7 @@ DIVERGE = {"float32": 1e20, "float64": 1e160}  # a rate with which some square o
 
 
 @dataclass(frozen=True, eq=False)
-class Followed:
+class ConfiguredRun:
     """A run, the settings that it was told to follow (config.toml), and the cells that it was given.
 
     `begun` is where step 0 is, if it is not in the run itself.
@@ -58,28 +58,28 @@ class Updates:
     """What the update gate looks at: a run that stopped before its first step, and one followed step by step."""
 
     begun: RunDirectory
-    followed: Followed
+    followed: ConfiguredRun
 
 
-def train_updates(grading: Grading) -> Updates:
+def train_updates(session: Session) -> Updates:
     """A run as by default, stopped before its first step; and one that is followed, from beginning to end."""
-    begun = grading.begun()
-    return Updates(begun, follow(grading, grading.untracked(grading.subject, "updates"), begun.config))
+    begun = session.begun()
+    return Updates(begun, follow(session, session.untracked(session.subject, "updates"), begun.config))
 
 
-def follow(grading: Grading, subject: Subject, config: str, *options: str) -> Followed:
+def follow(session: Session, subject: Subject, config: str, *options: str) -> ConfiguredRun:
     """Train with a checkpoint at every step, on few cells, with settings derived from those of `config`."""
-    run = subject.train(*told_to_be_followed(grading, subject, config), *options)
+    run = subject.train(*stepwise_options(session, subject, config), *options)
     # Judged by what it was told, not by what it says: if it did otherwise, it is wrong.
-    return Followed(run, _told(run.config), _fewer(grading))
+    return ConfiguredRun(run, _told(run.config), _fewer(session))
 
 
-def told_to_be_followed(grading: Grading, subject: Subject, config: str, **changes: Any) -> tuple[str, ...]:
+def stepwise_options(session: Session, subject: Subject, config: str, **changes: Any) -> tuple[str, ...]:
     """The options of such a run; its data and its configuration are written. `changes` are those of the optimizer."""
     data, file = subject.home / "data", subject.home / "followed.toml"
     subject.home.mkdir(parents=True, exist_ok=True)
     if not data.exists():
-        files.write_directory(data, _fewer(grading))
+        files.write_directory(data, _fewer(session))
     file.write_text(_told(config, **changes), encoding="utf-8")
     return "--data", str(data), "--config", str(file)
 
@@ -90,18 +90,18 @@ def _told(config: str, **changes: Any) -> str:
     return tomli_w.dumps(said | SETTINGS | {"optimizer": said.get("optimizer", {}) | OPTIMIZER | changes})
 
 
-def _fewer(grading: Grading) -> dict[str, list[Row]]:
-    return {name: grading.committed[name][::n] for name, n in FEWER.items()}
+def _fewer(session: Session) -> dict[str, list[Row]]:
+    return {name: session.committed[name][::n] for name, n in FEWER.items()}
 
 
-def by_default(grading: Grading, run: RunDirectory, begun: RunDirectory | None = None) -> Followed:
+def by_default(session: Session, run: RunDirectory, begun: RunDirectory | None = None) -> ConfiguredRun:
     """A run on the committed corpus, with the settings that the subject itself has chosen."""
-    return Followed(run, run.config, grading.committed, begun)
+    return ConfiguredRun(run, run.config, session.committed, begun)
 
 
-def diverge(grading: Grading, module: str, name: str, config: str) -> tuple[Finished, RunDirectory]:
+def diverge(session: Session, module: str, name: str, config: str) -> tuple[Finished, RunDirectory]:
     """Train at a rate that makes the numbers overflow. The status is for the gate to judge."""
-    subject, run = grading.untracked(module, name), RunDirectory(grading.home / name / "run")
+    subject, run = session.untracked(module, name), RunDirectory(session.home / name / "run")
     rate = DIVERGE[tomllib.loads(config).get("dtype", "float32")]
-    options = told_to_be_followed(grading, subject, config, peak_lr=rate, min_lr=rate, weight_decay=0.0)
+    options = stepwise_options(session, subject, config, peak_lr=rate, min_lr=rate, weight_decay=0.0)
     return subject.run("train", "--out", run.path, *options), run
