@@ -16,8 +16,6 @@ from hatch_build import FOLDERS
 
 ROOT = Path(__file__).parents[1]
 MOST_PACKAGES = 25
-NAMES_OF_MODULES = {"__name__", "__package__", "__module__"}
-"""What a name is derived from, so that it is right in the wheel too."""
 
 
 def shell(*words, cwd, status=0):
@@ -138,7 +136,7 @@ def test_grading_a_run_names_the_extra(user):
 
 def other_pythons():
     """Minor version -> interpreter, of each supported Python that this machine has beside the one that runs."""
-    found = {}
+    found: dict[int, str | Path] = {}
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
     for minor in range(11, 15):
         places = [shutil.which(f"python3.{minor}"), *sorted(pyenv.glob(f"3.{minor}.*/bin/python"))]
@@ -206,21 +204,17 @@ def test_an_import_that_cannot_be_rewritten_stops_the_build(source):
 
 
 def test_no_module_of_ours_is_named_in_a_string():
-    """In the wheel it has another name, so code derives it: `module.__name__`, `__package__`."""
+    """In the wheel it has another name, so code derives it: `in_suite("impl")`, or `module.__name__`."""
     name = re.compile(rf"^({'|'.join(FOLDERS)})(\.\w+)+$")
     for folder in ("honestloop", *FOLDERS):
         for path in (ROOT / folder).rglob("*.py"):
-            for statement in ast.parse(path.read_text(encoding="utf-8")).body:
-                nodes = list(ast.walk(statement))
-                if {getattr(node, "id", getattr(node, "attr", "")) for node in nodes} & NAMES_OF_MODULES:
-                    continue
-                for node in nodes:
-                    if (
-                        isinstance(node, ast.Constant)
-                        and isinstance(node.value, str)
-                        and name.match(node.value)
-                    ):
-                        assert not module_exists(node.value), f"{path}:{node.lineno}: {node.value!r}"
+            nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+            calls = [n for n in nodes if isinstance(n, ast.Call) and ast.unparse(n.func) == "in_suite"]
+            derived = {id(argument) for call in calls for argument in call.args}
+            for node in nodes:
+                if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in derived:
+                    named = name.match(node.value) and module_exists(node.value)
+                    assert not named, f"{path}:{node.lineno}: {node.value!r}"
 
 
 def module_exists(name):
