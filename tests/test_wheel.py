@@ -136,11 +136,11 @@ def test_grading_a_run_names_the_extra(user):
 
 def other_pythons():
     """Minor version -> interpreter, of each supported Python that this machine has beside the one that runs."""
-    found: dict[int, str | Path] = {}
+    found: dict[int, str] = {}
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
     for minor in range(11, 15):
         places = [shutil.which(f"python3.{minor}"), *sorted(pyenv.glob(f"3.{minor}.*/bin/python"))]
-        for place in filter(None, places):
+        for place in [str(place) for place in places if place]:
             asked = subprocess.run(
                 [place, "-c", "import sys; print(sys.version_info[1])"], capture_output=True, text=True
             )
