@@ -29,8 +29,8 @@ from impl.kernels import (
     reduce,
     rotary,
 )
+from impl.kernels.batch_worker import sequences_per_item
 from impl.kernels.runtime.memory import aligned_zeros
-from impl.kernels.worker import sequences_per_item
 
 OUT = Path(__file__).resolve().parents[1] / "runs" / "kernels.json"
 BATCH, LENGTH, WIDTH, HIDDEN, VOCABULARY, HEADS, PARAMETERS = 16, 32, 64, 256, 64, 4, 103_680
@@ -164,8 +164,8 @@ def attentions(dtype: str, torch: Any) -> list[Case]:
     """Attention and its gradient."""
     number, shape = np.dtype(dtype).type, (ROWS, WIDTH)
     q, k, v, out, dout, dq, dk, dv = (drawn(dtype, *shape) for _ in range(8))
-    tile, count = attention.QUERY_TILE, attention.query_tiles(LENGTH)
-    weights = aligned_zeros((BATCH, count, count * tile, HEADS * tile), dtype)
+    size, blocks = attention.QUERY_BLOCK, attention.query_blocks(LENGTH)
+    weights = aligned_zeros((BATCH, blocks, blocks * size, HEADS * size), dtype)
     starts, mask = np.arange(BATCH + 1) * LENGTH, np.ones(ROWS, np.bool_)
     scale = number(0.25)
     forward = backward = None

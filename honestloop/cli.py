@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from honestloop import __version__, guard, scaffold
+from honestloop.atomic_write import write_atomically
 from honestloop.exit_status import FAILED, NO_SUBJECT, OK, OWN_ERROR, USAGE
 from honestloop.protocol import ProtocolError
 from honestloop.rule_names import selected, unknown_rule
@@ -84,9 +85,7 @@ def check(
         click.echo("\n".join([*report.grading.margins_table(), ""]))
     click.echo(str(report))
     if json_file is not None:
-        scaffold.write_atomically(
-            json_file, json.dumps(report.as_dict(), indent=1, ensure_ascii=False) + "\n"
-        )
+        write_atomically(json_file, json.dumps(report.as_dict(), indent=1, ensure_ascii=False) + "\n")
     return report.status
 
 

@@ -21,6 +21,7 @@ def missing_packages() -> list[str]:
 def grade(subject: str, runs: Path, seeds: Mapping[str, int | None], *, all_controls: bool) -> int:
     """Run the gates on a subject; the exit status of the command."""
     import gates
+    from honestloop import plugin
 
     folder = Path(str(gates.__file__)).parent
     given = [f"{option}={seed}" for option, seed in seeds.items() if seed is not None]
@@ -28,12 +29,13 @@ def grade(subject: str, runs: Path, seeds: Mapping[str, int | None], *, all_cont
         [
             str(folder),
             *("-c", str(CONFIGURATION), f"--rootdir={Path.cwd()}", "--import-mode=importlib"),
-            *("-p", "honestloop.plugin", "-p", "no:cacheprovider", "-q"),
+            *("-p", "no:cacheprovider", "-q"),
             f"--impl={subject}",
             f"--runs={runs}",
             *given,
             *(["--all-controls"] if all_controls else []),
-        ]
+        ],
+        plugins=[plugin],
     )
     return {
         pytest.ExitCode.OK: exit_status.OK,

@@ -31,17 +31,3 @@ def make(name: str, where: Path) -> list[Path]:
         os.rename(temporary, folder)
         os.mkdir(temporary)  # for the context manager to remove
     return [Path(name) / file for file in FILES]
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a file by this text, whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

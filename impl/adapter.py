@@ -144,8 +144,8 @@ def attention_backward(
 def _attention(q: Array, k: Array, v: Array, key_mask: Array) -> tuple[Array, Array]:
     batch, heads, length, _ = q.shape
     merged = [_merge_heads(x) for x in (q, k, v)]
-    tile, tiles = attention_kernels.QUERY_TILE, attention_kernels.query_tiles(length)
-    out, weights = np.empty_like(merged[0]), np.empty((batch, tiles, tiles * tile, heads * tile), q.dtype)
+    size, blocks = attention_kernels.QUERY_BLOCK, attention_kernels.query_blocks(length)
+    out, weights = np.empty_like(merged[0]), np.empty((batch, blocks, blocks * size, heads * size), q.dtype)
     attention_kernels.attention(*merged, _starts(q), key_mask.reshape(-1), _score_scale(q), out, weights)
     return out, weights
 

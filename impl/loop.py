@@ -1,4 +1,9 @@
-"""The training loop: five state machines, interleaved, top to bottom."""
+"""The training loop.
+
+All state is in five checkpointable components: the model's parameters, the optimizer, the learning-rate schedule, the
+data iterator and the generator of the dropout masks. This project calls them state machines: each has `state`, which
+returns a copy of its whole state, and `restore`, which sets it. Saving these five saves the run.
+"""
 
 import signal
 from collections.abc import Callable
@@ -18,26 +23,26 @@ from impl.report.tracking import Tracker
 from impl.rng import ControlRNG
 from impl.run import checkpoint
 from impl.run.checkpoint import Best, Checkpoint, Expected
-from impl.run.clock import NOTHING, Clock, Spent
+from impl.run.clock import ZERO_TIME, Clock, Spent
 from impl.run.directory import CHECKPOINTS, LOG, Run
 from impl.run.log import TrainLog, starts_with, with_hex
-from impl.run.machines import Machines
+from impl.run.state_machines import StateMachines
 from impl.update import refuse_non_finite, update
 
 
 def train(
-    run: Run, machines: Machines, start: Checkpoint | None, log: TrainLog, tracker: Tracker, stop: "Stop"
+    run: Run, machines: StateMachines, start: Checkpoint | None, log: TrainLog, tracker: Tracker, stop: "Stop"
 ) -> tuple[Best | None, Spent]:
     """Train until the last step or until `stop`; every step is in the log, the last one in a checkpoint.
 
-    `start` is the checkpoint that the machines were restored from. Returns the best evaluation so far and the time
-    that the run has taken. Raises NonFiniteError before a NaN or an infinity reaches a parameter.
+    `start` is the checkpoint that the machines were restored from. Returns the best evaluation so far and the time that
+    the run has taken. Raises NonFiniteError before a NaN or an infinity reaches a parameter.
     """
     config = run.config
     model, optimizer, scheduler = machines.model, machines.optimizer, machines.scheduler
     data, control = machines.data, machines.control
     best, saved_step = (start.best, start.step) if start else (None, None)
-    clock = Clock(start.spent if start else NOTHING)
+    clock = Clock(start.spent if start else ZERO_TIME)
 
     def save() -> int:
         """Write a checkpoint of the step that is done; its number."""
@@ -50,13 +55,14 @@ def train(
         while scheduler.step < config.steps and not stop.due(scheduler.step):
             clock.start_step()
             batch = data.next_batch()
-            dropout = Dropout(config.dropout, *control.next_step())
+            key, update_number = control.next_step()
+            dropout = Dropout(config.dropout, key, update_number)
             window = batch.split(config.micro_batches)
-            done = update(model, optimizer, scheduler, dropout, window, config.optimizer.clip_norm)
-            clock.end_step(done.tokens)
+            metrics = update(model, optimizer, scheduler, dropout, window, config.optimizer.clip_norm)
+            clock.end_step(metrics.tokens)
 
             step = scheduler.step
-            record = {"step": step, "epoch": data.epoch, **vars(done)}
+            record = {"step": step, "epoch": data.epoch, **vars(metrics)}
             if _due(step, config.eval_every, config.steps):
                 score = evaluate(model, run.sequences["val"], config.batch_size)
                 refuse_non_finite(step, validation_perplexity=score.perplexity)
@@ -76,10 +82,10 @@ def _due(step: int, every: int, last: int) -> bool:
     return step % every == 0 or step == last
 
 
-def build(run: Run) -> Machines:
-    """The five machines in their first state."""
+def build(run: Run) -> StateMachines:
+    """The five state machines in their initial state."""
     config, optimizer = run.config, run.config.optimizer
-    return Machines(
+    return StateMachines(
         MiniGPT(config.model, config.dtype, initial_parameters(config.seed, config.model)),
         AdamW(parameter_shapes(config.model), config.dtype, optimizer),
         Schedule(
@@ -90,8 +96,8 @@ def build(run: Run) -> Machines:
     )
 
 
-def restore_newest(run: Run, machines: Machines, report: Callable[[str], None]) -> Checkpoint | None:
-    """Put the machines where the newest trustworthy checkpoint left them; None if the run never wrote one.
+def restore_newest(run: Run, machines: StateMachines, report: Callable[[str], None]) -> Checkpoint | None:
+    """Restore the machines from the newest checkpoint that is intact, and return it; None if the run never wrote one.
 
     Raises UsageError if checkpoints are there, or must have been, and none can be used.
     """
@@ -102,10 +108,9 @@ def restore_newest(run: Run, machines: Machines, report: Callable[[str], None]) 
         for name, machine in machines.named().items():
             machine.restore(found.machines[name])
         return found
-    lost = any(folder.glob("step-*")) or (
-        log.exists() and log.read_bytes().count(b"\n") > run.config.checkpoint_every
-    )
-    if lost:
+    # With more logged steps than checkpoint_every, a checkpoint must have existed.
+    must_exist = log.exists() and log.read_bytes().count(b"\n") > run.config.checkpoint_every
+    if must_exist or any(folder.glob("step-*")):
         raise UsageError(f"{folder}: no checkpoint there can be used; the run was left as it is")
     return None
 

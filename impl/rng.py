@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from impl.kernels.normal import box_muller
+from impl.kernels.normal_random import box_muller
 from impl.kernels.philox import philox_block
 
 if TYPE_CHECKING:  # only type checkers need jaxtyping, and importing it takes time

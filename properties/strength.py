@@ -29,6 +29,7 @@ from fixtures import subjects
 from fixtures.mutants import MUTANTS, Mutant, subject_with
 from honestloop.conventions import Conventions
 from honestloop.protocol import FUNCTIONS, ProtocolError, Subject
+from honestloop.suite_location import in_suite
 from properties.assertions import NotOfferedError, Refusal
 from properties.checks import Property, all_properties
 from properties.diagnosis import diagnose
@@ -44,10 +45,8 @@ RULES_OF_EVERY_CALL = frozenset({"SUBJ-01", "SUBJ-02", "SUBJ-05", "SUBJ-07", "SU
 SAMPLE_SIZE = 12
 """Mutants of a quick check."""
 WORKERS = 2
-ROOM = subjects.__name__.split(".")[:-2]
-"""The package that holds all of ours; empty where they are at the top."""
 CORRECT_SUBJECTS = (
-    ".".join([*ROOM, "impl"]),
+    in_suite("impl"),
     *(f"{subjects.__name__}.{name}" for name in ("reference", "pytorch", "optax_jax")),
 )
 """Subjects that no property may refuse."""

@@ -60,8 +60,9 @@ def problems(source):
 
 @pytest.mark.parametrize("module", MODULES)
 def test_public_functions_have_docstrings_with_shapes(module):
-    origin = importlib.util.find_spec(module).origin
-    assert list(problems(Path(origin).read_text(encoding="utf-8"))) == []
+    spec = importlib.util.find_spec(module)
+    assert spec and spec.origin
+    assert list(problems(Path(spec.origin).read_text(encoding="utf-8"))) == []
 
 
 def test_what_is_missing_is_found():

@@ -25,9 +25,9 @@ from impl.kernels import (
     rotary,
     transpose,
 )
-from impl.kernels.attention import QUERY_TILE, query_tiles
+from impl.kernels.attention import QUERY_BLOCK, query_blocks
+from impl.kernels.batch_worker import run_worker
 from impl.kernels.runtime.compile import uncached
-from impl.kernels.worker import run_worker
 from impl.model.minigpt import MiniGPT
 from impl.model.parameters import initial_parameters
 
@@ -44,18 +44,18 @@ def arguments(dtype):
     number = np.dtype(dtype).type
     tokens, seen = np.zeros(N, np.int64), np.ones(N, bool)
     keep, rows = np.ones((N, D), bool), lambda: zeros(N, D)
-    weights, starts, positions = zeros(1, query_tiles(N), N, 4 * QUERY_TILE), np.array([0, N]), np.arange(N)
+    weights, starts, positions = zeros(1, query_blocks(N), N, 4 * QUERY_BLOCK), np.array([0, N]), np.arange(N)
     scalars = adamw.Scalars(*[0.5] * 10)
     return {
         gemm.gemm: (rows(), zeros(D, D), rows(), False),
-        gemm._blocked: (rows(), zeros(D, D), rows(), N, D, False),
+        gemm._gemm_packed: (rows(), zeros(D, D), rows(), N, D, False),
         activation.gelu: (rows(), rows(), rows()),
         layer_norm.layer_norm: (rows(), zeros(D), zeros(D), number(1e-5), rows(), rows(), zeros(N)),
         layer_norm.layer_norm_backward: (rows(), rows(), zeros(N), zeros(D), rows()),
         layer_norm.layer_norm_parameters_backward: (rows(), rows(), zeros(D), zeros(D)),
         loss.cross_entropy: (rows(), tokens, seen, number(1.0), np.zeros(N), rows()),
         attention.attention: (rows(), rows(), rows(), starts, seen, number(0.25), rows(), weights),
-        attention._softmax: (rows(), number(0.25), seen, QUERY_TILE, zeros(D), zeros(D)),
+        attention._softmax: (rows(), number(0.25), seen, QUERY_BLOCK, zeros(D), zeros(D)),
         attention._softmax_backward: (rows(), number(0.25), rows(), zeros(D)),
         dropout._mask_from_counter: (tokens.astype(np.uint32), 0, *[np.uint32(1)] * 4, keep.reshape(-1)),
         rotary.rotate: (rows(), zeros(N, D), zeros(N, D), D // 8, positions),

@@ -11,7 +11,7 @@ from impl.kernels.runtime.compile import uncached
 WIDTH, CALLS, GROWTH = 8192, 4000, 2**24
 """A row of float32 is 32 KiB, so a kernel that leaks one in each call leaks 128 MB."""
 HEADS, LENGTH = 512, 15
-"""Not a whole tile of queries, so that `attention` copies them."""
+"""Not a whole query block, so that `attention` copies the queries."""
 
 
 def rows(count=1):
@@ -22,14 +22,14 @@ def arguments():
     """kernel -> arguments for which it needs at least a row of memory."""
     row, number, some = np.zeros(WIDTH, np.float32), np.float32(1.0), lambda: rows(LENGTH)
     one, seen, starts = np.zeros(1, np.float32), np.ones(LENGTH, bool), np.array([0, LENGTH])
-    weights = np.zeros((1, 1, attention.QUERY_TILE, HEADS * attention.QUERY_TILE), np.float32)
+    weights = np.zeros((1, 1, attention.QUERY_BLOCK, HEADS * attention.QUERY_BLOCK), np.float32)
     square, narrow = np.zeros((512, 512), np.float32), np.zeros((512, 8), np.float32)
     return {
         layer_norm.layer_norm: (rows(), row, row, number, rows(), rows(), one),
         layer_norm.layer_norm_backward: (rows(), rows(), one, row, rows()),
         loss.cross_entropy: (rows(), np.zeros(1, np.int64), seen[:1], number, np.zeros(1), rows()),
         rotary.rotate: (rows(), rows(), rows(), WIDTH // 4, np.zeros(1, np.int64)),
-        gemm.gemm: (narrow.T, square, square[:8].copy(), False),  # it copies blocks of both
+        gemm.gemm: (narrow.T, square, square[:8].copy(), False),  # it packs both
         attention.attention: (some(), some(), some(), starts, seen, number, some(), weights),
         attention.attention_backward: (
             *(some() for _ in range(4)),

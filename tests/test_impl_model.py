@@ -10,9 +10,9 @@ import pytest
 
 from impl.config import ModelConfig
 from impl.data.iterator import Batch, make_batch
-from impl.kernels.runtime.ordered import FAILED, wait_until
+from impl.kernels.memory_layout import ModelShape, stores_transposes
 from impl.kernels.runtime.thread_pool import ThreadPool
-from impl.kernels.views import ModelShape, stores_transposes
+from impl.kernels.runtime.ticket_counters import FAILED, wait_until
 from impl.model.dropout import NO_DROPOUT, Dropout
 from impl.model.minigpt import MiniGPT
 from impl.model.parameters import initial_parameters, parameter_shapes

@@ -1,7 +1,9 @@
 """The wheel: one name in site-packages, few packages, and a user's own `gates` and `impl` beside it in one process."""
 
 import ast
+import os
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -132,6 +134,32 @@ def test_grading_a_run_names_the_extra(user):
     assert "pip install 'honestloop[gates]'" in done.stderr
 
 
+def other_pythons():
+    """Minor version -> interpreter, of each supported Python that this machine has beside the one that runs."""
+    found: dict[int, str] = {}
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    for minor in range(11, 15):
+        places = [shutil.which(f"python3.{minor}"), *sorted(pyenv.glob(f"3.{minor}.*/bin/python"))]
+        for place in [str(place) for place in places if place]:
+            asked = subprocess.run(
+                [place, "-c", "import sys; print(sys.version_info[1])"], capture_output=True, text=True
+            )
+            if asked.stdout.strip() == str(minor) and minor != sys.version_info[1]:
+                found[minor] = place
+    return found
+
+
+@pytest.mark.parametrize(("minor", "python"), other_pythons().items(), ids=lambda x: str(x))
+def test_every_python_that_is_here_grades(minor, python, wheel, tmp_path):
+    shell(python, "-m", "venv", tmp_path / "venv", cwd=tmp_path)
+    shell(tmp_path / "venv/bin/python", "-m", "pip", "install", "--quiet", wheel, cwd=tmp_path)
+    shell(tmp_path / "venv/bin/honestloop", "init", "my_loop", cwd=tmp_path)
+    said = shell(
+        tmp_path / "venv/bin/honestloop", "check", "my_loop", "-r", "LOOP-02", "-r", "CLIP", cwd=tmp_path
+    )
+    assert "0 are broken" in said
+
+
 WITHOUT_UNIX = """
 import signal, sys
 del signal.setitimer, signal.SIGALRM
@@ -176,13 +204,17 @@ def test_an_import_that_cannot_be_rewritten_stops_the_build(source):
 
 
 def test_no_module_of_ours_is_named_in_a_string():
-    """In the wheel it has another name, so code derives it: `module.__name__`, `__package__`."""
+    """In the wheel it has another name, so code derives it: `in_suite("impl")`, or `module.__name__`."""
     name = re.compile(rf"^({'|'.join(FOLDERS)})(\.\w+)+$")
     for folder in ("honestloop", *FOLDERS):
         for path in (ROOT / folder).rglob("*.py"):
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-                if isinstance(node, ast.Constant) and isinstance(node.value, str) and name.match(node.value):
-                    assert not module_exists(node.value), f"{path}:{node.lineno}: {node.value!r}"
+            nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+            calls = [n for n in nodes if isinstance(n, ast.Call) and ast.unparse(n.func) == "in_suite"]
+            derived = {id(argument) for call in calls for argument in call.args}
+            for node in nodes:
+                if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in derived:
+                    named = name.match(node.value) and module_exists(node.value)
+                    assert not named, f"{path}:{node.lineno}: {node.value!r}"
 
 
 def module_exists(name):

@@ -18,8 +18,9 @@ from gates.subject.session import Session
 from gates.subject.stepwise_runs import ConfiguredRun, diverge, follow, stepwise_options
 from gates.subject.training_runs import Trained, kill_at_first_step, train_on_overlap, watch
 from gates.subject.unpickling_guard import Report, guarded, read_reports
+from honestloop.suite_location import in_suite
 
-IMPL = controls.__name__.removesuffix("fixtures.controls") + "impl"
+IMPL = in_suite("impl")
 """The loop that the controls are derived from."""
 FOLLOWED_END = 13  # in the second epoch, after its evaluation
 RESUMED_END = 18  # some steps into the second epoch

@@ -7,8 +7,9 @@ from typing import Any
 from gates.errors import GateError
 from gates.subject.process import Finished
 from gates.subject.session import Session
+from honestloop.suite_location import in_suite
 
-STRENGTH = str(__package__).removesuffix("gates.subject") + "properties.strength"
+STRENGTH = in_suite("properties.strength")
 
 
 @dataclass(frozen=True)

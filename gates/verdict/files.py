@@ -1,7 +1,6 @@
 """The verdict as files: verdict.json, controls.json and the badge, each whole or not at all."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ from gates.verdict.badge import badge, badge_svg
 from gates.verdict.definition import GATES, controls, rule_of
 from gates.verdict.finding import Finding
 from gates.verdict.outcome import PASSED, Verdict
+from honestloop.atomic_write import write_atomically
 from reference.rules import RULES
 
 SCHEMA, CONTROLS_SCHEMA = "honestloop/verdict/v1", "honestloop/controls/v1"
@@ -18,11 +18,11 @@ def write(verdict: Verdict, directory: Path) -> None:
     """verdict.json, badge.json and badge.svg, each whole or not at all. A verdict always replaces the one before."""
     content = badge(verdict)
     directory.mkdir(parents=True, exist_ok=True)
-    _atomic_write(
+    write_atomically(
         directory / "verdict.json", json.dumps(as_dict(verdict), indent=2, ensure_ascii=False) + "\n"
     )
-    _atomic_write(directory / "badge.json", json.dumps(content) + "\n")
-    _atomic_write(directory / "badge.svg", badge_svg(content))
+    write_atomically(directory / "badge.json", json.dumps(content) + "\n")
+    write_atomically(directory / "badge.svg", badge_svg(content))
 
 
 def write_controls(verdict: Verdict, directory: Path) -> None:
@@ -45,7 +45,7 @@ def write_controls(verdict: Verdict, directory: Path) -> None:
         for c in verdict.controls
     ]
     content = {"schema": CONTROLS_SCHEMA, "subject": "impl", "controls": told}
-    _atomic_write(directory / "controls.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    write_atomically(directory / "controls.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def as_dict(verdict: Verdict) -> dict[str, Any]:
@@ -96,12 +96,3 @@ def _facts(finding: Finding | None) -> dict[str, str]:
         return {}
     facts = {"figure": finding.figure, "threshold": finding.threshold, "margin": finding.margin}
     return facts if finding.passed else {**facts, "message": finding.message}
-
-
-def _atomic_write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)

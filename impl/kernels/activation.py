@@ -1,6 +1,6 @@
 """Exact GELU (Hendrycks & Gimpel 2016): x * Phi(x), Phi the standard normal distribution function."""
 
-from impl.kernels.elementary import normal_cdf_pdf
+from impl.kernels.math_functions import normal_cdf_pdf
 from impl.kernels.runtime.compile import kernel
 
 

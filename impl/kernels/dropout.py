@@ -22,7 +22,7 @@ def dropout_mask(key, step, site, threshold, mask_index, keep):
     site, low, high = np.uint32(site), np.uint32(step), np.uint32(step >> 32)
     if width % 4 == 0:
         n = 0
-        while n < keep.shape[0]:  # rows with consecutive indices are one run of counters
+        while n < keep.shape[0]:  # the counters of rows with consecutive mask indices are consecutive
             end = n + 1
             while end < keep.shape[0] and mask_index[end] == mask_index[end - 1] + 1:
                 end += 1
@@ -39,7 +39,7 @@ def dropout_mask(key, step, site, threshold, mask_index, keep):
 
 @kernel
 def _mask_from_counter(key, first, site, low, high, threshold, keep):
-    """The same for consecutive elements, four for each counter from `first` on; keep flat."""
+    """As `dropout_mask`, for consecutive elements, four for each counter from `first` on; keep flat."""
     for i in range(keep.size // 4):
         u0, u1, u2, u3 = philox(key[0], key[1], np.uint32(first + i), site, low, high)
         keep[4 * i] = u0 >= threshold
@@ -59,7 +59,7 @@ def apply_mask(x, keep, scale, out):
 
 @kernel
 def apply_mask_in_place(x, keep, scale):
-    """The same with out = x; a function of its own, as kernels/elementwise.py explains."""
+    """As `apply_mask`, with out = x; kernels/elementwise.py explains why this is a function of its own."""
     zero = x.dtype.type(0.0)
     for n in range(x.shape[0]):
         for d in range(x.shape[1]):

@@ -1,27 +1,28 @@
 """Loops over whole arrays that are one line of mathematics: gather rows, copy, add, multiply.
 
-LLVM does not vectorise a loop whose output may be one of its inputs. So what works in place is a function of its own.
+If `out` aliases an input, the overlap check that LLVM compiles into a vectorised loop fails at run time, and the scalar
+loop runs instead. So each operation in place is a function of its own, without `out`.
 """
 
 from impl.kernels.runtime.compile import kernel
 
 
 @kernel
-def gather_rows(table, rows, out):
-    """out[n] = table[rows[n]]: the embedding; table [V, D], rows int64 [N], out [N, D]."""
-    for n in range(rows.size):
-        row = rows[n]
+def gather_rows(table, tokens, out):
+    """out[n] = table[tokens[n]]: the embedding; table [V, D], tokens int64 [N], out [N, D]."""
+    for n in range(tokens.size):
+        token = tokens[n]
         for d in range(table.shape[1]):
-            out[n, d] = table[row, d]
+            out[n, d] = table[token, d]
 
 
 @kernel
-def scatter_add_rows(values, rows, table):
-    """table[rows[n]] += values[n], n ascending: the gradient of the embedding."""
-    for n in range(rows.size):
-        row = rows[n]
+def scatter_add_rows(values, tokens, table):
+    """table[tokens[n]] += values[n], n ascending: the gradient of the embedding."""
+    for n in range(tokens.size):
+        token = tokens[n]
         for d in range(table.shape[1]):
-            table[row, d] += values[n, d]
+            table[token, d] += values[n, d]
 
 
 @kernel
@@ -50,7 +51,7 @@ def copy(x, out):
 
 @kernel
 def add(x, y, out):
-    """out = x + y; all [N, D], and out is neither x nor y."""
+    """out = x + y; all [N, D]; out must alias neither x nor y."""
     for n in range(x.shape[0]):
         for d in range(x.shape[1]):
             out[n, d] = x[n, d] + y[n, d]
@@ -74,7 +75,7 @@ def multiply_in_place(x, y):
 
 @kernel
 def reduce_and_clear(x, y, out):
-    """out = x + y, then x = y = 0; flat. The accumulators are cleared while they are in the cache."""
+    """out = x + y, then x = y = 0; flat. The accumulators are zeroed while they are in the cache."""
     for i in range(out.size):
         out[i] = x[i] + y[i]
         x[i] = 0.0

@@ -1,7 +1,7 @@
 """Forward and backward pass of MiniGPT over a work item: some consecutive sequences of a batch, packed into rows.
 
 Every gradient that is a sum over the rows of a batch has a counter: the item waits for its turn, adds, and increments
-the counter (runtime/ordered.py).
+the counter (runtime/ticket_counters.py).
 """
 
 from typing import Any, NamedTuple
@@ -21,34 +21,38 @@ from impl.kernels.elementwise import (
 )
 from impl.kernels.gemm import gemm
 from impl.kernels.layer_norm import layer_norm, layer_norm_backward, layer_norm_parameters_backward
-from impl.kernels.packing import PackedRows
-from impl.kernels.rotary import rotate
-from impl.kernels.runtime.compile import inline_kernel, kernel
-from impl.kernels.runtime.ordered import COUNTERS, fetch_add, wait_until
-from impl.kernels.transpose import transpose
-from impl.kernels.views import (
+from impl.kernels.memory_layout import (
     ItemShape,
     ModelShape,
+    block_activations,
     block_parameters,
     embedding_and_final_norm,
-    saved_activations,
+    outer_activations,
     scratch,
     stores_transposes,
     transposed_embedding,
     transposed_matrices,
 )
+from impl.kernels.packing import PackedRows
+from impl.kernels.rotary import rotate
+from impl.kernels.runtime.compile import kernel, numba_inlined
+from impl.kernels.runtime.ticket_counters import FIRST_FREE_COUNTER, fetch_add, wait_until
+from impl.kernels.transpose import transpose
 
 Array = Any
 
-TRANSPOSE_CLAIMED, TRANSPOSE_DONE, HEAD, EMBEDDING, BRANCHES = range(COUNTERS, COUNTERS + 5)
-"""Indices of the counters of an accumulator, after those of runtime/ordered.py. The first accumulator's counters also
-coordinate the transposes: how many workers have asked to make them, and whether they are done. From HEAD on: how many
-items have added to the gradients of the head, of the embedding, and of each branch of each block (attention of block i
-at BRANCHES + 2i, its feed-forward network at BRANCHES + 2i + 1)."""
+TRANSPOSE_CLAIMED, TRANSPOSE_DONE, HEAD, EMBEDDING, FIRST_BRANCH = range(
+    FIRST_FREE_COUNTER, FIRST_FREE_COUNTER + 5
+)
+"""Indices of the counters of an accumulator, after those of runtime/ticket_counters.py. The first accumulator's
+counters also coordinate the transposes: how many workers have asked to make them, and whether they are done. From HEAD
+on, each counter is how many items have added to some gradients: HEAD, of the tied head and the final LayerNorm;
+EMBEDDING, of the embedding; FIRST_BRANCH + 2i, of attention in block i and the LayerNorm before it; FIRST_BRANCH + 2i
++ 1, of the feed-forward network in block i and the LayerNorm before it."""
 
 
 class Model(NamedTuple):
-    """What the passes read of a model."""
+    """The parameters, tables and constants of a model, which both passes read."""
 
     shape: ModelShape
     parameters: Array
@@ -56,9 +60,10 @@ class Model(NamedTuple):
     transposes: Array
     """flat; `run_worker` fills it."""
     cosine: Array
-    sine: Array
+    signed_sine: Array
     """[context, D]: see `rotate`."""
-    negative_sine: Array
+    signed_sine_backward: Array
+    """-signed_sine, which rotates back."""
     half_head: int
     norm_eps: Any
     score_scale: Any
@@ -80,10 +85,10 @@ class WorkItem(NamedTuple):
 
     number: int
     """Counted from 0 among the items of its accumulator."""
-    rows: PackedRows
+    packed: PackedRows
     shape: ItemShape
     activations: Array
-    """flat: see kernels/views.py."""
+    """flat: see kernels/memory_layout.py."""
     keep: Array
     """bool, flat: the dropout mask of every site."""
 
@@ -91,75 +96,79 @@ class WorkItem(NamedTuple):
 # ---- forward
 
 
-@inline_kernel
+@numba_inlined
 def forward(item, model, dropout):
-    """Fill `SavedActivations` of every block and, in `Scratch`, the embedding, the final LayerNorm and the logits."""
+    """Fill `BlockActivations` of every block, and `OuterActivations` except dlogits."""
     shape = model.shape
-    s, ends = scratch(item.activations, item.shape, shape), embedding_and_final_norm(model.parameters, shape)
-    gather_rows(ends.E, item.rows.input, s.embedded)
-    _drop(s.embedded, 0, item, dropout)
-    x = s.embedded
-    for i in range(shape.layers):
-        saved = saved_activations(item.activations, i, item.shape, shape)
+    s, outer = (
+        scratch(item.activations, item.shape, shape),
+        outer_activations(item.activations, item.shape, shape),
+    )
+    E, gamma_f, beta_f = embedding_and_final_norm(model.parameters, shape)
+    gather_rows(E, item.packed.input, outer.embedded)
+    _drop(outer.embedded, 0, item, dropout)
+    x = outer.embedded
+    for i in range(shape.n_layers):
+        block = block_activations(item.activations, i, item.shape, shape)
         p = block_parameters(model.parameters, i, shape)
-        _attention_branch(x, saved, p, s.branch, model, item)
+        _attention_branch(x, block, p, s.branch, model, item)
         _drop(s.branch, 1 + 2 * i, item, dropout)
-        add(x, s.branch, saved.post_attention)
-        _ffn_branch(saved, p, s.hidden, s.branch, model)
+        add(x, s.branch, block.post_attention)
+        _ffn_branch(block, p, s.hidden, s.branch, model)
         _drop(s.branch, 2 + 2 * i, item, dropout)
-        add(saved.post_attention, s.branch, saved.block_out)
-        x = saved.block_out
-    eps = model.norm_eps
-    layer_norm(x, ends.gamma, ends.beta, eps, s.final_ln_out, s.final_ln_x_hat, s.final_inverse_std)
-    gemm(s.final_ln_out, transposed_embedding(model.transposes, shape), s.logits, False)
+        add(block.post_attention, s.branch, block.block_out)
+        x = block.block_out
+    final_ln_out, eps = outer.final_ln_out, model.norm_eps
+    layer_norm(x, gamma_f, beta_f, eps, final_ln_out, outer.final_ln_x_hat, outer.final_inverse_std)
+    gemm(final_ln_out, transposed_embedding(model.transposes, shape), outer.logits, False)
 
 
-@inline_kernel
-def _attention_branch(x, saved, p, out, model, item):
+@numba_inlined
+def _attention_branch(x, block, p, out, model, item):
     """out = attention(LayerNorm(x)) W_o."""
-    rows, eps = item.rows, model.norm_eps
-    layer_norm(x, p.gamma_1, p.beta_1, eps, saved.ln1_out, saved.ln1_x_hat, saved.inverse_std[0])
-    gemm(saved.ln1_out, p.W_q, saved.q, False)
-    gemm(saved.ln1_out, p.W_k, saved.k, False)
-    gemm(saved.ln1_out, p.W_v, saved.v, False)
-    rotate(saved.q, model.cosine, model.sine, model.half_head, rows.position)
-    rotate(saved.k, model.cosine, model.sine, model.half_head, rows.position)
-    q, k, v, scale, weights = saved.q, saved.k, saved.v, model.score_scale, saved.attention_weights
-    attention(q, k, v, rows.starts, rows.key_mask, scale, saved.attention_out, weights)
-    gemm(saved.attention_out, p.W_o, out, False)
+    packed, eps = item.packed, model.norm_eps
+    layer_norm(x, p.gamma_1, p.beta_1, eps, block.ln1_out, block.ln1_x_hat, block.inverse_std[0])
+    gemm(block.ln1_out, p.W_q, block.q, False)
+    gemm(block.ln1_out, p.W_k, block.k, False)
+    gemm(block.ln1_out, p.W_v, block.v, False)
+    rotate(block.q, model.cosine, model.signed_sine, model.half_head, packed.position)
+    rotate(block.k, model.cosine, model.signed_sine, model.half_head, packed.position)
+    q, k, v, scale, weights = block.q, block.k, block.v, model.score_scale, block.attention_weights
+    attention(q, k, v, packed.starts, packed.key_mask, scale, block.attention_out, weights)
+    gemm(block.attention_out, p.W_o, out, False)
 
 
-@inline_kernel
-def _ffn_branch(saved, p, hidden, out, model):
+@numba_inlined
+def _ffn_branch(block, p, hidden, out, model):
     """out = GELU(LayerNorm(post_attention) W_1 + b_1) W_2 + b_2."""
-    x, eps = saved.post_attention, model.norm_eps
-    layer_norm(x, p.gamma_2, p.beta_2, eps, saved.ln2_out, saved.ln2_x_hat, saved.inverse_std[1])
+    x, eps = block.post_attention, model.norm_eps
+    layer_norm(x, p.gamma_2, p.beta_2, eps, block.ln2_out, block.ln2_x_hat, block.inverse_std[1])
     fill_rows(p.b_1, hidden)
-    gemm(saved.ln2_out, p.W_1, hidden, True)
-    gelu(hidden, saved.gelu_out, saved.gelu_grad)
+    gemm(block.ln2_out, p.W_1, hidden, True)
+    gelu(hidden, block.gelu_out, block.gelu_grad)
     fill_rows(p.b_2, out)
-    gemm(saved.gelu_out, p.W_2, out, True)
+    gemm(block.gelu_out, p.W_2, out, True)
 
 
 @kernel
-def copy_outputs(activations, item, model, streams, logits):
-    """Copy what `forward` left of the first N rows of an item: logits [N, V], and streams [layers + 2, N, D].
+def copy_outputs(activations, item_shape, shape, layer_outputs, logits):
+    """Copy the first N rows of the outputs of every layer; layer_outputs [layers + 2, N, D], logits [N, V].
 
-    The streams are the outputs of the embedding, of every block, and of the final LayerNorm.
+    The layers are the embedding, every block and the final LayerNorm; `forward` must have filled `activations`.
     """
-    s, rows = scratch(activations, item, model), logits.shape[0]
-    copy(s.embedded[:rows], streams[0])
-    for i in range(model.layers):
-        copy(saved_activations(activations, i, item, model).block_out[:rows], streams[1 + i])
-    copy(s.final_ln_out[:rows], streams[1 + model.layers])
-    copy(s.logits[:rows], logits)
+    outer, n = outer_activations(activations, item_shape, shape), logits.shape[0]
+    copy(outer.embedded[:n], layer_outputs[0])
+    for i in range(shape.n_layers):
+        copy(block_activations(activations, i, item_shape, shape).block_out[:n], layer_outputs[1 + i])
+    copy(outer.final_ln_out[:n], layer_outputs[1 + shape.n_layers])
+    copy(outer.logits[:n], logits)
 
 
 @kernel
 def transpose_matrices(parameters, transposes, shape):
-    """Fill the flat transposes: of E, and of the matrices of every block if the model stores them."""
+    """Fill the flat `transposes` with E^T and, if `stores_transposes`, with the transposes of every block."""
     transpose(embedding_and_final_norm(parameters, shape).E, transposed_embedding(transposes, shape))
-    for i in range(shape.layers if stores_transposes(shape) else 0):
+    for i in range(shape.n_layers if stores_transposes(shape) else 0):
         p, t = block_parameters(parameters, i, shape), transposed_matrices(parameters, transposes, i, shape)
         transpose(p.W_q, t.W_q)
         transpose(p.W_k, t.W_k)
@@ -172,92 +181,104 @@ def transpose_matrices(parameters, transposes, shape):
 # ---- backward
 
 
-@inline_kernel
+@numba_inlined
 def backward(item, model, dropout, gradients, head_gradient, counters):
-    """From dlogits to the gradients of all parameters: add to the flat `gradients`, and to those of E as the head."""
+    """Backpropagate from dlogits to all parameters: add to the flat `gradients`, and to head_gradient [V, D].
+
+    head_gradient receives the gradient of E as the tied head, `gradients` that of E as the embedding.
+    """
     shape = model.shape
-    s, ends = scratch(item.activations, item.shape, shape), embedding_and_final_norm(model.parameters, shape)
-    d_ends = embedding_and_final_norm(gradients, shape)
-    gemm(s.dlogits, ends.E, s.dln_out, False)
-    layer_norm_backward(s.dln_out, s.final_ln_x_hat, s.final_inverse_std, ends.gamma, s.dx)
+    s, outer = (
+        scratch(item.activations, item.shape, shape),
+        outer_activations(item.activations, item.shape, shape),
+    )
+    E, gamma_f, _ = embedding_and_final_norm(model.parameters, shape)
+    dE, dgamma_f, dbeta_f = embedding_and_final_norm(gradients, shape)
+    gemm(outer.dlogits, E, s.dln_out, False)
+    layer_norm_backward(s.dln_out, outer.final_ln_x_hat, outer.final_inverse_std, gamma_f, s.dx)
     wait_until(counters, HEAD, item.number)
-    gemm(s.dlogits.T, s.final_ln_out, head_gradient, True)
-    layer_norm_parameters_backward(s.dln_out, s.final_ln_x_hat, d_ends.gamma, d_ends.beta)
+    gemm(outer.dlogits.T, outer.final_ln_out, head_gradient, True)
+    layer_norm_parameters_backward(s.dln_out, outer.final_ln_x_hat, dgamma_f, dbeta_f)
     fetch_add(counters, HEAD, 1)
-    for i in range(shape.layers - 1, -1, -1):
-        saved = saved_activations(item.activations, i, item.shape, shape)
+    for i in range(shape.n_layers - 1, -1, -1):
+        block = block_activations(item.activations, i, item.shape, shape)
         p, dp = block_parameters(model.parameters, i, shape), block_parameters(gradients, i, shape)
-        t = transposed_matrices(model.parameters, model.transposes, i, shape)
+        transposed = transposed_matrices(model.parameters, model.transposes, i, shape)
         _drop_backward(s.dx, 2 + 2 * i, item, dropout, s.branch)
-        _ffn_backward(s, saved, p, t, dp, counters, BRANCHES + 2 * i + 1, item)
+        _ffn_backward(s, block, p, transposed, dp, counters, FIRST_BRANCH + 2 * i + 1, item)
         _drop_backward(s.dx, 1 + 2 * i, item, dropout, s.branch)
-        _attention_backward(s, saved, p, t, dp, counters, BRANCHES + 2 * i, item, model)
+        _attention_backward(s, block, p, transposed, dp, counters, FIRST_BRANCH + 2 * i, item, model)
     _drop_backward(s.dx, 0, item, dropout, s.branch)
     wait_until(counters, EMBEDDING, item.number)
-    scatter_add_rows(s.branch, item.rows.input, d_ends.E)
+    scatter_add_rows(s.branch, item.packed.input, dE)
     fetch_add(counters, EMBEDDING, 1)
 
 
-@inline_kernel
-def _ffn_backward(s, saved, p, transposed, dp, counters, counter, item):
-    """From the gradient of the branch, s.branch: add to the gradients dp of the block, and to s.dx."""
+@numba_inlined
+def _ffn_backward(s, block, p, transposed, dp, counters, counter, item):
+    """Backpropagate through a feed-forward branch from the gradient of its output, s.branch.
+
+    The gradients of its parameters are added to dp, that of its input to s.dx.
+    """
     gemm(s.branch, transposed.W_2, s.hidden, False)
-    multiply_in_place(s.hidden, saved.gelu_grad)
+    multiply_in_place(s.hidden, block.gelu_grad)
     gemm(s.hidden, transposed.W_1, s.dln_out, False)
     wait_until(counters, counter, item.number)
-    gemm(saved.gelu_out.T, s.branch, dp.W_2, True)
+    gemm(block.gelu_out.T, s.branch, dp.W_2, True)
     add_rows(s.branch, dp.b_2)
-    gemm(saved.ln2_out.T, s.hidden, dp.W_1, True)
+    gemm(block.ln2_out.T, s.hidden, dp.W_1, True)
     add_rows(s.hidden, dp.b_1)
-    layer_norm_parameters_backward(s.dln_out, saved.ln2_x_hat, dp.gamma_2, dp.beta_2)
+    layer_norm_parameters_backward(s.dln_out, block.ln2_x_hat, dp.gamma_2, dp.beta_2)
     fetch_add(counters, counter, 1)
-    layer_norm_backward(s.dln_out, saved.ln2_x_hat, saved.inverse_std[1], p.gamma_2, s.branch)
-    add_in_place(s.dx, s.branch)
+    dln_in = s.branch  # the gradient of the branch's output is not needed any more
+    layer_norm_backward(s.dln_out, block.ln2_x_hat, block.inverse_std[1], p.gamma_2, dln_in)
+    add_in_place(s.dx, dln_in)
 
 
-@inline_kernel
-def _attention_backward(s, saved, p, transposed, dp, counters, counter, item, model):
-    """The same for the attention branch."""
-    rows = item.rows
+@numba_inlined
+def _attention_backward(s, block, p, transposed, dp, counters, counter, item, model):
+    """Backpropagate through an attention branch, as `_ffn_backward` does through a feed-forward one."""
+    packed = item.packed
     gemm(s.branch, transposed.W_o, s.dattention_out, False)
-    q, k, v, scale, weights = saved.q, saved.k, saved.v, model.score_scale, saved.attention_weights
-    attention_backward(s.dattention_out, q, k, v, rows.starts, weights, scale, s.dq, s.dk, s.dv)
-    rotate(s.dq, model.cosine, model.negative_sine, model.half_head, rows.position)
-    rotate(s.dk, model.cosine, model.negative_sine, model.half_head, rows.position)
+    q, k, v, scale, weights = block.q, block.k, block.v, model.score_scale, block.attention_weights
+    attention_backward(s.dattention_out, q, k, v, packed.starts, weights, scale, s.dq, s.dk, s.dv)
+    rotate(s.dq, model.cosine, model.signed_sine_backward, model.half_head, packed.position)
+    rotate(s.dk, model.cosine, model.signed_sine_backward, model.half_head, packed.position)
     gemm(s.dq, transposed.W_q, s.dln_out, False)
     gemm(s.dk, transposed.W_k, s.dln_out, True)
     gemm(s.dv, transposed.W_v, s.dln_out, True)
     wait_until(counters, counter, item.number)
-    gemm(saved.attention_out.T, s.branch, dp.W_o, True)
-    gemm(saved.ln1_out.T, s.dq, dp.W_q, True)
-    gemm(saved.ln1_out.T, s.dk, dp.W_k, True)
-    gemm(saved.ln1_out.T, s.dv, dp.W_v, True)
-    layer_norm_parameters_backward(s.dln_out, saved.ln1_x_hat, dp.gamma_1, dp.beta_1)
+    gemm(block.attention_out.T, s.branch, dp.W_o, True)
+    gemm(block.ln1_out.T, s.dq, dp.W_q, True)
+    gemm(block.ln1_out.T, s.dk, dp.W_k, True)
+    gemm(block.ln1_out.T, s.dv, dp.W_v, True)
+    layer_norm_parameters_backward(s.dln_out, block.ln1_x_hat, dp.gamma_1, dp.beta_1)
     fetch_add(counters, counter, 1)
-    layer_norm_backward(s.dln_out, saved.ln1_x_hat, saved.inverse_std[0], p.gamma_1, s.branch)
-    add_in_place(s.dx, s.branch)
+    dln_in = s.branch  # the gradient of the branch's output is not needed any more
+    layer_norm_backward(s.dln_out, block.ln1_x_hat, block.inverse_std[0], p.gamma_1, dln_in)
+    add_in_place(s.dx, dln_in)
 
 
 # ---- dropout: site 0 is the embedding, 1 + 2i the attention of block i, 2 + 2i its feed-forward network
 
 
-@inline_kernel
+@numba_inlined
 def _mask_of_site(site, item, width):
-    rows = item.shape.rows
-    return item.keep[site * rows * width : (site + 1) * rows * width].reshape(rows, width)
+    n = item.shape.n_rows
+    return item.keep[site * n * width : (site + 1) * n * width].reshape(n, width)
 
 
-@inline_kernel
+@numba_inlined
 def _drop(x, site, item, dropout):
     """Apply dropout to x in place."""
     if not dropout.on:
         return
     keep = _mask_of_site(site, item, x.shape[1])
-    dropout_mask(dropout.key, dropout.step, site, dropout.threshold, item.rows.mask_index, keep)
+    dropout_mask(dropout.key, dropout.step, site, dropout.threshold, item.packed.mask_index, keep)
     apply_mask_in_place(x, keep, dropout.scale)
 
 
-@inline_kernel
+@numba_inlined
 def _drop_backward(dx, site, item, dropout, out):
     """out = the gradient of the site's input, dx the gradient of its output."""
     if dropout.on:

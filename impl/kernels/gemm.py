@@ -1,9 +1,13 @@
-"""Matrix product C = A @ B or C += A @ B, register-tiled, with bits that do not depend on how it is tiled.
+"""Matrix product C = A @ B or C += A @ B, register-tiled, bitwise reproducible under any tiling.
 
 Every element of C is one accumulator, c = fma(a[i, k], b[k, j], c) with k ascending, which starts from 0 or from the
-given C. So its bits depend on neither tile size, vector width nor neighbouring rows, and the next micro-batch can
-continue a sum over tokens. For speed, the accumulators of a tile stay in vector registers for all k (Goto & van de
-Geijn 2008). Numba does not compile loops that way, so `_emit_tile` writes LLVM IR.
+given C. So the result depends on neither tile size, vector width nor neighbouring rows. In a gradient of weights,
+dW += x^T dy, k runs over tokens: accumulation over micro-batches has the bits of one large batch.
+
+The scheme is that of Goto & van de Geijn 2008 (BLIS): a micro-kernel holds a tile of C, MR x NR, in vector registers
+for all k; A and B are packed into panels of MR rows and NR columns, KC of k at a time, if they do not fit into the
+cache. Here MR is TILE_ROWS, NR two vectors (TILE_COLUMNS in float32), KC BLOCK_DEPTH and NC BLOCK_PANELS * NR. Numba
+does not keep the accumulators of a loop in registers, so `_emit_tile` writes LLVM IR.
 """
 
 import itertools
@@ -11,18 +15,18 @@ import itertools
 from llvmlite import ir
 from numba.core import cgutils, types
 
-from impl.kernels.runtime.compile import force_inline, intrinsic_or_python, kernel, strided_kernel
+from impl.kernels.runtime.compile import intrinsic_or_python, kernel, llvm_inlined, strided_kernel
 from impl.kernels.runtime.fma import fma
 from impl.kernels.runtime.memory import allocate, free
 from impl.kernels.runtime.vectors import I32, I64, VECTOR_BITS, address, lanes, load, prefetch, store
 from impl.kernels.transpose import transpose
 
 TILE_ROWS, TILE_COLUMNS = 8, 32
-"""The largest tile of C that is computed in registers; it has half as many columns in float64."""
+"""MR and NR: the largest tile of C that is computed in registers; NR is half as large in float64."""
 
 
 def _tile(height, vectors, prefetch_next=False, bits=VECTOR_BITS):
-    """An intrinsic that computes a tile of C, `height` rows by `vectors` vectors of so many bits, in registers.
+    """An intrinsic that computes a tile of C, `height` rows by `vectors` vectors of `bits` bits, in registers.
 
     With `prefetch_next` it prefetches the tile below, as a C that fits into no cache is slow to read.
     """
@@ -57,7 +61,7 @@ def _tile(height, vectors, prefetch_next=False, bits=VECTOR_BITS):
 
 
 def _emit_tile(builder, arrays, tile_args, count, height, vectors):
-    """Emit IR for a tile of c = a @ b or c += a @ b; vectors have `count` numbers, rows of b and c are contiguous."""
+    """Emit IR for a tile of c = a @ b or c += a @ b; vectors have `count` lanes, rows of b and c are contiguous."""
     a, b, c = arrays
     row, column, add = tile_args
     depth = cgutils.unpack_tuple(builder, a.shape, 2)[1]
@@ -108,10 +112,10 @@ def _emit_tile(builder, arrays, tile_args, count, height, vectors):
         store(builder, final[t], c_at[t])
 
 
-BLOCKING_THRESHOLD = 2**18
-"""From this many numbers in a matrix on, `gemm` copies blocks of A and B."""
+PACKING_THRESHOLD = 2**18
+"""`gemm` packs A and B if one of the three matrices has at least this many elements."""
 BLOCK_DEPTH, BLOCK_PANELS = 512, 4
-"""How many k a block has, and how many panels (a tile's columns of B): a block of B stays in the second-level cache."""
+"""KC, and NC / NR: a packed block of B has BLOCK_DEPTH rows and BLOCK_PANELS panels; it stays in the L2 cache."""
 _wide_tile, _narrow_tile = _tile(TILE_ROWS, 2), _tile(TILE_ROWS, 1)
 """Sixteen accumulators keep both FMA units of a core busy; the narrow tile, with eight, is for remaining columns."""
 _prefetching_tile = _tile(TILE_ROWS, 2, prefetch_next=True)
@@ -121,7 +125,7 @@ _half_vector_tile = _tile(TILE_ROWS, 1, bits=VECTOR_BITS // 2)
 
 @kernel
 def _edge(a, b, c, first_row, last_row, first_column, last_column, add):
-    """The same accumulators, in memory, for the rows and columns that do not fill a tile."""
+    """Scalar fallback for the rows and columns that do not fill a tile; k ascending, as in a tile."""
     for i in range(first_row, last_row):
         if not add:
             c[i, first_column:last_column] = 0.0
@@ -135,7 +139,7 @@ def _copy_row_in_python(x, i, j, out, row):
 
 
 def _copy_row(vectors):
-    """An intrinsic: out[row] = x[i, j : j + n], rows contiguous; n is so many vectors, or TILE_ROWS if that is 0."""
+    """An intrinsic: out[row] = x[i, j : j + n], rows contiguous; n fills `vectors` vectors, or is TILE_ROWS for 0."""
 
     @intrinsic_or_python(_copy_row_in_python)
     def copy_row(typingctx, x, i, j, out, row):
@@ -159,8 +163,8 @@ _copy_row_of_a, _copy_row_of_b = _copy_row(0), _copy_row(2)
 
 
 @kernel
-def _copy_panels(b, first, steps, left, panels, depth, out):
-    """Copy so many panels of b[first : first + steps, left:]; panel i begins in row i * depth of `out`."""
+def _pack_b(b, first, steps, left, panels, depth, out):
+    """Pack b[first : first + steps, left:] into `panels` panels of NR columns; panel i begins in out[i * depth]."""
     width = out.shape[1]
     if b.strides[1] == b.itemsize:
         for k in range(steps):
@@ -173,53 +177,53 @@ def _copy_panels(b, first, steps, left, panels, depth, out):
 
 
 @kernel
-def _blocked(a, b, c, rows, columns, add):
-    """All wide tiles of matrices that do not fit into the cache, computed from contiguous copies of blocks of A and B.
+def _gemm_packed(a, b, c, rows, columns, add):
+    """All wide tiles of C, computed from packed blocks of A and B; A is not packed if its rows are contiguous.
 
     Every accumulator continues from one block of k to the next, so its order is that of one loop over k.
     """
-    depth, width, copy_a = min(BLOCK_DEPTH, a.shape[1]), 2 * lanes(c), a.strides[1] != a.itemsize
-    block_of_a = allocate(rows // TILE_ROWS * depth if copy_a else 0, TILE_ROWS, c)
-    block_of_b = allocate(BLOCK_PANELS * depth, width, c)
+    depth, width, packs_a = min(BLOCK_DEPTH, a.shape[1]), 2 * lanes(c), a.strides[1] != a.itemsize
+    packed_a = allocate(rows // TILE_ROWS * depth if packs_a else 0, TILE_ROWS, c)
+    packed_b = allocate(BLOCK_PANELS * depth, width, c)
     for first in range(0, a.shape[1], depth):
         steps, add_block = min(depth, a.shape[1] - first), add or first > 0
-        for tile in range(rows // TILE_ROWS if copy_a else 0):
+        for tile in range(rows // TILE_ROWS if packs_a else 0):
             for k in range(steps):
-                _copy_row_of_a(a.T, first + k, tile * TILE_ROWS, block_of_a, tile * depth + k)
+                _copy_row_of_a(a.T, first + k, tile * TILE_ROWS, packed_a, tile * depth + k)
         for left in range(0, columns, BLOCK_PANELS * width):
             panels = min(BLOCK_PANELS, (columns - left) // width)
-            _copy_panels(b, first, steps, left, panels, depth, block_of_b)
+            _pack_b(b, first, steps, left, panels, depth, packed_b)
             for panel in range(panels):
-                panel_of_b, j = block_of_b[panel * depth : panel * depth + steps], left + panel * width
+                panel_b, j = packed_b[panel * depth : panel * depth + steps], left + panel * width
                 for tile in range(rows // TILE_ROWS):
                     i = tile * TILE_ROWS
-                    if copy_a:
-                        rows_of_a = block_of_a[tile * depth : tile * depth + steps].T
-                        _prefetching_tile(rows_of_a, panel_of_b, c[i:, j:], 0, 0, add_block)
+                    if packs_a:
+                        panel_a = packed_a[tile * depth : tile * depth + steps].T
+                        _prefetching_tile(panel_a, panel_b, c[i:, j:], 0, 0, add_block)
                     else:
-                        view_of_a = a[i : i + TILE_ROWS, first : first + steps]
-                        _prefetching_tile(view_of_a, panel_of_b, c[i:, j:], 0, 0, add_block)
-    free(block_of_a)
-    free(block_of_b)
+                        rows_a = a[i : i + TILE_ROWS, first : first + steps]
+                        _prefetching_tile(rows_a, panel_b, c[i:, j:], 0, 0, add_block)
+    free(packed_a)
+    free(packed_b)
 
 
 @strided_kernel
 def gemm(a, b, c, add):
     """C = A @ B, or C += A @ B if `add`; A [M, K] and B [K, N] of any strides, C [M, N] with contiguous rows.
 
-    Blocks are copied if a matrix is large or if the columns of B are contiguous; A must then have contiguous rows or
-    columns. Elements of C outside all tiles are slow to compute: those at the edges, and all if B has no contiguous
-    rows and cannot be copied.
+    A and B are packed if a matrix is large or B is column-major, provided that each has a unit stride. The scalar
+    fallback, which is slow, computes the remainder rows and columns of C, and all of C if B is not row-major and is not
+    packed.
     """
     rows, columns = c.shape
-    width, contiguous_rows = lanes(c), b.strides[1] == b.itemsize
-    copyable = a.shape[1] > 0 and c.itemsize in a.strides and (contiguous_rows or b.strides[0] == b.itemsize)
-    large = max(a.size, b.size, c.size) >= BLOCKING_THRESHOLD
+    width, b_row_major = lanes(c), b.strides[1] == b.itemsize
+    packable = a.shape[1] > 0 and c.itemsize in a.strides and (b_row_major or b.strides[0] == b.itemsize)
+    large = max(a.size, b.size, c.size) >= PACKING_THRESHOLD
     tiled_rows = rows - rows % TILE_ROWS
-    wide_columns = columns - columns % (2 * width) if contiguous_rows or copyable else 0
-    tiled_columns = columns - columns % width if contiguous_rows else wide_columns
-    if copyable and (large or not contiguous_rows):
-        _blocked(a, b, c, tiled_rows, wide_columns, add)
+    wide_columns = columns - columns % (2 * width) if b_row_major or packable else 0
+    tiled_columns = columns - columns % width if b_row_major else wide_columns
+    if packable and (large or not b_row_major):
+        _gemm_packed(a, b, c, tiled_rows, wide_columns, add)
     else:
         for j in range(0, wide_columns, 2 * width):
             for i in range(0, tiled_rows, TILE_ROWS):
@@ -233,9 +237,9 @@ def gemm(a, b, c, add):
         _edge(a, b, c, tiled_rows, rows, 0, columns, add)
 
 
-@force_inline
+@llvm_inlined
 def small_gemm(a, b, c, add):
-    """The same for products that take no longer than a call of `gemm`; the rows of C fill whole tiles."""
+    """As `gemm`, inlined, for products so small that the call would dominate; M is a multiple of TILE_ROWS."""
     rows, columns = c.shape
     half = lanes(c) // 2
     tiled_columns = columns - columns % lanes(c)

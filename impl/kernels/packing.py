@@ -15,21 +15,21 @@ Array = Any
 class BatchArrays(NamedTuple):
     """The arrays of an impl.data.iterator.Batch, all [B, T].
 
-    `first_sequence` counts the sequences before this batch in the micro-batches of the update.
+    `sequence_offset` is the number of sequences in the update's micro-batches before this one.
     """
 
     input: Array
     target: Array
     loss_mask: Array
     key_mask: Array
-    first_sequence: int
+    sequence_offset: int
 
 
 class PackedRows(NamedTuple):
-    """Rows, one a position, of consecutive sequences; rows of no sequence fill the last tile of `gemm`."""
+    """Rows, one a position, of consecutive sequences; padding fills the last tile of `gemm`."""
 
     starts: Array
-    """int64 [sequences + 1]: the first row of each sequence, and of the rows that belong to none."""
+    """int64 [sequences + 1], cumulative lengths (`cu_seqlens`): the first row of each sequence, and of the padding."""
     input: Array
     target: Array
     loss_mask: Array
@@ -41,18 +41,18 @@ class PackedRows(NamedTuple):
 
 
 @kernel
-def round_up_to_tile(rows):
-    """The next number of rows that fills whole tiles of `gemm`."""
-    return -(-rows // TILE_ROWS) * TILE_ROWS
+def round_up_to_tile_rows(n):
+    """The least multiple of TILE_ROWS that is at least n."""
+    return -(-n // TILE_ROWS) * TILE_ROWS
 
 
 @kernel
-def has_out_of_vocab(batch, vocabulary):
-    """Whether an input, or a target in the loss mask, is no token id from 0 to vocabulary - 1."""
+def has_out_of_vocab(batch, vocab_size):
+    """Whether an input, or a target in the loss mask, is no token id from 0 to vocab_size - 1."""
     for b in range(batch.input.shape[0]):
         for t in range(batch.input.shape[1]):
             for token, is_read in ((batch.input[b, t], True), (batch.target[b, t], batch.loss_mask[b, t])):
-                if is_read and not 0 <= token < vocabulary:
+                if is_read and not 0 <= token < vocab_size:
                     return True
     return False
 
@@ -76,19 +76,19 @@ def pack(batch, start, stop, context, buffers):
             buffers.input[n], buffers.target[n] = batch.input[b, t], batch.target[b, t]
             buffers.loss_mask[n], buffers.key_mask[n] = batch.loss_mask[b, t], batch.key_mask[b, t]
             buffers.position[n] = t
-            buffers.mask_index[n] = (batch.first_sequence + b) * context + t
+            buffers.mask_index[n] = (batch.sequence_offset + b) * context + t
             n += 1
     buffers.starts[stop - start] = n
-    rows = round_up_to_tile(n)
-    for i in range(n, rows):
+    n_rows = round_up_to_tile_rows(n)
+    for i in range(n, n_rows):
         buffers.input[i] = buffers.target[i] = buffers.position[i] = buffers.mask_index[i] = 0
         buffers.loss_mask[i] = buffers.key_mask[i] = False
     return PackedRows(
         buffers.starts[: stop - start + 1],
-        buffers.input[:rows],
-        buffers.target[:rows],
-        buffers.loss_mask[:rows],
-        buffers.key_mask[:rows],
-        buffers.position[:rows],
-        buffers.mask_index[:rows],
+        buffers.input[:n_rows],
+        buffers.target[:n_rows],
+        buffers.loss_mask[:n_rows],
+        buffers.key_mask[:n_rows],
+        buffers.position[:n_rows],
+        buffers.mask_index[:n_rows],
     )

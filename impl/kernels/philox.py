@@ -5,14 +5,14 @@ It has no state, so a value depends neither on threads nor on the order in which
 
 import numpy as np
 
-from impl.kernels.runtime.compile import force_inline, kernel
+from impl.kernels.runtime.compile import kernel, llvm_inlined
 
 _MULTIPLY_0, _MULTIPLY_1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 _WEYL_0, _WEYL_1 = np.uint32(0x9E3779B9), np.uint32(0xBB67AE85)
 _HALF, _LOW = np.uint64(32), np.uint64(0xFFFFFFFF)
 
 
-@force_inline
+@llvm_inlined
 def philox(key_0, key_1, c0, c1, c2, c3):
     """Four uint32 from a counter of four uint32 and a key of two.
 

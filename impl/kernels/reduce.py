@@ -75,7 +75,10 @@ def _reduction(step, combine, start, arrays, in_float64=False):
 
 
 def _accumulate(builder, step, total, arrays, first, steps):
-    """Apply `step` to `total` and so many elements of each array from `first` on; all are vectors, or all scalars."""
+    """Apply `step` to `total` and elements of each array, `steps` times from element `first` on.
+
+    `total` is a vector or a scalar; elements are read in vectors of as many lanes, or one by one.
+    """
     kind = total.type
     count = getattr(kind, "count", 1)
     variable = cgutils.alloca_once_value(builder, total)
@@ -149,7 +152,7 @@ _row_squares = _reduction(_add_square, _plus, 0.0, 1, in_float64=True)
 
 
 REDUCTION_BLOCK = 4096
-"""`sum_squares` sums so many squares in lanes, and then adds the sums of such blocks one after the other."""
+"""Elements in a block of `sum_squares`: it sums each block in lanes, and adds the sums of the blocks in order."""
 
 
 @kernel

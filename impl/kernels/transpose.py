@@ -1,4 +1,4 @@
-"""Transpose of a matrix, a square of n vector registers of n numbers at a time.
+"""Transpose of a matrix, a square of n vector registers of n elements at a time.
 
 log2 n rounds transpose such a square; each interleaves register i with register i + n / 2 (the perfect shuffle, Stone
 1971).

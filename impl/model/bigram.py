@@ -32,7 +32,7 @@ class BigramModel(LanguageModel):
     def zero_gradients(self) -> None:
         self.flat_gradients[:] = 0.0
 
-    def accumulate(self, batch: Batch, dropout: Dropout, tokens: int, nll: float = 0.0) -> float:
+    def accumulate(self, batch: Batch, dropout: Dropout, tokens: int, running_nll: float = 0.0) -> float:
         x, keep, losses, dlogits = self._forward(batch, dropout, 1.0 / max(tokens, 1))
         gemm(x.T, dlogits, self.gradients["W_out"], True)
         elementwise.add_rows(dlogits, self.gradients["b"])
@@ -41,16 +41,16 @@ class BigramModel(LanguageModel):
         if keep is not None:
             apply_mask_in_place(dx, keep, dropout.scale(self.dtype))
         elementwise.scatter_add_rows(dx, batch.input.reshape(-1), self.gradients["E"])
-        return float(elementwise.sum_in_order(nll, losses))
+        return float(elementwise.sum_in_order(running_nll, losses))
 
     def finish_gradients(self) -> float:
         return float(sum_squares(self.flat_gradients))
 
-    def nll(self, batch: Batch, nll: float = 0.0) -> float:
-        return float(elementwise.sum_in_order(nll, self._forward(batch, NO_DROPOUT, 0.0)[2]))
+    def nll(self, batch: Batch, running_nll: float = 0.0) -> float:
+        return float(elementwise.sum_in_order(running_nll, self._forward(batch, NO_DROPOUT, 0.0)[2]))
 
     def _forward(
-        self, batch: Batch, dropout: Dropout, weight: float
+        self, batch: Batch, dropout: Dropout, loss_scale: float
     ) -> tuple[Array, Array | None, Array, Array]:
         """The head's input [B * T, D], its dropout mask, and what `cross_entropy` returns."""
         x = np.empty((batch.input.size, self.parameters["E"].shape[1]), self.dtype)
@@ -59,12 +59,12 @@ class BigramModel(LanguageModel):
         logits = np.empty((len(x), self.parameters["b"].size), self.dtype)
         elementwise.fill_rows(self.parameters["b"], logits)
         gemm(x, self.parameters["W_out"], logits, True)
-        return x, keep, *cross_entropy(logits, batch.target, batch.loss_mask, weight)
+        return x, keep, *cross_entropy(logits, batch.target, batch.loss_mask, loss_scale)
 
 
-def cross_entropy(logits: Array, target: Array, loss_mask: Array, weight: float) -> tuple[Array, Array]:
-    """Losses [N] in nats, 0 outside the loss mask, and `weight` times their sum's gradient to the logits [N, V]."""
+def cross_entropy(logits: Array, target: Array, loss_mask: Array, loss_scale: float) -> tuple[Array, Array]:
+    """Losses [N] in nats, 0 outside the loss mask, and `loss_scale` times their sum's gradient to the logits [N, V]."""
     nll, dlogits = np.empty(len(logits)), np.empty_like(logits)
-    rounded = logits.dtype.type(weight)
-    loss.cross_entropy(logits, target.reshape(-1), loss_mask.reshape(-1), rounded, nll, dlogits)
+    scale = logits.dtype.type(loss_scale)
+    loss.cross_entropy(logits, target.reshape(-1), loss_mask.reshape(-1), scale, nll, dlogits)
     return nll, dlogits

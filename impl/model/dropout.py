@@ -23,7 +23,7 @@ class Dropout:
     rate: float
     key: UInt32[np.ndarray, " 2"]
     step: int
-    first_sequence: int = 0
+    sequence_offset: int = 0
 
     @property
     def threshold(self) -> Any:
@@ -35,8 +35,8 @@ class Dropout:
         return np.dtype(dtype).type(1.0 / (1.0 - self.rate))
 
     def advance(self, sequences: int) -> Dropout:
-        """The dropout of the next micro-batch, after one of so many sequences."""
-        return replace(self, first_sequence=self.first_sequence + sequences)
+        """The dropout of the next micro-batch, `sequences` being the size of this one."""
+        return replace(self, sequence_offset=self.sequence_offset + sequences)
 
     def apply(self, x: Array, site: int, length: int, context: int) -> Array | None:
         """Apply dropout to x [B * length, D] in place. Returns the mask, bool of that shape; None if the rate is 0."""
@@ -44,7 +44,7 @@ class Dropout:
             return None
         keep = np.empty(x.shape, np.bool_)
         sequence, position = np.divmod(np.arange(len(x)), length)
-        mask_index = (self.first_sequence + sequence) * context + position
+        mask_index = (self.sequence_offset + sequence) * context + position
         dropout_mask(self.key, self.step, site, self.threshold, mask_index, keep)
         apply_mask_in_place(x, keep, self.scale(x.dtype))
         return keep

@@ -46,10 +46,10 @@ class LanguageModel(ABC):
         """Begin an update."""
 
     @abstractmethod
-    def accumulate(self, batch: Batch, dropout: Dropout, tokens: int, nll: float = 0.0) -> float:
-        """Add the gradient of (the batch's summed loss) / `tokens`, tokens being those of all micro-batches.
+    def accumulate(self, batch: Batch, dropout: Dropout, tokens: int, running_nll: float = 0.0) -> float:
+        """Add the gradient of (the batch's summed loss) / `tokens`, those that all micro-batches predict.
 
-        Returns `nll` plus the batch's negative log-likelihoods in nats, added one after the other.
+        Returns `running_nll` plus the batch's negative log-likelihoods in nats, added one after the other.
         """
 
     @abstractmethod
@@ -57,5 +57,5 @@ class LanguageModel(ABC):
         """Complete the gradients of an update; returns the sum of their squares."""
 
     @abstractmethod
-    def nll(self, batch: Batch, nll: float = 0.0) -> float:
-        """`nll` plus the batch's negative log-likelihoods in nats, added one after the other; without dropout."""
+    def nll(self, batch: Batch, running_nll: float = 0.0) -> float:
+        """As `accumulate` returns, but without dropout and gradients."""

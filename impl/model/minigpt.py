@@ -1,7 +1,7 @@
 """MiniGPT: a pre-LayerNorm decoder with rotary positions and a tied head; its parameters and their gradients.
 
 This file checks batches, keeps the workers' memory and starts the threads. The passes over a work item are in
-kernels/forward_backward.py; how a batch is divided into work items is in kernels/worker.py.
+kernels/forward_backward.py; how a batch is divided into work items is in kernels/batch_worker.py.
 """
 
 from __future__ import annotations
@@ -14,13 +14,8 @@ import numpy as np
 
 from impl.config import ModelConfig
 from impl.data.iterator import Batch
-from impl.kernels import elementwise, parallel, views
-from impl.kernels.forward_backward import TRANSPOSE_CLAIMED, TRANSPOSE_DONE, Model, copy_outputs
-from impl.kernels.packing import BatchArrays, PackedRows, has_out_of_vocab, round_up_to_tile
-from impl.kernels.runtime.memory import aligned_zeros
-from impl.kernels.runtime.thread_pool import ThreadPool, default_pool
-from impl.kernels.views import ItemShape, ModelShape
-from impl.kernels.worker import (
+from impl.kernels import elementwise, memory_layout, parameter_passes
+from impl.kernels.batch_worker import (
     ACCUMULATORS,
     SEQUENCES_PER_GROUP,
     Results,
@@ -29,6 +24,11 @@ from impl.kernels.worker import (
     run_worker,
     sequences_per_item,
 )
+from impl.kernels.forward_backward import TRANSPOSE_CLAIMED, TRANSPOSE_DONE, Model, copy_outputs
+from impl.kernels.memory_layout import ItemShape, ModelShape
+from impl.kernels.packing import BatchArrays, PackedRows, has_out_of_vocab, round_up_to_tile_rows
+from impl.kernels.runtime.memory import aligned_zeros
+from impl.kernels.runtime.thread_pool import ThreadPool, default_pool
 from impl.model.dropout import NO_DROPOUT, Dropout
 from impl.model.language_model import LanguageModel
 from impl.model.parameters import parameter_shapes
@@ -41,7 +41,11 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class MiniGPT(LanguageModel):
-    """Logits are [B, T, V]. `finish_gradients` clears the accumulators, so the next one is that of an empty update."""
+    """Logits are [B, T, V].
+
+    `finish_gradients` writes the sum of the accumulators to `flat_gradients` and zeroes them. A second call without
+    `accumulate` in between gives zero gradients.
+    """
 
     def __init__(
         self, config: ModelConfig, dtype: str, parameters: Mapping[str, Array], pool: ThreadPool | None = None
@@ -56,7 +60,10 @@ class MiniGPT(LanguageModel):
             aligned_zeros((ACCUMULATORS, count), dtype),
             aligned_zeros((ACCUMULATORS, *self.shapes["E"]), dtype),
         )
-        """The gradients while they are summed: of all parameters, and apart from them those of E as the tied head."""
+        """The gradients while they are summed: of all parameters (of E as the embedding), and of E as the tied head.
+
+        `Results` in kernels/batch_worker.py says why these two are apart; `finish_gradients` adds them.
+        """
         self._accumulated = False
         self._transposes = aligned_zeros(count, dtype)
         self._workspaces: dict[int, Workspace] = {}
@@ -71,61 +78,62 @@ class MiniGPT(LanguageModel):
     # ---- losses and gradients
 
     def zero_gradients(self) -> None:
-        if self._accumulated:  # otherwise `finish_gradients` has cleared them
+        if self._accumulated:  # otherwise `finish_gradients` has zeroed them
             for accumulator in self.accumulators:
                 accumulator[:] = 0.0
             self._accumulated = False
 
-    def accumulate(self, batch: Batch, dropout: Dropout, tokens: int, nll: float = 0.0) -> float:
+    def accumulate(self, batch: Batch, dropout: Dropout, tokens: int, running_nll: float = 0.0) -> float:
         self._accumulated = True
-        return self._losses(batch, dropout, nll, 1.0 / max(tokens, 1), with_gradients=True)
+        return self._losses(batch, dropout, running_nll, 1.0 / max(tokens, 1), with_gradients=True)
 
     def finish_gradients(self) -> float:
         gradients, head_gradients = self.accumulators
-        squares = np.empty(parallel.chunk_count(self.flat_gradients.size))
+        squares = np.empty(parameter_passes.chunk_count(self.flat_gradients.size))
         arrays = gradients, head_gradients.reshape(ACCUMULATORS, -1), self.flat_gradients, squares
-        self._pool.run_chunks(parallel.finish_gradients, self.flat_gradients.size, *arrays)
+        self._pool.run_chunks(parameter_passes.finish_gradients, self.flat_gradients.size, *arrays)
         self._accumulated = False
-        return float(parallel.total_squares(squares))
+        return float(parameter_passes.total_squares(squares))
 
-    def nll(self, batch: Batch, nll: float = 0.0) -> float:
-        return self._losses(batch, NO_DROPOUT, nll, 0.0, with_gradients=False)
+    def nll(self, batch: Batch, running_nll: float = 0.0) -> float:
+        return self._losses(batch, NO_DROPOUT, running_nll, 0.0, with_gradients=False)
 
     def _losses(
         self,
         batch: Batch,
         dropout: Dropout,
-        nll: float,
-        weight: float,
+        running_nll: float,
+        loss_scale: float,
         *,
         with_gradients: bool,
-        transposes_done: bool = False,
+        reuse_transposes: bool = False,
     ) -> float:
-        """`nll` plus the losses of a batch; `with_gradients`, accumulate those of `weight` times the sum of the losses.
+        """`running_nll` plus the losses of a batch, added one after the other.
 
-        With `transposes_done` the transposed matrices are those of the call before.
+        `with_gradients`: accumulate the gradients of `loss_scale` times the sum of the losses. `reuse_transposes`: skip
+        the transposition, as the parameters are unchanged since the last call.
         """
-        arrays, model = self._checked(batch, dropout.first_sequence), self._model
+        arrays, model = self._checked(batch, dropout.sequence_offset), self._model
         losses = np.empty(batch.input.shape)
         counters = np.zeros((ACCUMULATORS, self._counter_count), np.int64)
-        counters[0, [TRANSPOSE_CLAIMED, TRANSPOSE_DONE]] = transposes_done
+        counters[0, [TRANSPOSE_CLAIMED, TRANSPOSE_DONE]] = reuse_transposes
         results = Results(losses, *self.accumulators, counters)
         params = dropout.params(self.config.context, self.dtype)
-        rounded = np.dtype(self.dtype).type(weight)
+        scale = np.dtype(self.dtype).type(loss_scale)
 
         def work(worker: int) -> None:
             workspace = self._workspace(worker)
-            run_worker(worker, arrays, model, params, workspace, results, rounded, with_gradients)
+            run_worker(worker, arrays, model, params, workspace, results, scale, with_gradients)
 
         items = -(-len(batch.input) // sequences_per_item(batch.input.shape[1], self.config.d_model))
         self._pool.run(work, items, counters)
-        return float(elementwise.sum_in_order(nll, losses.reshape(-1)))
+        return float(elementwise.sum_in_order(running_nll, losses.reshape(-1)))
 
-    def _checked(self, batch: Batch, first_sequence: int) -> BatchArrays:
+    def _checked(self, batch: Batch, sequence_offset: int) -> BatchArrays:
         """The batch for the kernels, which do not check bounds. ValueError if they would read outside an array."""
         input, target = (as_contiguous(x, np.int64) for x in (batch.input, batch.target))
         loss_mask, key_mask = (as_contiguous(x, np.bool_) for x in (batch.loss_mask, batch.key_mask))
-        arrays, config = BatchArrays(input, target, loss_mask, key_mask, first_sequence), self.config
+        arrays, config = BatchArrays(input, target, loss_mask, key_mask, sequence_offset), self.config
         shapes = {x.shape for x in arrays[:4]}
         if len(shapes) > 1:
             raise ValueError(f"a batch of arrays of different shapes: {sorted(shapes)}")
@@ -149,24 +157,31 @@ class MiniGPT(LanguageModel):
     ) -> dict[str, Array]:
         """The output of each layer: embed_out, block_i_out, final_ln_out [B, T, D] and logits [B, T, V]."""
         names = ["embed_out", *(f"block_{i}_out" for i in range(self.config.n_layers)), "final_ln_out"]
-        (sequences, length), width = tokens.shape, self.config.d_model
-        streams = np.zeros((len(names), sequences, length, width), self.dtype)
+        (sequences, length), d_model = tokens.shape, self.config.d_model
+        layer_outputs = np.zeros((len(names), sequences, length, d_model), self.dtype)
         logits = np.zeros((sequences, length, self.config.vocab_size), self.dtype)
-        size = sequences_per_item(length, width)
+        size = sequences_per_item(length, d_model)
         for start in range(0, sequences if length else 0, size):
             item = slice(start, start + size)
-            streams[:, item], logits[item] = self._outputs(tokens[item], key_mask[item], start > 0)
-        return dict(zip(names, streams, strict=True)) | {"logits": logits}
+            layer_outputs[:, item], logits[item] = self._item_outputs(tokens[item], key_mask[item], start > 0)
+        return dict(zip(names, layer_outputs, strict=True)) | {"logits": logits}
 
-    def _outputs(self, tokens: Array, key_mask: Array, transposes_done: bool) -> tuple[Array, Array]:
-        """The same for the sequences of one work item: [layers + 2, B, T, D] and logits."""
-        batch = Batch(tokens, np.zeros_like(tokens), np.ones(tokens.shape, np.bool_), key_mask)
-        self._losses(batch, NO_DROPOUT, 0.0, 0.0, with_gradients=False, transposes_done=transposes_done)
-        streams = np.empty((self.config.n_layers + 2, tokens.size, self.config.d_model), self.dtype)
+    def _item_outputs(self, tokens: Array, key_mask: Array, reuse_transposes: bool) -> tuple[Array, Array]:
+        """Layer outputs [layers + 2, B, T, D] and logits [B, T, V] of the sequences of one work item.
+
+        A single item runs on worker 0, whose workspace then holds its activations.
+        """
+        everywhere = np.ones(
+            tokens.shape, np.bool_
+        )  # `pack` cuts a sequence after its last position in the loss mask
+        batch = Batch(tokens, np.zeros_like(tokens), everywhere, key_mask)
+        self._losses(batch, NO_DROPOUT, 0.0, 0.0, with_gradients=False, reuse_transposes=reuse_transposes)
+        layer_outputs = np.empty((self.config.n_layers + 2, tokens.size, self.config.d_model), self.dtype)
         logits = np.empty((tokens.size, self.config.vocab_size), self.dtype)
-        item = ItemShape(round_up_to_tile(tokens.size), *tokens.shape)
-        copy_outputs(self._workspaces[0].activations, item, self._shape, streams, logits)
-        return streams.reshape(-1, *tokens.shape, streams.shape[-1]), logits.reshape(*tokens.shape, -1)
+        item_shape = ItemShape(round_up_to_tile_rows(tokens.size), *tokens.shape)
+        copy_outputs(self._workspaces[0].activations, item_shape, self._shape, layer_outputs, logits)
+        layer_outputs = layer_outputs.reshape(-1, *tokens.shape, self.config.d_model)
+        return layer_outputs, logits.reshape(*tokens.shape, -1)
 
     # ---- the arguments of the kernels
 
@@ -178,8 +193,8 @@ class MiniGPT(LanguageModel):
             parameters=self.flat_parameters,
             transposes=self._transposes,
             cosine=rotary.cosine,
-            sine=rotary.sine,
-            negative_sine=rotary.negative_sine,
+            signed_sine=rotary.signed_sine,
+            signed_sine_backward=rotary.signed_sine_backward,
             half_head=rotary.half_head,
             norm_eps=number(config.ln_eps),
             score_scale=number(1.0 / np.sqrt(config.d_model // config.n_heads)),
@@ -193,22 +208,22 @@ class MiniGPT(LanguageModel):
 
     def _new_workspace(self) -> Workspace:
         config = self.config
-        items = [self._largest_item(length) for length in range(1, config.context + 1)]
-        size = max(views.workspace_size(item, self._shape) for item in items)
-        rows, sites = max(item.rows for item in items), 2 * config.n_layers + 1
+        item_shapes = [self._largest_item_shape(length) for length in range(1, config.context + 1)]
+        size = max(memory_layout.workspace_size(item_shape, self._shape) for item_shape in item_shapes)
+        n_rows, sites = max(item_shape.n_rows for item_shape in item_shapes), 2 * config.n_layers + 1
         starts = np.zeros(SEQUENCES_PER_GROUP + 1, np.int64)
-        ints, bools = np.zeros((4, rows), np.int64), np.zeros((2, rows), np.bool_)
+        ints, bools = np.zeros((4, n_rows), np.int64), np.zeros((2, n_rows), np.bool_)
         return Workspace(
             activations=aligned_zeros(size, self.dtype),
-            keep=aligned_zeros(sites * rows * config.d_model, np.bool_),
-            rows=PackedRows(starts, ints[0], ints[1], bools[0], bools[1], ints[2], ints[3]),
-            losses=aligned_zeros(rows, np.float64),
+            keep=aligned_zeros(sites * n_rows * config.d_model, np.bool_),
+            packed=PackedRows(starts, ints[0], ints[1], bools[0], bools[1], ints[2], ints[3]),
+            losses=aligned_zeros(n_rows, np.float64),
         )
 
-    def _largest_item(self, length: int) -> ItemShape:
-        """The largest work item of a batch of this length."""
+    def _largest_item_shape(self, length: int) -> ItemShape:
+        """The shape of the largest work item of a batch of this length."""
         sequences = sequences_per_item(length, self.config.d_model)
-        return ItemShape(round_up_to_tile(sequences * length), sequences, length)
+        return ItemShape(round_up_to_tile_rows(sequences * length), sequences, length)
 
 
 def as_contiguous(x: Array, dtype: Any) -> Array:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from impl.config import ModelConfig
-from impl.kernels.runtime.split import views_in_order
+from impl.kernels.runtime.named_views import views_in_order
 from impl.rng import standard_normal, stream_key
 
 if TYPE_CHECKING:  # only type checkers need jaxtyping, and importing it takes time
@@ -33,7 +33,7 @@ def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
 
 
 def parameter_count(config: ModelConfig) -> int:
-    """How many numbers the model learns: 103,680 with the default configuration."""
+    """The number of parameters: 103,680 with the default configuration."""
     return sum(math.prod(shape) for shape in parameter_shapes(config).values())
 
 

@@ -16,10 +16,10 @@ class Rotary:
     """cos and sin, [context, H * K], of position * base^(-2i/K), and K/2."""
 
     cosine: Array
-    sine: Array
-    """Negative for the first half of a head."""
-    negative_sine: Array
-    """-sine, which rotates back."""
+    signed_sine: Array
+    """sin, with the sign changed in the first half of a head: see kernels/rotary.py."""
+    signed_sine_backward: Array
+    """-signed_sine, which rotates back."""
     half_head: int
 
     @classmethod
@@ -32,13 +32,13 @@ class Rotary:
         cosine, sine = np.empty((2, context, half))
         rotary.angles(np.array(rates), cosine, sine)
         cosine = np.tile(np.hstack([cosine, cosine]), heads).astype(dtype)
-        sine = np.tile(np.hstack([-sine, sine]), heads).astype(dtype)
-        return cls(cosine, sine, -sine, half)
+        signed_sine = np.tile(np.hstack([-sine, sine]), heads).astype(dtype)
+        return cls(cosine, signed_sine, -signed_sine, half)
 
     def rotate(self, x: Array, length: int) -> None:
         """In place: rotate every head of x [B * length, H * K] by the angles of its position."""
-        rotary.rotate(x, self.cosine, self.sine, self.half_head, np.arange(len(x)) % length)
+        rotary.rotate(x, self.cosine, self.signed_sine, self.half_head, np.arange(len(x)) % length)
 
     def rotate_back(self, x: Array, length: int) -> None:
         """The inverse rotation, which is also the backward pass of `rotate`."""
-        rotary.rotate(x, self.cosine, self.negative_sine, self.half_head, np.arange(len(x)) % length)
+        rotary.rotate(x, self.cosine, self.signed_sine_backward, self.half_head, np.arange(len(x)) % length)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from impl.config import OptimizerConfig
-from impl.kernels import parallel
+from impl.kernels import parameter_passes
 from impl.kernels.adamw import Scalars
 from impl.kernels.runtime.memory import aligned_zeros
 from impl.kernels.runtime.thread_pool import default_pool
@@ -50,7 +50,7 @@ class AdamW:
         powers = self.beta1_power, self.beta2_power
         scalars = adamw_scalars(self._config, lr, *powers, clip)
         arrays = parameters, gradients, self._m, self._v, self._decayed
-        default_pool().run_chunks(parallel.update, parameters.size, *arrays, scalars)
+        default_pool().run_chunks(parameter_passes.update, parameters.size, *arrays, scalars)
 
     def state(self) -> dict[str, Any]:
         """t, the running products as hex (exact), and a copy of both moments by parameter name."""

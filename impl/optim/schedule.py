@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from impl.kernels.elementary import cosine
+from impl.kernels.math_functions import cosine
 
 
 def learning_rate(step: int, *, peak: float, floor: float, warmup: int, total: int) -> float:

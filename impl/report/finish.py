@@ -20,14 +20,16 @@ from impl.run.checkpoint import Best
 from impl.run.clock import Spent
 from impl.run.directory import LOG, MANIFEST, RESULTS, Run
 from impl.run.files import atomic_write, read_json, sha256_bytes, sha256_file, write_json
-from impl.run.machines import Machines
+from impl.run.state_machines import StateMachines
 
 MODELS, LIVE_LOGITS, DRIFT = "models", "live_logits.safetensors", "drift"
 SCHEMA = "honestloop/results/v1"
 _LIVE_SEQUENCES = 32
 
 
-def finish(run: Run, machines: Machines, best: Best | None, tracker: Tracker, spent: Spent) -> dict[str, Any]:
+def finish(
+    run: Run, machines: StateMachines, best: Best | None, tracker: Tracker, spent: Spent
+) -> dict[str, Any]:
     """Write everything that follows the last step; results.json, the last file, marks the run as complete.
 
     `wall_seconds` and `tokens_per_second` (null if no step was timed) are of all processes of the run, as `Spent` says;
@@ -82,7 +84,7 @@ def perplexities(run: Run, model: MiniGPT) -> dict[str, Any]:
     return scores
 
 
-def write_model(run: Run, machines: Machines) -> Path:
+def write_model(run: Run, machines: StateMachines) -> Path:
     """models/minigpt-phase18-HASH.safetensors, HASH the first 12 hex digits of its SHA-256, with its two companions."""
     optimizer = {name: x for name, x in machines.optimizer.state().items() if isinstance(x, np.ndarray)}
     weights, moments = tensors.to_bytes(machines.model.state()), tensors.to_bytes(optimizer)

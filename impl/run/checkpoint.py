@@ -14,7 +14,7 @@ import numpy as np
 
 from impl.errors import UsageError
 from impl.run import tensors
-from impl.run.clock import NOTHING, Spent
+from impl.run.clock import ZERO_TIME, Spent
 from impl.run.files import fsync_directory, json_bytes, read_json, sha256_bytes, sha256_file, write_synced
 
 SCHEMA = "honestloop/checkpoint/v1"
@@ -58,7 +58,7 @@ def save(
     machines: Mapping[str, StateMachine],
     log: dict[str, Any],
     best: Best | None,
-    spent: Spent = NOTHING,
+    spent: Spent = ZERO_TIME,
 ) -> Path:
     """Write `folder`/step-XXXXXXXX; an existing checkpoint of that step stays until the new one is complete.
 

@@ -40,14 +40,14 @@ class Spent:
         )
 
 
-NOTHING = Spent()
+ZERO_TIME = Spent()
 """What a run has taken before its first process."""
 
 
 class Clock:
     """Measures one process of a run and adds it to what the run had spent before."""
 
-    def __init__(self, before: Spent = NOTHING) -> None:
+    def __init__(self, before: Spent = ZERO_TIME) -> None:
         self._before = before
         self._began = time.monotonic()
         self._steps, self._seconds, self._tokens = 0, 0.0, 0

@@ -1,7 +1,7 @@
 """The on-disk cache of compiled kernels: a private directory, named after a hash of the kernels' source.
 
 Numba's own cache does not notice an edit of a callee in another file; a new directory for every state of the source
-does. If two processes miss the same kernel, one compiles it, and the other waits and loads the result.
+does. On a cache miss, one process compiles the kernel; the others that miss it wait and load the result.
 """
 
 import atexit
@@ -68,17 +68,17 @@ def _prepare(root: Path, cache: Path) -> Path:
 class LazyLibrary(JITCodeLibrary):  # type: ignore[misc]
     """Numba's compiled code of one function; if it comes from the cache, its LLVM bitcode is parsed only when needed.
 
-    A function that is called needs its machine code alone. The bitcode is for callers that are compiled anew.
+    Running the function needs only its object code; the bitcode is needed only when a new caller is linked against it.
     """
 
     _bitcode: bytes | None = None
 
     @classmethod
     def _unserialize(cls, codegen: Any, state: Any) -> Any:
-        name, _, (machine_code, bitcode) = state
+        name, _, (object_code, bitcode) = state
         library = codegen.create_library(name)
         library.enable_object_caching()
-        library._set_compiled_object(machine_code)
+        library._set_compiled_object(object_code)
         library._bitcode = bitcode
         library._finalize_final_module()
         return library
@@ -97,7 +97,7 @@ class LazyLibrary(JITCodeLibrary):  # type: ignore[misc]
 
 
 class SharedCache(FunctionCache):  # type: ignore[misc]
-    """Numba's cache of one function, with a lock file: what it lacks is compiled by one process at a time."""
+    """Numba's cache of one function, with a lock file: on a cache miss, one process compiles and the others wait."""
 
     def __init__(self, function: Any) -> None:
         super().__init__(function)

@@ -37,9 +37,9 @@ cpu_target.target_context.codegen()._library_class = LazyLibrary
 def uncached(function: Callable[..., Any], **options: Any) -> Any:
     """Compile `function` with the options of every kernel, but do not store the result on disk.
 
-    Numba's reference counting is off (`_nrt=False`): a kernel allocates with runtime/memory.py alone. A function that
-    a kernel calls may have been compiled with `_nrt=True`. It must then call no kernel that returns an array, as it
-    would release a reference that the kernel never took.
+    Kernels do no reference counting (`_nrt=False`), and allocate with runtime/memory.py alone. Code with `_nrt=True`
+    (for example numba's own library functions) must not receive an array from a kernel: it would decref an array that
+    was never increfed.
     """
     return numba.njit(error_model="numpy", nogil=True, _nrt=False, no_cfunc_wrapper=True, **options)(function)
 
@@ -54,16 +54,16 @@ def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     return compiled
 
 
-def force_inline(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Let LLVM inline `function` into its callers: a loop that calls it vectorises only if no call is left in it."""
+def llvm_inlined(function: Callable[..., Any]) -> Callable[..., Any]:
+    """LLVM inlining of `function` into its callers: a loop that calls it vectorises only if no call is left in it."""
     compiled: Callable[..., Any] = uncached(function, forceinline=True)
     return compiled
 
 
-def inline_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Let numba copy the source of `function` into its callers; for functions that only call kernels.
+def numba_inlined(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Numba IR inlining: copy the IR of `function` into its callers, to save compile time.
 
-    Otherwise numba would compile their callees once more at every level of the calls.
+    For functions that only call kernels: otherwise numba would compile their callees anew at every level of the calls.
     """
     compiled: Callable[..., Any] = _cached(uncached(function, inline="always"))
     return compiled

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from impl.errors import UsageError
-from impl.kernels.runtime.ordered import COUNTERS, FAILED
+from impl.kernels.runtime.ticket_counters import FAILED, FIRST_FREE_COUNTER
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 THREADS_VARIABLE = "OMP_NUM_THREADS"
 PARALLEL_THRESHOLD = 2**18
-"""From this many parameters on, a pass over all of them is worth waking other threads for."""
+"""A pass over at least this many parameters is worth waking other threads for."""
 
 
 class ThreadPool:
@@ -33,9 +33,10 @@ class ThreadPool:
     def run(self, work: Callable[[int], None], limit: int, counters: Array) -> None:
         """Call work(worker) in at most `limit` threads at once; return when the call in this thread has returned.
 
-        A call must return only when the whole task is done, whichever threads did it, and must do nothing if it starts
-        later. `counters` [..., counters] are those it waits for (runtime/ordered.py): if `work` raises in one thread,
-        the counters tell the others. If it raises in this thread, `run` waits for the others and then raises the
+        `work` must (a) return only after every item of the task is finished, by any thread, and (b) return at once if a
+        helper enters it after that. `counters`, whose last axis is indexed by FAILED, NEXT_ITEM, ...
+        (runtime/ticket_counters.py), are those on which `work` spins: if it raises in one thread, FAILED is set and
+        `wait_until` raises in the others. If it raises in this thread, `run` waits for the others, and then raises the
         error that came first in any thread.
         """
         task = _Task(work, counters)
@@ -52,15 +53,15 @@ class ThreadPool:
 
     def _wait(self) -> None:
         """Return when every helper has finished the tasks in its queue."""
-        nothing = _Task(lambda _: None, np.zeros(COUNTERS, np.int64))
+        empty = _Task(lambda _: None, np.zeros(FIRST_FREE_COUNTER, np.int64))
         for helper in self._helpers:
-            helper.tasks.put(nothing)
+            helper.tasks.put(empty)
         for _ in self._helpers:
-            nothing.finished.acquire()
+            empty.finished.acquire()
 
     def run_chunks(self, kernel: Callable[..., None], parameters: int, *arguments: Any) -> None:
-        """Call kernel(counters, *arguments) of kernels/parallel.py; only in this thread if the parameters are few."""
-        counters = np.zeros(COUNTERS, np.int64)
+        """Call kernel(counters, *arguments) of kernels/parameter_passes.py; below PARALLEL_THRESHOLD in this thread."""
+        counters = np.zeros(FIRST_FREE_COUNTER, np.int64)
         if parameters < PARALLEL_THRESHOLD:
             kernel(counters, *arguments)
         else:

@@ -1,4 +1,4 @@
-"""The five state machines of a run."""
+"""The five state machines of a run: see impl/loop.py."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from impl.run.checkpoint import StateMachine
 
 
 @dataclass(frozen=True)
-class Machines:
+class StateMachines:
     """Everything that changes from step to step. Saving these five, and nothing else, saves the run."""
 
     model: MiniGPT

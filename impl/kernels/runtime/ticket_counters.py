@@ -1,4 +1,4 @@
-"""Ordered accumulation with ticket counters: threads share work items, and no bit depends on which thread takes which.
+"""Ordered accumulation with ticket counters: threads share work items, and the result is bitwise reproducible.
 
 A thread claims the next item with `fetch_add`. Before it adds to a sum that all threads share, it waits until the sum's
 counter equals the number of its item; afterwards it increments the counter. So every sum is formed in the order of the
@@ -16,8 +16,8 @@ from impl.kernels.runtime.compile import intrinsic_or_python, kernel
 FAILED, NEXT_ITEM, DONE = range(3)
 """Indices of counters, which start at 0. FAILED: not 0 if a thread raised an error. NEXT_ITEM: the number of the next
 item to be claimed. DONE: how many items are finished."""
-COUNTERS = DONE + 1
-"""Where the indices of further counters begin."""
+FIRST_FREE_COUNTER = DONE + 1
+"""A task may have further counters, from this index on; without any, an array of this size is enough."""
 _SPIN_LIMIT = 2000
 """How often a waiting thread reads a counter before it yields the CPU."""
 _LOCK = threading.Lock()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from impl.kernels import parallel
+from impl.kernels import parameter_passes
 from impl.kernels.adamw import Scalars, adamw
 from impl.kernels.elementwise import scale
 from impl.kernels.reduce import sum_squares
@@ -11,7 +11,7 @@ from impl.kernels.runtime.thread_pool import PARALLEL_THRESHOLD, ThreadPool
 from impl.optim.optimizer import clip_factor
 
 SCALARS = Scalars(0.999, 1e-3, 0.9, 0.1, 0.95, 0.05, 1.1, 1.3, 1e-8, 1.0)
-SIZES = [1, parallel.CHUNK, 3 * parallel.CHUNK + 5, PARALLEL_THRESHOLD + 7]
+SIZES = [1, parameter_passes.CHUNK, 3 * parameter_passes.CHUNK + 5, PARALLEL_THRESHOLD + 7]
 
 
 def drawn(dtype, *shape):
@@ -22,17 +22,20 @@ def drawn(dtype, *shape):
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_a_gradient_is_the_sum_of_its_accumulators(threads, size, dtype):
-    accumulators, head_accumulators = drawn(dtype, 2, size), drawn(dtype, 2, min(size, parallel.CHUNK + 3))
+    accumulators, head_accumulators = (
+        drawn(dtype, 2, size),
+        drawn(dtype, 2, min(size, parameter_passes.CHUNK + 3)),
+    )
     wanted = accumulators[0] + accumulators[1]
     for accumulator in head_accumulators:
         wanted[: accumulator.size] += accumulator
-    out, squares = np.zeros(size, dtype), np.zeros(parallel.chunk_count(size))
+    out, squares = np.zeros(size, dtype), np.zeros(parameter_passes.chunk_count(size))
     arrays = accumulators, head_accumulators, out, squares
-    ThreadPool(threads).run_chunks(parallel.finish_gradients, size, *arrays)
+    ThreadPool(threads).run_chunks(parameter_passes.finish_gradients, size, *arrays)
     assert np.array_equal(out, wanted)
     assert not accumulators.any()
     assert not head_accumulators.any()
-    assert parallel.total_squares(squares) == sum_squares(wanted)
+    assert parameter_passes.total_squares(squares) == sum_squares(wanted)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -43,7 +46,7 @@ def test_an_update_is_one_of_the_whole(threads, size, dtype):
     arrays = p, g, m, v**2, np.arange(size) % 3 == 0
     whole = [x.copy() for x in arrays]
     adamw(*whole, SCALARS)
-    ThreadPool(threads).run_chunks(parallel.update, size, *arrays, SCALARS)
+    ThreadPool(threads).run_chunks(parameter_passes.update, size, *arrays, SCALARS)
     assert all(np.array_equal(x, y) for x, y in zip(arrays, whole, strict=True))
 
 

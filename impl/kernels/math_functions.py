@@ -15,7 +15,7 @@ import numpy as np
 from llvmlite import ir
 from numba.core import types
 
-from impl.kernels.runtime.compile import by_precision, force_inline, intrinsic_or_python, kernel
+from impl.kernels.runtime.compile import by_precision, intrinsic_or_python, kernel, llvm_inlined
 from impl.kernels.runtime.fma import fma
 
 _ROUND = 1.5 * 2.0**52
@@ -88,7 +88,7 @@ def _from_bits(typingctx, x):
     return types.float64(types.int64), codegen
 
 
-@force_inline
+@llvm_inlined
 def _polynomial(x, coefficients):
     """Value at x of a polynomial, coefficients from the lowest power up; Horner's rule for even and for odd powers."""
     x2 = x * x
@@ -101,7 +101,7 @@ def _polynomial(x, coefficients):
     return fma(first, x, second) if last % 2 else fma(second, x, first)
 
 
-@force_inline
+@llvm_inlined
 def _exp_double(x):
     """e^x: 0 below -746, infinity above 710, NaN for NaN."""
     clamped = min(max(x, -746.0), 710.0)
@@ -116,7 +116,7 @@ def _exp_double(x):
     return value if x == x else x
 
 
-@force_inline
+@llvm_inlined
 def log(x):
     """Natural logarithm of a positive, normal, finite float64."""
     exponent = (_bits(x) - _bits(_SQRT_HALF)) >> 52
@@ -128,7 +128,7 @@ def log(x):
     return exponent * _LN2_HIGH + (f + correction)
 
 
-@force_inline
+@llvm_inlined
 def sin_cos(x):
     """(sin x, cos x) for |x| < 10^5 radians."""
     shifted = x * _TWO_OVER_PI + _ROUND
@@ -147,7 +147,7 @@ def sin_cos(x):
     return -cosine, sine
 
 
-@force_inline
+@llvm_inlined
 def _normal_double(x):
     """`normal_cdf_pdf` of a float64."""
     bounded = min(abs(x), 64.0)  # beyond 64 Phi is 0 or 1 and phi is 0; an infinity would become NaN
@@ -222,7 +222,7 @@ def _from_bits_32(typingctx, x):
     return types.float32(types.int32), codegen
 
 
-@force_inline
+@llvm_inlined
 def _exp_single(x):
     """e^x of a float32: 0 where e^x < 2^-126, infinity where it is above the largest float32, NaN for NaN."""
     clamped = min(max(x, _EXP_LOW_32), _EXP_HIGH_32)
@@ -237,7 +237,7 @@ def _exp_single(x):
     return value if x == x else x
 
 
-@force_inline
+@llvm_inlined
 def _normal_single(x):
     """`normal_cdf_pdf` of a float32."""
     bounded = min(abs(x), _NORMAL_BOUND)

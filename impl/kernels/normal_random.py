@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from impl.kernels.elementary import log, sin_cos
+from impl.kernels.math_functions import log, sin_cos
 from impl.kernels.runtime.compile import kernel
 
 

@@ -1,27 +1,29 @@
-"""Passes over all parameters, in chunks that threads share; which thread takes which chunk changes no bit."""
+"""Passes over all parameters, in chunks that threads share; results do not depend on the number of threads."""
 
 from impl.kernels.adamw import adamw
 from impl.kernels.elementwise import add_and_clear, reduce_and_clear, sum_in_order
 from impl.kernels.reduce import REDUCTION_BLOCK, sum_squares
 from impl.kernels.runtime.compile import kernel
-from impl.kernels.runtime.ordered import DONE, NEXT_ITEM, fetch_add, wait_until
+from impl.kernels.runtime.ticket_counters import DONE, NEXT_ITEM, fetch_add, wait_until
 
 CHUNK = REDUCTION_BLOCK
-"""Parameters in a chunk. `sum_squares` sums so many in one block, so its sum over chunks has the same bits."""
+"""Parameters in a chunk. Equal to REDUCTION_BLOCK, so that the sum over chunks of `sum_squares` is bit for bit that of
+the whole array."""
 
 
 @kernel
 def chunk_count(size):
-    """How many chunks so many parameters have."""
+    """The number of chunks of `size` parameters."""
     return -(-size // CHUNK)
 
 
 @kernel
 def finish_gradients(counters, accumulators, head_accumulators, out, squares):
-    """out [n] = the sum of the accumulators [2, n]; to its first k numbers, those of the tied head [2, k] are added.
+    """out [n] = the sum of the accumulators [2, n]; those of the tied head, [2, k], are added to the first k elements.
 
-    All accumulators are cleared. squares[i], float64, is the sum of the squares of chunk i of `out`. Returns when all
-    chunks are done, whichever threads did them; counters as in runtime/ordered.py.
+    The first k elements are the gradient of E. All accumulators are zeroed. squares[i], float64, is the sum of the
+    squares of chunk i of `out`. Returns when all chunks are done, whichever threads did them; counters as in
+    runtime/ticket_counters.py.
     """
     i = fetch_add(counters, NEXT_ITEM, 1)
     while i < squares.size:

@@ -6,7 +6,7 @@ import mpmath
 import numpy as np
 import pytest
 
-from impl.kernels import elementary
+from impl.kernels import math_functions
 
 _RANDOM = np.random.default_rng(18)
 _EVERYWHERE = _RANDOM.uniform(-700.0, 700.0, 1500)
@@ -27,12 +27,24 @@ def _worst_ulps(function, exact, points):
 @pytest.mark.parametrize(
     ("name", "function", "exact", "points", "limit"),
     [
-        ("exp", elementary.exp, mpmath.exp, [*_EVERYWHERE, *_NEAR_ZERO], 1.0),
-        ("log", elementary.log, mpmath.log, [*np.exp(_EVERYWHERE), *np.exp(_NEAR_ZERO)], 1.0),
-        ("sin", lambda x: elementary.sin_cos(x)[0], mpmath.sin, [*_EVERYWHERE, *_NEAR_ZERO], 2.0),
-        ("cos", lambda x: elementary.sin_cos(x)[1], mpmath.cos, [*_EVERYWHERE, *_NEAR_ZERO], 2.0),
-        ("Phi", lambda x: elementary.normal_cdf_pdf(x)[0], mpmath.ncdf, _RANDOM.uniform(-30, 8, 3000), 8.0),
-        ("phi", lambda x: elementary.normal_cdf_pdf(x)[1], mpmath.npdf, _RANDOM.uniform(-30, 30, 3000), 3.0),
+        ("exp", math_functions.exp, mpmath.exp, [*_EVERYWHERE, *_NEAR_ZERO], 1.0),
+        ("log", math_functions.log, mpmath.log, [*np.exp(_EVERYWHERE), *np.exp(_NEAR_ZERO)], 1.0),
+        ("sin", lambda x: math_functions.sin_cos(x)[0], mpmath.sin, [*_EVERYWHERE, *_NEAR_ZERO], 2.0),
+        ("cos", lambda x: math_functions.sin_cos(x)[1], mpmath.cos, [*_EVERYWHERE, *_NEAR_ZERO], 2.0),
+        (
+            "Phi",
+            lambda x: math_functions.normal_cdf_pdf(x)[0],
+            mpmath.ncdf,
+            _RANDOM.uniform(-30, 8, 3000),
+            8.0,
+        ),
+        (
+            "phi",
+            lambda x: math_functions.normal_cdf_pdf(x)[1],
+            mpmath.npdf,
+            _RANDOM.uniform(-30, 30, 3000),
+            3.0,
+        ),
     ],
 )
 def test_error_in_ulps(name, function, exact, points, limit):
@@ -44,27 +56,39 @@ def test_error_in_ulps(name, function, exact, points, limit):
     [(0.0, 1.0), (-math.inf, 0.0), (math.inf, math.inf), (-745.2, 0.0), (-745.1, 5e-324), (710.0, math.inf)],
 )
 def test_exp_at_the_ends_of_its_range(x, expected):
-    assert elementary.exp(x) == expected
+    assert math_functions.exp(x) == expected
 
 
 def test_nan_stays_nan():
-    assert math.isnan(elementary.exp(math.nan))
-    assert all(map(math.isnan, elementary.normal_cdf_pdf(math.nan)))
+    assert math.isnan(math_functions.exp(math.nan))
+    assert all(map(math.isnan, math_functions.normal_cdf_pdf(math.nan)))
 
 
 @pytest.mark.parametrize(
     ("x", "cdf"), [(0.0, 0.5), (math.inf, 1.0), (-math.inf, 0.0), (300.0, 1.0), (-300.0, 0.0)]
 )
 def test_normal_distribution_at_the_ends_of_its_range(x, cdf):
-    assert elementary.normal_cdf_pdf(x)[0] == cdf
+    assert math_functions.normal_cdf_pdf(x)[0] == cdf
 
 
 @pytest.mark.parametrize(
     ("name", "function", "exact", "points", "limit"),
     [
-        ("exp", elementary.exp, mpmath.exp, _RANDOM.uniform(-87.3, 88.7, 3000), 1.0),
-        ("Phi", lambda x: elementary.normal_cdf_pdf(x)[0], mpmath.ncdf, _RANDOM.uniform(-12, 8, 3000), 5.0),
-        ("phi", lambda x: elementary.normal_cdf_pdf(x)[1], mpmath.npdf, _RANDOM.uniform(-12, 12, 3000), 3.0),
+        ("exp", math_functions.exp, mpmath.exp, _RANDOM.uniform(-87.3, 88.7, 3000), 1.0),
+        (
+            "Phi",
+            lambda x: math_functions.normal_cdf_pdf(x)[0],
+            mpmath.ncdf,
+            _RANDOM.uniform(-12, 8, 3000),
+            5.0,
+        ),
+        (
+            "phi",
+            lambda x: math_functions.normal_cdf_pdf(x)[1],
+            mpmath.npdf,
+            _RANDOM.uniform(-12, 12, 3000),
+            3.0,
+        ),
     ],
 )
 def test_error_in_ulps_of_float32(name, function, exact, points, limit):
@@ -84,20 +108,20 @@ def test_error_in_ulps_of_float32(name, function, exact, points, limit):
     [(0.0, 1.0), (-math.inf, 0.0), (-87.4, 0.0), (88.73, math.inf), (math.inf, math.inf), (-1e30, 0.0)],
 )
 def test_exp_of_float32_at_the_ends_of_its_range(x, expected):
-    assert elementary.exp(np.float32(x)) == np.float32(expected)
-    assert np.isnan(elementary.exp(np.float32(np.nan)))
+    assert math_functions.exp(np.float32(x)) == np.float32(expected)
+    assert np.isnan(math_functions.exp(np.float32(np.nan)))
 
 
 @pytest.mark.parametrize(
     ("degree", "function", "low", "high", "coefficients"),
     [
-        (9, lambda y: _scaled_erfc(2 * (1 + y) / (1 - y)), -1, mpmath.mpf(8) / 12, elementary._ERFCX_32),
+        (9, lambda y: _scaled_erfc(2 * (1 + y) / (1 - y)), -1, mpmath.mpf(8) / 12, math_functions._ERFCX_32),
         (
             4,
             lambda r: (mpmath.exp(r) - 1 - r) / r**2 if abs(r) > 1e-20 else mpmath.mpf(0.5),
             -mpmath.log(2) / 2,
             mpmath.log(2) / 2,
-            elementary._EXP_32,
+            math_functions._EXP_32,
         ),
     ],
 )
@@ -125,7 +149,7 @@ def test_the_erfc_polynomial_is_the_chebyshev_interpolant_it_says_it_is():
         ]
         chebyshev[0] /= 2
         powers = _chebyshev_to_powers(chebyshev)
-    assert tuple(float(c) for c in powers) == elementary._ERFCX
+    assert tuple(float(c) for c in powers) == math_functions._ERFCX
 
 
 def _scaled_erfc(z):

@@ -31,7 +31,7 @@ def views_in_order(flat: Array, shapes: Iterable[tuple[int, ...]]) -> list[Array
 
 @intrinsic_or_python(lambda table: sum(math.prod(shape) for shape in table))
 def table_size(typingctx, table):
-    """How many numbers the arrays of a table have altogether."""
+    """The number of elements of all arrays of a table."""
 
     def codegen(context, builder, signature, args):
         sizes = [functools.reduce(builder.mul, shape) for shape in _shapes(builder, table, args[0])]
@@ -42,7 +42,7 @@ def table_size(typingctx, table):
 
 @intrinsic_or_python(lambda flat, table: type(table)(*views_in_order(flat, table)))
 def split(typingctx, flat, table):
-    """The arrays of a table, which share the memory of `flat`; flat has at least `table_size(table)` numbers."""
+    """The arrays of a table, which share the memory of `flat`; flat has at least `table_size(table)` elements."""
     kinds = [types.Array(flat.dtype, len(shape), "C") for shape in table.types]
     result = types.BaseTuple.from_types(kinds, table.instance_class)  # type: ignore[attr-defined]
 
