@@ -111,11 +111,18 @@ class Report:
 
     def __str__(self) -> str:
         messages = dict.fromkeys(self.broken.values())
-        lines = [line for message in messages for line in (message, "")]
+        return "\n".join([*(line for message in messages for line in (message, "")), self.summary])
+
+    @property
+    def summary(self) -> str:
+        """What was not graded and why, and, at the end, the broken rules once more and the counts."""
+        lines: list[str] = []
         for status in (Status.BLOCKED, Status.EXPECTED):
             lines += grouped(r.outcome.text for r in self.results if r.outcome.status == status)
         if self.not_offered:
             lines += textwrap.wrap(f"not offered: {', '.join(self.not_offered)}", 100, subsequent_indent="  ")
+        if self.broken:
+            lines.append(f"broken: {', '.join(self.broken)}")
         return "\n".join([*lines, *self.unfulfilled, self.last_line])
 
 
@@ -166,9 +173,7 @@ def run(
     takes_subject = "subject" in prop.arguments
     if takes_subject and (outcome := grading.before(prop, parameters)):
         return outcome
-    record = Record(
-        chosen.max_examples, reproduce=f"honestloop check {grading.subject.name} --rule {prop.rules[0]}"
-    )
+    record = Record(chosen.max_examples, reproduce=grading.reproduction(prop))
     arguments = {**parameters, **({"subject": grading.subject} if takes_subject else {})}
     hypothesis_says = contextlib.redirect_stdout(
         io.StringIO()

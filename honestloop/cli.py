@@ -64,9 +64,20 @@ def check(
     """
     from honestloop import checking
     from honestloop.progress import Progress
+    from properties.grading import Status
 
     if json_file is not None and not json_file.absolute().parent.is_dir():
         raise click.UsageError(f"--json {json_file}: there is no folder {json_file.absolute().parent}")
+    said: set[str] = set()
+
+    def show(result: checking.Result) -> None:
+        """Say each failure when it is found, once for all dtypes that give the same message."""
+        progress.advance(result)
+        text = result.outcome.text
+        if result.outcome.status == Status.BROKEN and text not in said:
+            said.add(text)
+            click.echo(text + "\n")
+
     try:
         total = sum(1 for _ in checking.cases(selected(rule or None)))
         with Progress(f"grading {adapter}", total) as progress:
@@ -77,13 +88,13 @@ def check(
                 time_limit=time_limit,
                 ends_process=True,
                 first=first,
-                on_result=progress.advance,
+                on_result=show,
             )
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     if margins:
         click.echo("\n".join([*report.grading.margins_table(), ""]))
-    click.echo(str(report))
+    click.echo(report.summary)
     if json_file is not None:
         write_atomically(json_file, json.dumps(report.as_dict(), indent=1, ensure_ascii=False) + "\n")
     return report.status

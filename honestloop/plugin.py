@@ -14,7 +14,7 @@ import pytest
 
 from honestloop import guard
 from honestloop.protocol import Subject
-from honestloop.suite_location import DEFAULT_SUBJECT
+from honestloop.suite_location import DEFAULT_SUBJECT, INSTALLED
 from properties.checks import Property, property_of
 from properties.grading import Grading, Outcome, Status, grouped, place
 from properties.profiles import PROFILES
@@ -125,6 +125,8 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
         return (yield)
     grading, result = item.config.stash[GRADING], None
     reproduce = f'pytest "{running_test()}" --impl {grading.subject.name}'
+    if INSTALLED:  # where the tests are is nobody's concern
+        reproduce = grading.reproduction(prop)
     with grading.attempt(prop, Record(reproduce=reproduce)) as attempt:
         result = yield
     _report(item, attempt.outcome)

@@ -13,7 +13,9 @@ in README.md under "The whole run".
 import functools
 import importlib
 import importlib.util
+import traceback
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
 
@@ -206,10 +208,15 @@ def find_module(name: str) -> ModuleType:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # whatever a stranger's module raises on import, sys.exit() included
-        reason = " ".join(str(error).split())
-        raise ProtocolError(
-            f"subject {name}: cannot be imported: {type(error).__name__}: {reason}"
-        ) from error
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ProtocolError(f"subject {name}: cannot be imported: {reason}{place_of(error)}") from error
+
+
+def place_of(error: BaseException) -> str:
+    """Where in somebody's module an import failed, in brackets; nothing where no line of it had begun."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<frozen")]
+    outside = [f for f in frames if f.filename not in (__file__, importlib.__file__)]
+    return f" ({Path(outside[-1].filename).name}:{outside[-1].lineno})" if outside else ""
 
 
 def fields(batch: Any) -> tuple[Any, Any, Any, Any]:

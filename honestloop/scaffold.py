@@ -20,8 +20,9 @@ def make(name: str, where: Path) -> list[Path]:
             f"{name!r} is no name of a Python package: letters, digits and _ only, no digit first"
         )
     folder = where / name
-    if folder.exists():
-        raise ValueError(f"{folder}: exists already; choose another name")
+    for path in (folder, where / f"{name}.py"):
+        if path.exists():
+            raise ValueError(f"{path}: exists already; choose another name")
     source = resources.files(template)
     with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=where) as temporary:
         for file in FILES:

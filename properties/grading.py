@@ -105,10 +105,20 @@ class Grading:
         """A `with` block in which to run the property; afterwards it has the outcome."""
         return Attempt(self, prop, record)
 
+    def reproduction(self, prop: Property) -> str:
+        """What to type to have the property graded alone."""
+        if self.subject.module is None:
+            return f'honestloop.check(..., rules="{prop.rules[0]}")'
+        return f"honestloop check {self.subject.module} --rule {prop.rules[0]}"
+
     def unfulfilled(self, *, complete: bool) -> list[str]:
         """A line for each expected failure that did not happen: it holds, or (if all were run) it was not graded."""
         lines = []
-        for rule, reason in self.expected.items():
+        try:
+            declared = self.expected
+        except ProtocolError:  # which every property has said
+            return []
+        for rule, reason in declared.items():
             if rule in self.expected_seen:
                 continue
             if self.executed[rule]:
@@ -130,10 +140,10 @@ class Grading:
             return Status.BROKEN
         if rule in self.expected_seen:
             return Status.EXPECTED
+        if rule in self.blocked:  # whatever else of it was asked
+            return Status.BLOCKED
         if self.executed[rule]:
             return Status.HOLDS
-        if rule in self.blocked:
-            return Status.BLOCKED
         return Status.NOT_OFFERED if rule in self.not_offered else None
 
     def of_status(self, status: Status) -> list[str]:
@@ -142,13 +152,16 @@ class Grading:
 
     def summary(self) -> str:
         """One line: how many rules hold, are broken, were expected to be, are blocked or not offered."""
-        counts = {status: len(self.of_status(status)) for status in Status}
-        words = [f"{counts[Status.HOLDS]} rules hold", f"{counts[Status.BROKEN]} are broken"]
-        if counts[Status.EXPECTED]:
-            words.append(f"{counts[Status.EXPECTED]} are broken as declared")
-        if counts[Status.BLOCKED]:
-            words.append(f"{counts[Status.BLOCKED]} are blocked")
-        return f"{', '.join(words)}; {counts[Status.NOT_OFFERED]} not offered"
+        n = {status: len(self.of_status(status)) for status in Status}
+        words = [f"{n[Status.HOLDS]} rule{' holds' if n[Status.HOLDS] == 1 else 's hold'}"]
+        for status, what in (
+            (Status.BROKEN, "broken"),
+            (Status.EXPECTED, "broken as declared"),
+            (Status.BLOCKED, "blocked"),
+        ):
+            if n[status] or status == Status.BROKEN:
+                words.append(f"{n[status]} {'is' if n[status] == 1 else 'are'} {what}")
+        return f"{', '.join(words)}; {n[Status.NOT_OFFERED]} not offered"
 
     def margins_table(self) -> Iterator[str]:
         """One line a rule that ran: the examples executed, and the largest error / bound of each dtype."""

@@ -25,7 +25,11 @@ def snippet(module: str | None, calls: Sequence[Call]) -> tuple[str, ...]:
         return ("(the arguments are too large to print; the line above repeats the failure)",)
     head = ["import numpy as np", "from numpy import array, float32, float64"]
     if module is None:
-        return (*head, "me = ...  # what was handed to honestloop.check()", *lines)
+        return (
+            *head,
+            "me = ...  # an object with the functions that were handed to honestloop.check()",
+            *lines,
+        )
     found = f"from {protocol.__name__} import {protocol.find_module.__name__}"
     return (*head, found, f"me = find_module({module!r})", *lines)
 
