@@ -58,7 +58,7 @@ def checked_by() -> dict[str, list[str]]:
     """Rule -> the properties and gate checks that hold a subject to it."""
     found: dict[str, list[str]] = {rule: [] for rule in RULES}
     for rule in ("SUBJ-05", "SUBJ-07"):
-        found[rule].append("every call (`honestloop/guard.py`)")
+        found[rule].append("every call (`honestloop/guard/`)")
     for test, prop in all_properties().items():
         for rule in prop.rules:
             found[rule].append(f"`properties/{test}`")

@@ -10,7 +10,7 @@ from impl.kernels.runtime.compile import kernel
 class Scalars(NamedTuple):
     """The float64 constants of one update.
 
-    Bias correction multiplies by 1 / (1 - beta^t): of divisions a CPU computes fewer at once than of multiplications.
+    Bias correction multiplies by 1 / (1 - beta^t): division has a lower throughput than multiplication.
     """
 
     decay_factor: float

@@ -3,9 +3,9 @@
 The sequences of an update (of all its micro-batches) form groups of SEQUENCES_PER_GROUP; a work item is a group or an
 equal part of one. A gradient is the sum of two accumulators: group g belongs to accumulator g % ACCUMULATORS. All
 workers compute in parallel, but additions to one accumulator are made in the order of its items; with two accumulators
-they wait half as much. The number is fixed, as it determines the order of summation. So the result is bitwise
-reproducible: it depends on the order of the sequences in the update alone, not on the number of threads, the size of an
-item or the cut into micro-batches.
+they wait half as much. The number of accumulators is fixed, as it determines the order of summation. So the result is
+bitwise reproducible: it depends on the order of the sequences in the update alone, not on the number of threads, the
+size of an item or the cut into micro-batches. Below, "batch" is one micro-batch.
 """
 
 from typing import Any, NamedTuple
@@ -78,6 +78,8 @@ def counter_count(shape):
 def run_worker(worker, batch, model, dropout, workspace, results, loss_scale, with_gradients):
     """Take part in computing a batch's losses and, `with_gradients`, the gradients of `loss_scale` times their sum.
 
+    `loss_scale` is 1 / (predicted tokens of the whole update), so that the sums of all micro-batches make the mean.
+
     Returns when the whole batch is done, whichever workers did it. Worker i begins with the items of accumulator
     i % ACCUMULATORS, then helps with the others.
     """
@@ -133,8 +135,8 @@ def sequences_per_item(length, d_model):
 def item_start(number, accumulator, item_size, sequence_offset):
     """The sequence of the update with which item `number` of an accumulator starts; an item has `item_size` sequences.
 
-    Items lie on a grid that is counted from the beginning of the update. Their numbers start anew in each micro-batch,
-    with the accumulator's first group at or after the group of `sequence_offset`, the micro-batch's first sequence.
+    Item boundaries are multiples of `item_size`, counted over the whole update; the number restarts at 0 in each
+    micro-batch, at the accumulator's first group at or after that of `sequence_offset`, its first sequence.
     """
     group, items_per_group = sequence_offset // SEQUENCES_PER_GROUP, SEQUENCES_PER_GROUP // item_size
     group += (accumulator - group) % ACCUMULATORS + number // items_per_group * ACCUMULATORS

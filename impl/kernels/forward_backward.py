@@ -65,8 +65,10 @@ class Model(NamedTuple):
     signed_sine_backward: Array
     """-signed_sine, which rotates back."""
     half_head: int
+    """K/2"""
     norm_eps: Any
     score_scale: Any
+    """1 / sqrt(K)"""
 
 
 class DropoutParams(NamedTuple):

@@ -139,7 +139,7 @@ def _copy_row_in_python(x, i, j, out, row):
 
 
 def _copy_row(vectors):
-    """An intrinsic: out[row] = x[i, j : j + n], rows contiguous; n fills `vectors` vectors, or is TILE_ROWS for 0."""
+    """An intrinsic: out[row] = x[i, j : j + n], rows contiguous; n is `vectors` vectors, TILE_ROWS if that is 0."""
 
     @intrinsic_or_python(_copy_row_in_python)
     def copy_row(typingctx, x, i, j, out, row):
@@ -164,7 +164,7 @@ _copy_row_of_a, _copy_row_of_b = _copy_row(0), _copy_row(2)
 
 @kernel
 def _pack_b(b, first, steps, left, panels, depth, out):
-    """Pack b[first : first + steps, left:] into `panels` panels of NR columns; panel i begins in out[i * depth]."""
+    """Pack b[first : first + steps, left:] into `panels` panels of NR columns; panel i begins at row i * depth of out."""
     width = out.shape[1]
     if b.strides[1] == b.itemsize:
         for k in range(steps):

@@ -109,7 +109,7 @@ def transposed_matrices(parameters, transposes, i, shape):
 
 @numba_inlined
 def _with_any_strides(q, k, v, o, w1, w2):
-    """`TransposedMatrices` of numba's layout "A" (any strides), to which slices convert "C" (rows contiguous) and "F".
+    """`TransposedMatrices` of layout "A" (any strides): slicing with [::1] turns numba's layouts "C" and "F" into it.
 
     A function may return only one type, so views and stored transposes must have the same.
     """

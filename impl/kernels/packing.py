@@ -26,7 +26,7 @@ class BatchArrays(NamedTuple):
 
 
 class PackedRows(NamedTuple):
-    """Rows, one a position, of consecutive sequences; padding fills the last tile of `gemm`."""
+    """Rows, one per position, of consecutive sequences; padding fills the last tile of `gemm`."""
 
     starts: Array
     """int64 [sequences + 1], cumulative lengths (`cu_seqlens`): the first row of each sequence, and of the padding."""

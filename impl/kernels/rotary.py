@@ -7,7 +7,7 @@ from impl.kernels.runtime.memory import allocate, free
 
 @kernel
 def angles(rates, cosine, sine):
-    """The cosine and sine [context, K/2] of position * rate, float64."""
+    """The cosine and sine [context, K/2] of position * rate, float64; `rates` are the frequencies theta_i [K/2]."""
     for position in range(cosine.shape[0]):
         for i in range(rates.size):
             sine[position, i], cosine[position, i] = sin_cos(position * rates[i])
@@ -18,7 +18,7 @@ def rotate(x, cosine, signed_sine, half, positions):
     """In place: x[n, d] = x[n, d] cosine + x[n, partner of d] signed_sine, both in the row of the position of n.
 
     x [N, D]; positions int64 [N]; cosine, signed_sine [context, D]; half = K/2. The partner of d is d + half in the
-    first half of its head, else d - half. This is x cos + rotate_half(x) sin of GPT-NeoX, where rotate_half moves the
+    first half of its head, else d - half. This is x cos + rotate_half(x) sin of GPT-NeoX, where rotate_half swaps the
     halves of a head and negates the first; here signed_sine, -sin in the first half of a head, has the sign. Both
     candidates are read and one is selected: this vectorises, whereas an index table or a conditional read does not.
     """
