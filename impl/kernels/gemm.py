@@ -164,7 +164,7 @@ _copy_row_of_a, _copy_row_of_b = _copy_row(0), _copy_row(2)
 
 @kernel
 def _pack_b(b, first, steps, left, panels, depth, out):
-    """Pack b[first : first + steps, left:] into `panels` panels of NR columns; panel i begins at row i * depth of out."""
+    """Pack b[first : first + steps, left:] into `panels` panels of NR columns; panel i begins at out[i * depth]."""
     width = out.shape[1]
     if b.strides[1] == b.itemsize:
         for k in range(steps):
