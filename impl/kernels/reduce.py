@@ -2,7 +2,8 @@
 
 Element i belongs to lane i modulo 16 (float32) or 8 (float64); each lane reduces its elements in ascending order. The
 remainder, fewer elements than lanes, is added to lane 0 after the vector loop. Then the upper half of the lanes is
-added to the lower half until one is left. The number of lanes is part of this specification; it does not depend on the machine.
+added to the lower half until one is left. The number of lanes is part of this specification; it does not depend on
+the machine.
 """
 
 import operator
