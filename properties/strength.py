@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, settings
-from hypothesis.errors import HypothesisException
+from hypothesis.errors import FlakyFailure, HypothesisException
 
 from fixtures import subjects
 from fixtures.mutants import MUTANTS, Mutant, subject_with
@@ -155,6 +155,9 @@ def grade(
     except NotOfferedError:  # the property does not apply to the subject's conventions
         return None
     except Refusal as refusal:
+        return refusal.rule, Kill(test, timed.first_failure, refusal.ratio, str(refusal))
+    except FlakyFailure as error:  # a mutant that draws from fresh entropy may pass when it is tried again
+        refusal = next(e for e in error.exceptions if isinstance(e, Refusal))
         return refusal.rule, Kill(test, timed.first_failure, refusal.ratio, str(refusal))
     except HypothesisException as error:
         raise RuntimeError(f"{test} with {subject.name}: {error}") from error

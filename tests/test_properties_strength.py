@@ -1,5 +1,6 @@
 """The properties refuse every mutant, by each of the rules that name its mistake."""
 
+import itertools
 import json
 import re
 import subprocess
@@ -9,7 +10,12 @@ from pathlib import Path
 import pytest
 
 from fixtures.mutants import MUTANTS
+from fixtures.subjects import reference
+from honestloop.conventions import Conventions
+from honestloop.protocol import Subject
 from properties import strength
+from properties.checks import all_properties
+from properties.property_record import Record
 
 ROOT = Path(__file__).parents[1]
 
@@ -35,3 +41,19 @@ def test_an_unknown_mutant_is_one_line(capsys):
         strength.main(["no_such_mutant"])
     assert ended.value.code == 2
     assert re.search(r"error: no mutant no_such_mutant$", capsys.readouterr().err.strip())
+
+
+def test_a_mutant_that_fails_only_once_is_killed_all_the_same():
+    """As one does that draws from fresh entropy: Hypothesis calls it flaky."""
+    calls = itertools.count()
+    right = reference.perplexity
+
+    def wrong_once(nll_sum, tokens):
+        return 0.0 if next(calls) == 0 else right(nll_sum, tokens)
+
+    subject = Subject.of("once", {"perplexity": wrong_once}, Conventions())
+    test, prop = next((t, p) for t, p in all_properties().items() if p.functions == {"perplexity"})
+    refused = strength.grade(prop, subject, {}, test, Record(20), shrink=True)
+    assert refused is not None
+    rule, kill = refused
+    assert (rule, kill.test) == ("PPL-01", test)
