@@ -157,8 +157,8 @@ def grade(
     except Refusal as refusal:
         return refusal.rule, Kill(test, timed.first_failure, refusal.ratio, str(refusal))
     except FlakyFailure as error:  # a mutant that draws from fresh entropy may pass when it is tried again
-        refusal = next(e for e in error.exceptions if isinstance(e, Refusal))
-        return refusal.rule, Kill(test, timed.first_failure, refusal.ratio, str(refusal))
+        first = next(e for e in error.exceptions if isinstance(e, Refusal))
+        return first.rule, Kill(test, timed.first_failure, first.ratio, str(first))
     except HypothesisException as error:
         raise RuntimeError(f"{test} with {subject.name}: {error}") from error
     return None
