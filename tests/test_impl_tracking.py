@@ -352,7 +352,9 @@ def test_a_training_finishes_without_its_store(tmp_path):
 def make_ui(folder, *options):
     for name in ("Makefile", "requirements.lock"):
         (folder / name).write_bytes((ROOT / name).read_bytes())
-    return subprocess.run(["make", *options, "ui"], cwd=folder, capture_output=True, text=True)
+    return subprocess.run(
+        ["make", "--no-print-directory", *options, "ui"], cwd=folder, capture_output=True, text=True
+    )
 
 
 def test_the_web_pages_need_a_store(tmp_path):
