@@ -177,7 +177,7 @@ def _require_same(file: str, saved: Mapping[str, Any], here: Mapping[str, Any]) 
     if missing := sorted(here.keys() ^ saved.keys()):
         where = "the model" if missing[0] in saved else "the checkpoint"
         raise RecorderError(f"{file}: {missing[0]}: {where} has no tensor of that name")
-    for name, tensor in saved.items():
+    for name, tensor in sorted(saved.items()):
         if tensor.shape != here[name].shape or tensor.dtype != here[name].dtype:
             raise RecorderError(
                 f"{file}: {name}: the checkpoint has {tensor.dtype} {tuple(tensor.shape)}, "
