@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import numpy as np
@@ -39,7 +40,13 @@ def right(tmp_path_factory):
     recorder.resume(parameters, {**moments, "t": 0})
     for step in range(1, STEPS + 1):
         loss = 3.0 - step / 4
-        line = {"loss": loss, "lr": 0.1, "grad_norm": 1.0, "tokens": 5, "total_tokens": 5 * step}
+        line: dict[str, Any] = {
+            "loss": loss,
+            "lr": 0.1,
+            "grad_norm": 1.0,
+            "tokens": 5,
+            "total_tokens": 5 * step,
+        }
         line |= {
             "ppl": float(np.exp(np.float32(loss))),
             "seconds": step / 10,
