@@ -1,10 +1,10 @@
 """What became of a run that was killed and resumed, in one word.
 
-PASS               the resumed run ends equal to the run that was not interrupted, from the latest save that was complete
-HARD_FAIL          a complete save was there, yet `resume` ends with a status other than 0, or hangs, or leaves a run that
-                   lacks files; or neither `resume` nor `train` goes on from what the kill left
-SILENT_DIVERGENCE  status 0, and the result is not that of the run that was not interrupted
-LOST_WORK          the result is equal, but it was made from further back than the latest complete save
+PASS               it ends equal to the run that was not interrupted, from the latest save that was complete
+HARD_FAIL          a complete save was there, yet `resume` ends with a status other than 0, or hangs, or leaves a
+                   run that lacks files; or neither `resume` nor `train` goes on from what the kill left
+SILENT_DIVERGENCE  it ends with status 0, and is not equal to the run that was not interrupted
+LOST_WORK          it ends equal, but it was made from further back than the latest complete save
 
 Before the first complete save `resume` may refuse, with a status other than 0, or start from the beginning; if it
 refuses, `train` in the same directory must end equal. A run that is already complete may refuse too.

@@ -1,4 +1,4 @@
-"""Whether a run directory is another one, byte for byte, but for what its subject declares to differ between equal runs.
+"""Whether a run directory is another one, byte for byte, but for what its subject declares to differ.
 
     [run]
     may_differ = ["*.png", "manifest.json:started_at", "train_log.jsonl:seconds"]
@@ -222,7 +222,7 @@ def _in_zip(name: str, old: bytes, new: bytes) -> Problem | None:
 
 def _array(data: bytes) -> np.ndarray:
     """A .npy file. ValueError if it holds objects."""
-    return np.lib.format.read_array(BytesIO(data), allow_pickle=False)  # type: ignore[no-any-return]
+    return np.lib.format.read_array(BytesIO(data), allow_pickle=False)
 
 
 def _in_tensors(name: str, old: dict[str, np.ndarray], new: dict[str, np.ndarray]) -> Problem | None:

@@ -88,7 +88,9 @@ def crash_everywhere(places: Places, *, every: bool) -> Crashes:
 def crash(places: Places, number: signal.Signals, *windows: str) -> Crashes:
     """Send a signal at a drawn moment, once in each window, and resume."""
     tried = [_after_signal(places, window, number) for window in windows]
-    return _crashes(places, saves(places.whole.events), tried, f"{len(tried)} moments")
+    return _crashes(
+        places, saves(places.whole.events), tried, f"{len(tried)} moment" + "s" * (len(tried) > 1)
+    )
 
 
 def _crashes(places: Places, made: Sequence[Save], tried: list[Resumed], of: str) -> Crashes:

@@ -1,9 +1,9 @@
 """Run a command and follow every file event under its run directory, without its cooperation.
 
-This is a program of its own (`python file_events.py ...`, started by traced_runs.py): the command and all its threads and children
-are traced, and stopped right before each system call that makes, writes, syncs, renames, links, cuts or removes a file
-there. What the directory holds at such a stop is what SIGKILL would leave at that moment; a snapshot of it is kept, and
-one of the end. A large write can itself be cut: a state with its first half is kept as well ("torn").
+This is a program of its own, which traced_runs.py starts: the command, all its threads and its children are traced, and
+stopped right before each system call that makes, writes, syncs, renames, links, cuts or removes a file there. What the
+directory holds at such a stop is what SIGKILL would leave at that moment; a snapshot of it is kept, and one of the end.
+A large write can itself be cut by a kill: a state with its first half is kept as well ("torn").
 
 The program can send a signal too: so many events into the run and so many seconds after the last of them, which is the
 same place of the run whatever the machine does meanwhile.
@@ -38,7 +38,8 @@ class Event:
     """One file event: the command was stopped right before it."""
 
     kind: str
-    """create, write, truncate, fsync, rename, link, unlink, mkdir; torn, a write with its first half done; read, open."""
+    """create, write, truncate, fsync, rename, link, unlink, mkdir; torn: a write of which the first half is done; read;
+    open: for writing, without changing the file."""
     path: str
     """Relative to the run directory; "" if it is outside of it."""
     to: str = ""

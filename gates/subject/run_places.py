@@ -1,8 +1,8 @@
 """Where the runs of one gate are made, and the run that all of them are compared with.
 
-Each run has a folder of its own, so that two can go on at a time. A script whose files name the run directory (a pointer
-to the latest checkpoint, say) is tied to it: a copy elsewhere would be resumed from the files of the first. All runs of
-such a script are made in one and the same folder, one after the other, and moved away when they are over.
+Each run has a folder of its own, so that two can go on at a time. A script whose files name the run directory (a
+pointer to the latest checkpoint, say) is tied to it: a copy elsewhere would be resumed from the files of the first. All
+runs of such a script are made in one and the same folder, one after the other, and moved away when they are over.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ class Places:
 
     @property
     def whole(self) -> Traced:
-        """The run that nothing interrupts, with every state of it; made once. GateError unless it ends with status 0."""
+        """The run that nothing interrupts, with every state of it; made once. GateError unless its status is 0."""
         with self._first:
             return self._whole
 

@@ -1,4 +1,4 @@
-"""Runs of a commanded subject under file_events.py: what they did to the run directory, and signals at their moments."""
+"""Runs of a commanded subject under file_events.py: what they did to the run directory; signals at drawn moments."""
 
 import json
 import sys
