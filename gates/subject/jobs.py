@@ -3,11 +3,13 @@
 Each job starts processes, one after the other, and returns what they left; it judges nothing.
 """
 
+import signal
 from collections.abc import Iterable
 from functools import partial
 
 from fixtures.controls.shared.table import Control
 from gates.subject.controls import RUNS, follow_impl, uninterrupted
+from gates.subject.crash_runs import crash, crash_everywhere
 from gates.subject.interrupted_runs import (
     KILL_EARLY,
     KILL_LATE,
@@ -19,10 +21,12 @@ from gates.subject.interrupted_runs import (
     stop_and_resume,
     terminate_and_resume,
 )
+from gates.subject.interruptions import repeat, stop
 from gates.subject.mutants import STRENGTH, judge_mutants
 from gates.subject.pool import Job
 from gates.subject.property_runs import check_adapter
 from gates.subject.run_directory import RunDirectory
+from gates.subject.run_places import Places
 from gates.subject.session import Session
 from gates.subject.stepwise_runs import diverge, train_updates
 from gates.subject.tampering import WAYS, tamper
@@ -33,10 +37,13 @@ from gates.subject.training_runs import (
     train_guarded,
     train_on_overlap,
 )
+from honestloop.description import Level
 
 
 def all_jobs(session: Session, controls: Iterable[Control]) -> dict[str, Job]:
-    """Name -> job, for every job there is."""
+    """Name -> job, for every job there is at the subject's level."""
+    if session.description.level < Level.PHASE_18:
+        return _jobs_below(session)
     subject = session.subject
     jobs: dict[str, Job] = {
         "committed": partial(train_committed, session),
@@ -60,6 +67,20 @@ def all_jobs(session: Session, controls: Iterable[Control]) -> dict[str, Job]:
     jobs |= {f"resume/{name}": partial(_stopped, session, name, stops) for name, stops in STOPS.items()}
     jobs |= {f"control/{c.name}": partial(RUNS[c.run], session, c) for c in controls}
     return jobs
+
+
+def _jobs_below(session: Session) -> dict[str, Job]:
+    """Those of a subject that is judged by its commands and what they leave."""
+    places = Places(session, "interruption")
+    return {
+        "interruption": lambda: places.whole,
+        "interruption/rerun": partial(repeat, places),
+        "interruption/stop": partial(stop, places),
+        "interruption/terminate": partial(crash, places, signal.SIGTERM, "terminate"),
+        "interruption/kill": partial(crash, places, signal.SIGKILL, "kill-early", "kill-late"),
+        "interruption/events": partial(crash_everywhere, places, every=session.every_event),
+        "properties": partial(check_adapter, session),
+    }
 
 
 def _uninterrupted(session: Session, name: str) -> RunDirectory:

@@ -23,6 +23,8 @@ class Session:
     home: Path
     blind_seed: int
     kill_seed: int
+    every_event: bool = False
+    """Whether the run is resumed from its state before each file event, not from a drawn sample."""
     committed: dict[str, list[Row]] = field(default_factory=files.read_directory)
     asked: set[str] = field(default_factory=set)
     """The verbs of the description that were asked so far."""

@@ -26,6 +26,7 @@ class Gate:
 
 
 EVERY_LEVEL = frozenset(Level)
+BELOW_PHASE_18 = EVERY_LEVEL - {Level.PHASE_18}
 PROPERTIES = "properties"
 """The gate that is asked wherever the subject has an adapter."""
 RATIO_LIMIT = 0.7
@@ -111,6 +112,19 @@ GATES = (
         "drift",
         "Low-precision drift",
         {"report": "DRIFT-01", "errors": "DRIFT-02", "flips": "DRIFT-03"},
+    ),
+    Gate(
+        "interruption",
+        "An interrupted run is the run",
+        {
+            "rerun": "RESUME-01",
+            "stop": "RESUME-03",
+            "terminate": "CRASH-02",
+            "kill": "RESUME-04",
+            "events": "CRASH-01",
+            "pickle": "CKPT-08",
+        },
+        BELOW_PHASE_18,
     ),
     Gate(PROPERTIES, "The properties hold", {"adapter": "SUITE-02"}, EVERY_LEVEL),
     Gate("strength", "The suite kills mutants", {"mutants": "SUITE-01"}),

@@ -6,7 +6,7 @@ refused for its own fault, and no test of a gate was skipped or broke.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fixtures.controls.shared.table import Control
@@ -39,6 +39,8 @@ class Verdict:
     """Whether there are functions for the properties to grade."""
     not_offered: Mapping[str, str] = field(default_factory=dict)
     """What the subject does not hand over -> what that leaves unproved."""
+    unasked: frozenset[str] = frozenset()
+    """Checks, "gate/check", that need what the subject does not hand over."""
 
     unasked: tuple[str, ...] = ()
     """Commands that the subject declares and that no gate asked."""
@@ -46,7 +48,12 @@ class Verdict:
     @property
     def gates(self) -> tuple[Gate, ...]:
         """The definition of done of the subject's level."""
-        return gates_of(self.level, adapter=self.adapter)
+        return tuple(
+            replace(
+                g, checks={c: rule for c, rule in g.checks.items() if f"{g.name}/{c}" not in self.unasked}
+            )
+            for g in gates_of(self.level, adapter=self.adapter)
+        )
 
     @property
     def controls(self) -> list[Control]:
