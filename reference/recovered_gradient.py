@@ -4,7 +4,8 @@ AdamW keeps all of the gradient that it was handed: from m1 = b1 m + (1 - b1) g 
 No model is needed, nor the batch. The rest of the update is then a function of known numbers.
 
 Rounding. With unit roundoff u, gamma_n = n u / (1 - n u) and constants that carry a relative error c each (c = 2^-53
-if they are Python floats, u if they are numbers of the arrays' dtype), a correct subject computes m1 in one of the forms
+if they are Python floats, u if they are numbers of the arrays' dtype), a correct subject computes m1 in one of the
+forms
 
     b1 m + w g        constant, product: gamma_2 (b1 |m| + w |g|);  sum: u |m1|
     m + w (g - m)     difference, constant, product: gamma_3 w (|g| + |m|);  sum: u |m1|
@@ -47,7 +48,7 @@ def own_share(unit: float) -> float:
 
 
 def unit_of_constants(unit: float, scalars: str) -> float:
-    """Relative error of beta, 1 - beta and the like: "double" for Python floats, "dtype" for numbers like the arrays'."""
+    """Relative error of beta, 1 - beta and the like: "double": Python floats; "dtype": numbers like the arrays'."""
     return unit if scalars == "dtype" else DOUBLE
 
 

@@ -6,10 +6,10 @@ A run logs n, the norm before clipping. Which norm must be left is a function of
     torch            n min(1, max / (n + 1e-6))
     cs336            n if n < max, else n max / (n + 1e-6)
 
-The recovered gradient is g + e, and | ||g + e|| - ||g|| | <= ||e||, which is certain. The subject's n has the error of a
-sum of N squares: one rounding a square, and for the sum lambda sqrt(N) u with a probability of 1 - 2 exp(-lambda^2 / 2)
-whatever its order (Higham, Mary; lambda as in monte_carlo.py). The root halves both. Then the root itself, the factor (a
-sum, a division of two roundings, a constant) and its product with each entry:
+The recovered gradient is g + e, and | ||g + e|| - ||g|| | <= ||e||, which is certain. The subject's n has the error
+of a sum of N squares: one rounding a square, and for the sum lambda sqrt(N) u with a probability of
+1 - 2 exp(-lambda^2 / 2) whatever its order (Higham, Mary; lambda as in monte_carlo.py). The root halves both. Then the
+root itself, the factor (a sum, a division of two roundings, a constant) and its product with each entry:
 
     delta = (1 + lambda sqrt(N)) u / 2 + 6 u
 
@@ -30,7 +30,7 @@ from reference.monte_carlo import LAMBDA
 
 
 def norm(gradients: Sequence[Bounded]) -> Bounded:
-    """The Euclidean norm of all recovered gradients taken as one vector, a scalar; the bound is that of the recovery."""
+    """The Euclidean norm of all recovered gradients taken as one vector, a scalar; its bound is the recovery's."""
     square = sum(float((g.value * g.value).sum()) for g in gradients)
     spread = sum(float((g.bound * g.bound).sum()) for g in gradients)
     return Bounded(np.asarray(math.sqrt(square)), np.asarray(math.sqrt(spread)))

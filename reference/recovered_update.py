@@ -35,7 +35,7 @@ from functools import cache
 import numpy as np
 from jaxtyping import Float
 
-from reference.arithmetic import DOUBLE, ELEMENTARY, gamma, unit_roundoff
+from reference.arithmetic import ELEMENTARY, gamma, unit_roundoff
 from reference.bounds import Bounded
 from reference.recovered_gradient import own_share, unit_of_constants, wide
 
@@ -154,7 +154,8 @@ def fit(
     found = Fit(rate, dict(decay))
     for _ in range(3 if form.decay == "after" else 1):  # q depends on the rate
         sums = {
-            name: _sums(form, tensors[name], directions[name], found.rate, rate, decay[name]) for name in tensors
+            name: _sums(form, tensors[name], directions[name], found.rate, rate, decay[name])
+            for name in tensors
         }
         now = _rate(list(sums.values()), list(decay.values()), free_decay) if free_rate else rate
         decays = {n: _decay(s, now) if free_decay else decay[n] for n, s in sums.items()}
@@ -165,7 +166,7 @@ def fit(
 def fits(
     form: Form, tensors: Mapping[str, Tensor], directions: Mapping[str, Bounded], found: Fit
 ) -> dict[str, float]:
-    """Name -> how well an update agrees with these numbers: its largest share of a bound; at most 1 for a correct one."""
+    """Name -> the largest share of a bound by which an update is off from these numbers; at most 1 if correct."""
     return {
         name: ratio(x, expected(form, x, directions[name], found.rate, found.decay[name] or 0.0))
         for name, x in tensors.items()
