@@ -22,6 +22,7 @@ from gates.subject.interrupted_runs import (
 from gates.subject.mutants import STRENGTH, judge_mutants
 from gates.subject.pool import Job
 from gates.subject.property_runs import check_adapter
+from gates.subject.recorded_runs import train_judged, train_stepwise
 from gates.subject.run_directory import RunDirectory
 from gates.subject.session import Session
 from gates.subject.stepwise_runs import diverge, train_updates
@@ -33,10 +34,13 @@ from gates.subject.training_runs import (
     train_guarded,
     train_on_overlap,
 )
+from honestloop.description import Level
 
 
 def all_jobs(session: Session, controls: Iterable[Control]) -> dict[str, Job]:
-    """Name -> job, for every job there is."""
+    """Name -> job, for every job there is at the subject's level."""
+    if session.description.level < Level.PHASE_18:
+        return commanded_jobs(session)
     subject = session.subject
     jobs: dict[str, Job] = {
         "committed": partial(train_committed, session),
@@ -60,6 +64,15 @@ def all_jobs(session: Session, controls: Iterable[Control]) -> dict[str, Job]:
     jobs |= {f"resume/{name}": partial(_stopped, session, name, stops) for name, stops in STOPS.items()}
     jobs |= {f"control/{c.name}": partial(RUNS[c.run], session, c) for c in controls}
     return jobs
+
+
+def commanded_jobs(session: Session) -> dict[str, Job]:
+    """Name -> job, of a subject that is a set of commands."""
+    return {
+        "properties": partial(check_adapter, session),
+        "record/judged": partial(train_judged, session),
+        "record/stepwise": partial(train_stepwise, session),
+    }
 
 
 def _uninterrupted(session: Session, name: str) -> RunDirectory:
