@@ -54,7 +54,7 @@ class Run:
     def does(self, mistake):
         """Whether the mistake is being made."""
         args = self.args
-        return args.mistake == mistake and args.since <= self.step <= args.until
+        return args.mistake.replace("-", " ") == mistake and args.since <= self.step <= args.until
 
     def update(self):
         """Make one update; the line of the log."""
