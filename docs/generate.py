@@ -53,6 +53,7 @@ FAMILIES = {
     "DRIFT": "Low-precision drift",
     "SUITE": "The suite itself",
     "DIR": "A run directory",
+    "RECORD": "The record of a run",
 }
 
 

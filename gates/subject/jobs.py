@@ -25,6 +25,7 @@ from gates.subject.interruptions import repeat, stop
 from gates.subject.mutants import STRENGTH, judge_mutants
 from gates.subject.pool import Job
 from gates.subject.property_runs import check_adapter
+from gates.subject.recorded_runs import train_judged, train_stepwise
 from gates.subject.run_directory import RunDirectory
 from gates.subject.run_places import Places
 from gates.subject.session import Session
@@ -43,7 +44,7 @@ from honestloop.description import Level
 def all_jobs(session: Session, controls: Iterable[Control]) -> dict[str, Job]:
     """Name -> job, for every job there is at the subject's level."""
     if session.description.level < Level.PHASE_18:
-        return _jobs_below(session)
+        return commanded_jobs(session)
     subject = session.subject
     jobs: dict[str, Job] = {
         "committed": partial(train_committed, session),
@@ -69,8 +70,8 @@ def all_jobs(session: Session, controls: Iterable[Control]) -> dict[str, Job]:
     return jobs
 
 
-def _jobs_below(session: Session) -> dict[str, Job]:
-    """Those of a subject that is judged by its commands and what they leave."""
+def commanded_jobs(session: Session) -> dict[str, Job]:
+    """Name -> job, of a subject that is judged by its commands and what they leave."""
     places = Places(session, "interruption")
     return {
         "interruption": lambda: places.whole,
@@ -79,6 +80,8 @@ def _jobs_below(session: Session) -> dict[str, Job]:
         "interruption/terminate": partial(crash, places, signal.SIGTERM, "terminate"),
         "interruption/kill": partial(crash, places, signal.SIGKILL, "kill-early", "kill-late"),
         "interruption/events": partial(crash_everywhere, places, every=session.every_event),
+        "record/judged": partial(train_judged, session),
+        "record/stepwise": partial(train_stepwise, session),
         "properties": partial(check_adapter, session),
     }
 
