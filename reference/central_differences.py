@@ -44,6 +44,7 @@ EVERYWHERE = 3
 NUDGES = 4
 RELATIVE, FLOOR = 128.0, 8.0  # unit roundoffs: of the gradient in the direction's tensors, and of the whole
 DEVIATIONS = 6.0
+SLIGHTLY = 2.0**-34
 ALONG = "everything, along the gradient itself"
 
 
@@ -121,43 +122,53 @@ def _nudged(weights: Tensors, relative: float, seed: int) -> Tensors:
     return {n: x * (1 + relative * chance.choice((-1.0, 1.0), x.shape)) for n, x in weights.items()}
 
 
-def noise_of(losses: Losses, weights: Tensors, gradient: Recovered) -> tuple[float, float]:
-    """(the loss, how far rounding puts it off). NotInDouble for a loss of which no difference can be taken.
+@dataclass(frozen=True)
+class LossAt:
+    """The loss at the weights of an update, and what rounding does to it."""
+
+    value: float
+    noise: float
+    """In double precision: what one ulp in every weight changes."""
+    spread: float
+    """What one unit roundoff of the subject's own arithmetic in every weight changes."""
+
+
+def loss_at(losses: Losses, weights: Tensors, gradient: Recovered) -> LossAt:
+    """The loss and its rounding. NotInDouble for a loss of which no difference can be taken.
 
     A loss that was computed in single precision, or of weights that were, does not move when the weights move by
     2^-34 of themselves, or it jumps when they move by an ulp.
     """
-    slightly = 2.0**-34
-    asked = [weights, weights, *(_nudged(weights, 2.0**-52, seed) for seed in range(NUDGES))]
-    answers = losses([*asked, *(_nudged(weights, slightly, 100 + seed) for seed in range(NUDGES))])
-    at, again, ulps = answers[0], answers[1], answers[2 : 2 + NUDGES]
-    if not all(map(math.isfinite, answers)):
-        raise NotInDouble(f"the loss is {at!r} at the update's weights, and not finite there or beside them")
+    sizes = (2.0**-52, SLIGHTLY, gradient.unit)
+    nudges = [_nudged(weights, size, seed) for size in sizes for seed in range(NUDGES)]
+    at, again, *answers = losses([weights, weights, *nudges])
+    if not all(map(math.isfinite, (at, again, *answers))):
+        raise NotInDouble(f"the loss is {at!r} at the update's weights: it is not finite there, or beside them")
     if at != again:
         raise NotInDouble(f"the loss of the same weights and rows is {at!r}, then {again!r}: is dropout on?")
-    if all(answer == float(np.float32(answer)) for answer in answers):
+    if all(answer == float(np.float32(answer)) for answer in (at, *answers)):
         raise NotInDouble(
             f"the loss is a float32 number ({at!r}): its differences are rounding; compute it in float64"
         )
-    noise = max(abs(answer - at) for answer in ulps)
-    sizes = [float(np.vdot(g * weights[n], g * weights[n])) for n, g in gradient.values.items()]
-    expected = slightly * math.sqrt(math.fsum(sizes))
-    still = all(answer == at for answer in answers[2 + NUDGES :])
-    if noise > 2.0**-40 * (1 + abs(at)) or (still and expected > 2.0**-50 * (1 + abs(at))):
+    noise, slight, spread = (
+        [abs(answer - at) for answer in answers[k * NUDGES : (k + 1) * NUDGES]] for k in range(3)
+    )
+    products = [float(np.vdot(g * weights[n], g * weights[n])) for n, g in gradient.values.items()]
+    due = SLIGHTLY * math.sqrt(math.fsum(products))
+    if max(noise) > 2.0**-40 * (1 + abs(at)) or (max(slight) == 0 and due > 2.0**-50 * (1 + abs(at))):
         raise NotInDouble(
-            f"the loss moves in steps ({noise:.1e} for an ulp of the weights): it is not computed in float64"
+            f"the loss moves in steps ({max(noise):.1e} for an ulp of the weights): it is not computed in float64"
         )
-    return at, max(noise, 8 * DOUBLE * abs(at))
+    return LossAt(at, max(*noise, 8 * DOUBLE * abs(at)), max(spread))
 
 
 def compare(
-    losses: Losses, weights: Tensors, gradient: Recovered, seed: int
-) -> tuple[float, list[Comparison]]:
-    """(the loss at the weights, <g, d> beside the loss's own derivative along each direction).
+    losses: Losses, weights: Tensors, gradient: Recovered, noise: float, seed: int
+) -> list[Comparison]:
+    """<g, d> beside the loss's own derivative along each direction.
 
-    `weights` are float64, of the names of the gradient at least. Raises NotInDouble as noise_of does.
+    `weights` are float64, of the names of the gradient at least; `noise` is that of a loss, as `loss_at` found it.
     """
-    at, noise = noise_of(losses, weights, gradient)
     drawn = list(directions(gradient.values, seed))
     steps = [STEP / (_norm(d.parts) or 1.0) for d in drawn]
     answers = losses(
@@ -180,7 +191,7 @@ def compare(
         )
         said = _dot(gradient.values, direction.parts)
         found.append(Comparison(direction.name, said, one + (one - two) / 3, bound))
-    return at, found
+    return found
 
 
 def ratio_said(comparisons: Iterable[Comparison]) -> float | None:
