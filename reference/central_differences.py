@@ -9,8 +9,8 @@ tensor shows an error there at full size, and g itself shows a gradient that is 
 gradient may be from E is the sum of
 
     truncation   |D(h) - D(2h)| / 3: the whole correction, which is the error of D(h); E's own is smaller
-    rounding     2 noise / h: E is 4/3 D(h) - 1/3 D(2h), hence at most 1.5 times the error of a loss over h. The noise is
-                 measured: what one ulp in every weight does to the loss, and at least 8 u |L|
+    rounding     2 noise / h: E is 4/3 D(h) - 1/3 D(2h), hence at most 1.5 times the error of a loss over h. The noise
+                 is measured: what one ulp in every weight does to the loss, and at least 8 u |L|
     recovery     6 sqrt(sum (b d)^2), b being the bound of each number of g that was recovered from moments: rounding
                  errors are independent (Higham and Mary 2019), so that six deviations are not exceeded
     backward     of a gradient that was computed in arithmetic of unit roundoff u: 128 u |g| in the direction's tensors,
@@ -143,7 +143,9 @@ def loss_at(losses: Losses, weights: Tensors, gradient: Recovered) -> LossAt:
     nudges = [_nudged(weights, size, seed) for size in sizes for seed in range(NUDGES)]
     at, again, *answers = losses([weights, weights, *nudges])
     if not all(map(math.isfinite, (at, again, *answers))):
-        raise NotInDouble(f"the loss is {at!r} at the update's weights: it is not finite there, or beside them")
+        raise NotInDouble(
+            f"the loss is {at!r} at the update's weights: it is not finite there, or beside them"
+        )
     if at != again:
         raise NotInDouble(f"the loss of the same weights and rows is {at!r}, then {again!r}: is dropout on?")
     if all(answer == float(np.float32(answer)) for answer in (at, *answers)):

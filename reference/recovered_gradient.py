@@ -12,8 +12,6 @@ What is recovered is the gradient as the optimizer got it, after clipping. Clipp
 Source: Kingma and Ba 2015, "Adam", algorithm 1; the model of rounding of arithmetic.py.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

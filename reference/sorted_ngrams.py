@@ -102,7 +102,9 @@ def orders(counted: Positions, asked: Positions, vocab_size: int) -> list[Order]
     for k in range(LONGEST):
         contexts.append(_numbered(contexts[-1] * (vocab_size + 1) + past[:, k] - NOTHING))
     pairs = [_numbered(context * vocab_size + tokens) for context in contexts]
-    first = [np.unique(pair[:seen], return_index=True)[1] for pair in pairs]  # one position for each pair seen
+    first = [
+        np.unique(pair[:seen], return_index=True)[1] for pair in pairs
+    ]  # one position for each pair seen
 
     def count(numbers: np.ndarray, which: np.ndarray | slice) -> np.ndarray:
         return np.bincount(numbers[which], minlength=int(numbers.max()) + 1)[numbers[seen:]].astype(float)

@@ -15,7 +15,9 @@ from reference.tokenizer import VOCAB_SIZE
 def few() -> dict[str, list[list[int]]]:
     splits = read_directory()
     bpe = tokenizer.train_on_rows(splits["train"])
-    return {name: [ids for row in splits[name][:20] for ids in bpe.encode_row(row)] for name in ("train", "val")}
+    return {
+        name: [ids for row in splits[name][:20] for ids in bpe.encode_row(row)] for name in ("train", "val")
+    }
 
 
 def test_all_fourteen_are_those_of_the_oracle(few):
@@ -39,7 +41,9 @@ def test_bigram_of_a_text_without_a_beginning_worked_by_hand():
     assert sorted_ngrams.add_alpha(found, 2, 0.5, 4) == pytest.approx([(2 + 0.5) / (3 + 2), 0.5 / 2])
     # Different tokens before: nothing but the window's beginning or a token. b: after a; a: after b; c: after a.
     low = {t: (1 - 0.5) / 3 + 0.5 * 3 / 3 / 4 for t in (a, b, c)}
-    assert sorted_ngrams.kneser_ney(found, 2, 0.5, 4) == pytest.approx([1.5 / 3 + 0.5 * 2 / 3 * low[b], low[a]])
+    assert sorted_ngrams.kneser_ney(found, 2, 0.5, 4) == pytest.approx(
+        [1.5 / 3 + 0.5 * 2 / 3 * low[b], low[a]]
+    )
 
 
 def test_what_stands_before_a_window_is_not_known():

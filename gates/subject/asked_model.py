@@ -68,7 +68,9 @@ class AskedModel:
                 f"[{tokens.shape[0]}, {tokens.shape[1]}, V]"
             )
         if self.vocab_size not in (None, logits.shape[2]):
-            raise GateError(f"`logits` answered for {logits.shape[2]} tokens, before that for {self.vocab_size}")
+            raise GateError(
+                f"`logits` answered for {logits.shape[2]} tokens, before that for {self.vocab_size}"
+            )
         self.vocab_size = logits.shape[2]
         return logits
 
@@ -83,7 +85,12 @@ class AskedModel:
                     return found
                 said = folder / "losses.json"
                 (folder / "batch.json").write_text(json.dumps(batch), encoding="utf-8")
-                values = {"weights": folder / "weights", "batch": folder / "batch.json", "out": said, "run": run}
+                values = {
+                    "weights": folder / "weights",
+                    "batch": folder / "batch.json",
+                    "out": said,
+                    "run": run,
+                }
                 self.ask("loss", {**{k: str(v) for k, v in values.items()}, "dtype": "float64"})
                 found += _losses(_json("loss", said), names)
 
@@ -105,7 +112,9 @@ class AskedModel:
             self.ask("masks", {"run": str(run), "update": str(update), "out": str(said)})
             found = _tensors("masks", said)
         if wrong := [name for name, mask in found.items() if mask.dtype != np.bool_]:
-            raise GateError(f"`masks` answered with {wrong[0]!r} of {found[wrong[0]].dtype}, expected booleans")
+            raise GateError(
+                f"`masks` answered with {wrong[0]!r} of {found[wrong[0]].dtype}, expected booleans"
+            )
         return found
 
     def encode(self, run: Path, texts: Sequence[str]) -> list[list[int]]:

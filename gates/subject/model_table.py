@@ -58,12 +58,14 @@ def table_of(said: Mapping[str, Any]) -> ModelTable:
     if missing := [name for name in ("train", "validation", "context") if name not in said]:
         raise GateError(f"subject.toml: [model] does not say {missing[0]!r}")
     for name, value in said.items():
-        wanted: tuple[type, ...] = (str,) if name in ("train", "validation", "documents", "precision") else (int,)
+        wanted: tuple[type, ...] = (
+            (str,) if name in ("train", "validation", "documents", "precision") else (int,)
+        )
         wanted = (int, float) if name in ("ratio", "rounding") else wanted
         if isinstance(value, bool) or not isinstance(value, wanted):
             raise GateError(f"subject.toml: [model] {name} is {value!r}, expected {wanted[0].__name__}")
-        lowest = {"context": 1, "bos": 0, "eos": 0, "ratio": 0, "rounding": 0}.get(name)
-        if lowest is not None and not value >= lowest:
+        lowest = 1 if name == "context" else 0
+        if isinstance(value, int | float) and not value >= lowest:
             raise GateError(f"subject.toml: [model] {name} is {value!r}, expected at least {lowest}")
     table = ModelTable(**said)
     for name, value, legal in (

@@ -17,6 +17,7 @@ from gates.subject.model_table import Document, ModelTable
 from reference.loss import token_nll
 
 PAD = 0  # stands in positions outside the key mask
+PIECE, MANY = 1024, 20  # tokens of a piece of training text at most, and how many there are at least
 AGAIN = 3  # texts that are encoded once more, alone
 
 
@@ -45,12 +46,12 @@ class Texts:
             for start in range(0, max(len(sequence) - 1, 0), table.context)
         ]
 
-    def predicted_bytes(self, table: ModelTable, first: Sequence[str]) -> int | None:
-        """UTF-8 bytes of what is predicted: all, but for the first token of a document that has nothing before it."""
-        if self.decoded is None:
-            return None
-        total = sum(len(text.encode()) for text in self.decoded)
-        return total if table.bos is not None else total - sum(len(text.encode()) for text in first)
+
+    def pieces(self, table: ModelTable) -> list[list[int]]:
+        """The documents for an n-gram, of which some are held out: long ones in pieces, a twentieth of all at most."""
+        whole = self.sequences(table)
+        longest = min(PIECE, max(MANY, sum(map(len, whole)) // MANY))
+        return [ids[start : start + longest] for ids in whole for start in range(0, len(ids), longest)]
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,9 @@ class TokenLosses:
         return self.total / self.tokens
 
 
-def read_texts(model: AskedModel, run: Path, documents: list[Document], *, encode: bool, decode: bool) -> Texts:
+def read_texts(
+    model: AskedModel, run: Path, documents: list[Document], *, encode: bool, decode: bool
+) -> Texts:
     """Ids and texts back: by the subject's `encode` and `decode`, or the bytes of UTF-8. GateError for a mixture."""
     if not documents:
         raise GateError("a text of [model] holds no document")
@@ -93,6 +96,22 @@ def read_texts(model: AskedModel, run: Path, documents: list[Document], *, encod
     chosen = sorted({0, len(texts) // 2, len(texts) - 1})[:AGAIN]
     alone = {number: model.encode(run, [texts[number]])[0] for number in chosen}
     return Texts(documents, ids, model.decode(run, ids), alone, True)
+
+
+def predicted_bytes(model: AskedModel, run: Path, table: ModelTable, texts: Texts) -> int | None:
+    """UTF-8 bytes of what is predicted: all, but for the first token of a document that has nothing before it.
+
+    None for data without texts.
+    """
+    if texts.decoded is None:
+        return None
+    total = sum(len(text.encode()) for text in texts.decoded)
+    if table.bos is not None:
+        return total
+    if not texts.own_tokenizer:
+        return total - sum(1 for ids in texts.ids if ids)
+    first = model.decode(run, [ids[:1] for ids in texts.ids])
+    return total - sum(len(text.encode()) for text in first)
 
 
 def batch_of(windows: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,8 +1,8 @@
 """`serve`: one process of a subject that stays, and answers its verbs one after the other over a pipe.
 
 A question is one line of JSON on its standard input, `{"verb": "loss", "values": {"weights": "...", ...}}`, with the
-values that the verb's command would have in braces; the answer is one line of JSON on its standard output, `{"status": 0}`
-or `{"status": 1, "error": "why"}`, when the files are written. It ends when its input does.
+values that the verb's command would have in braces. The answer, when the files are written, is one line of JSON on its
+standard output, `{"status": 0}` or `{"status": 1, "error": "why"}`. It ends when its input does.
 """
 
 import contextlib
@@ -80,9 +80,15 @@ class WarmProcess:
             answer: Any = json.loads(line)
         except (ValueError, RecursionError):
             answer = None
-        if not isinstance(answer, dict) or type(answer.get("status")) is not int or answer.keys() - {"status", "error"}:
+        if (
+            not isinstance(answer, dict)
+            or type(answer.get("status")) is not int
+            or answer.keys() - {"status", "error"}
+        ):
             said = line[:80].decode(errors="replace")
-            raise self._broken(verb, f'answered {said!r}, expected {{"status": 0}} or a status and an "error"')
+            raise self._broken(
+                verb, f'answered {said!r}, expected {{"status": 0}} or a status and an "error"'
+            )
         return answer["status"], " ".join(str(answer.get("error", "it does not say why")).split())[:300]
 
     def _broken(self, verb: str, what: str) -> GateError:
