@@ -5,8 +5,9 @@
 
 <g, d> must be E, for d = g, for three random directions over everything and for one in each tensor. With d Gaussian, an
 error e of the gradient shows as |e| times a normal number, however many parameters there are; the direction within one
-tensor shows an error there at full size, and g itself shows a gradient that is too long or too short. How far a correct
-gradient may be from E is the sum of
+tensor shows an error there at full size. To it three times the unit vector along the tensor's own gradient is added, so
+that one which is too long or too short does not hide where the normal number is small. How far a correct gradient may
+be from E is the sum of
 
     truncation   |D(h) - D(2h)| / 3: the whole correction, which is the error of D(h); E's own is smaller
     rounding     2 noise / h: E is 4/3 D(h) - 1/3 D(2h), hence at most 1.5 times the error of a loss over h. The noise
@@ -44,7 +45,8 @@ EVERYWHERE = 3
 NUDGES = 4
 RELATIVE, FLOOR = 128.0, 8.0  # unit roundoffs: of the gradient in the direction's tensors, and of the whole
 DEVIATIONS = 6.0
-SLIGHTLY = 2.0**-34
+OWN = 3.0
+SLIGHTLY = 2.0**-28
 ALONG = "everything, along the gradient itself"
 
 
@@ -108,7 +110,9 @@ def directions(values: Tensors, seed: int) -> Iterator[Direction]:
         drawn = {name: chance.standard_normal(x.shape) for name, x in values.items()}
         yield Direction(f"everything, random direction {number + 1}", drawn)
     for name, x in values.items():
-        yield Direction(name, {name: chance.standard_normal(x.shape)})
+        drawn_here = chance.standard_normal(x.shape)
+        length = math.sqrt(float(np.vdot(x, x)))
+        yield Direction(name, {name: drawn_here + OWN * x / length if length > 0 else drawn_here})
 
 
 def moved(weights: Tensors, direction: Direction, amount: float) -> Tensors:
@@ -136,12 +140,13 @@ class LossAt:
 def loss_at(losses: Losses, weights: Tensors, gradient: Recovered) -> LossAt:
     """The loss and its rounding. NotInDouble for a loss of which no difference can be taken.
 
-    A loss that was computed in single precision, or of weights that were, does not move when the weights move by
-    2^-34 of themselves, or it jumps when they move by an ulp.
+    A loss of weights that were rounded to single precision does not move when they move by 2^-28 of themselves to
+    either side; one with anything else in single precision moves in steps, and its second difference is no rounding.
     """
-    sizes = (2.0**-52, SLIGHTLY, gradient.unit)
-    nudges = [_nudged(weights, size, seed) for size in sizes for seed in range(NUDGES)]
-    at, again, *answers = losses([weights, weights, *nudges])
+    nudges = [(2.0**-52, seed) for seed in range(NUDGES)]
+    nudges += [(sign * SLIGHTLY, seed) for seed in range(NUDGES // 2) for sign in (1, -1)]
+    nudges += [(gradient.unit, seed) for seed in range(NUDGES)]
+    at, again, *answers = losses([weights, weights, *(_nudged(weights, *nudge) for nudge in nudges)])
     if not all(map(math.isfinite, (at, again, *answers))):
         raise NotInDouble(
             f"the loss is {at!r} at the update's weights: it is not finite there, or beside them"
@@ -152,16 +157,18 @@ def loss_at(losses: Losses, weights: Tensors, gradient: Recovered) -> LossAt:
         raise NotInDouble(
             f"the loss is a float32 number ({at!r}): its differences are rounding; compute it in float64"
         )
-    noise, slight, spread = (
-        [abs(answer - at) for answer in answers[k * NUDGES : (k + 1) * NUDGES]] for k in range(3)
-    )
+    noise, slight, spread = ([x - at for x in answers[k * NUDGES : (k + 1) * NUDGES]] for k in range(3))
     products = [float(np.vdot(g * weights[n], g * weights[n])) for n, g in gradient.values.items()]
-    due = SLIGHTLY * math.sqrt(math.fsum(products))
-    if max(noise) > 2.0**-40 * (1 + abs(at)) or (max(slight) == 0 and due > 2.0**-50 * (1 + abs(at))):
+    still = not any(slight) and SLIGHTLY * math.sqrt(math.fsum(products)) > 2.0**-50 * (1 + abs(at))
+    jump = max(
+        *map(abs, noise), *(abs(up + down) for up, down in zip(slight[::2], slight[1::2], strict=True))
+    )
+    if still or jump > 2.0**-40 * (1 + abs(at)):
+        size = "nothing at all" if still else f"{jump:.1e}"
         raise NotInDouble(
-            f"the loss moves in steps ({max(noise):.1e} for an ulp of the weights): it is not computed in float64"
+            f"the loss moves in steps ({size} where rounding is expected): it is not computed in float64"
         )
-    return LossAt(at, max(*noise, 8 * DOUBLE * abs(at)), max(spread))
+    return LossAt(at, max(*map(abs, noise), 8 * DOUBLE * abs(at)), max(map(abs, spread)))
 
 
 def compare(
@@ -204,4 +211,4 @@ def ratio_said(comparisons: Iterable[Comparison]) -> float | None:
     best = max(known, key=lambda c: abs(c.found) / c.bound)
     ratio = best.said / best.found
     fits = all(abs(c.said - ratio * c.found) <= 4 * c.bound * max(1.0, abs(ratio)) for c in known)
-    return ratio if fits else None
+    return ratio + 0.0 if fits else None  # no -0

@@ -152,8 +152,11 @@ def baselines(
     """All fourteen: both estimators, n = 1..7, each tuned on a part of the training windows, scored on `val`.
 
     Of every ten training windows the first two are tuned on, as ngram.tuning_split has it; the counts are then taken
-    from all. ValueError if nothing is left to count or to tune on, or nothing is predicted in `val`.
+    from all. ValueError if nothing is left to count or to tune on, nothing is predicted in `val`, or a token is none of
+    the vocabulary.
     """
+    if max(max(window, default=0) for window in [*train, *val, []]) >= vocab_size:
+        raise ValueError(f"a token of the text is not below {vocab_size}, the size of the vocabulary")
     everything, window = positions(train)
     held_out = window // 2 % TUNING_CELL == 0
     asked, _ = positions(val)

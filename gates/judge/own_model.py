@@ -67,7 +67,8 @@ def _agree(
     problems, largest = [], 0.0
     for a, b, cut in pairs:
         limit = table.rounding * (1 + float(np.abs(a).max()))
-        difference = np.abs(a - b).max(axis=-1)
+        with np.errstate(invalid="ignore"):
+            difference = np.abs(a - b).max(axis=-1)
         worst = float(difference.max())
         largest = max(largest, worst)
         if not worst <= limit:

@@ -19,6 +19,7 @@ from gates.subject.interrupted_runs import (
     stop_and_resume,
     terminate_and_resume,
 )
+from gates.subject.model_runs import ask_model
 from gates.subject.mutants import STRENGTH, judge_mutants
 from gates.subject.pool import Job
 from gates.subject.property_runs import check_adapter
@@ -37,7 +38,7 @@ from gates.subject.training_runs import (
 
 def all_jobs(session: Session, controls: Iterable[Control]) -> dict[str, Job]:
     """Name -> job, for every job there is."""
-    subject = session.subject
+    subject = session.description.module or session.description.name
     jobs: dict[str, Job] = {
         "committed": partial(train_committed, session),
         "blind": partial(train_blind, session),
@@ -48,6 +49,7 @@ def all_jobs(session: Session, controls: Iterable[Control]) -> dict[str, Job]:
         "diverging": lambda: diverge(session, subject, "diverging", session.begun().config),
         "tampered": lambda: tamper(session, subject, "tampered", session.begun().config, *WAYS),
         "properties": partial(check_adapter, session),
+        "model": partial(ask_model, session),
         "strength": partial(judge_mutants, session, STRENGTH, "strength"),
         "resume": partial(_uninterrupted, session, "resume"),
         "resume/rerun": partial(_uninterrupted, session, "rerun"),
