@@ -1,4 +1,7 @@
-"""A language model in NumPy that answers the questions of level 3 in this process: logits = W tanh(E[now] + P[before])."""
+"""A language model in NumPy that answers the questions of level 3 in this process.
+
+The logits are W tanh(E[this token] + P[the token before]).
+"""
 
 import json
 from pathlib import Path

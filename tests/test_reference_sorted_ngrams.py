@@ -40,7 +40,7 @@ def test_bigram_of_a_text_without_a_beginning_worked_by_hand():
     found = sorted_ngrams.orders(train, asked, 4)
     assert sorted_ngrams.add_alpha(found, 2, 0.5, 4) == pytest.approx([(2 + 0.5) / (3 + 2), 0.5 / 2])
     # Different tokens before: nothing but the window's beginning or a token. b: after a; a: after b; c: after a.
-    low = {t: (1 - 0.5) / 3 + 0.5 * 3 / 3 / 4 for t in (a, b, c)}
+    low = dict.fromkeys((a, b, c), (1 - 0.5) / 3 + 0.5 * 3 / 3 / 4)
     assert sorted_ngrams.kneser_ney(found, 2, 0.5, 4) == pytest.approx(
         [1.5 / 3 + 0.5 * 2 / 3 * low[b], low[a]]
     )

@@ -185,13 +185,13 @@ def _behaves_like(got: Any, evidence: ModelEvidence, score: TokenLosses, bound: 
             return f" (behaves like: the weights of step {step})"
     counts = np.bincount(score.window)
     sums = np.bincount(score.window, weights=score.nll)
-    first = np.cumsum(sums) / np.cumsum(counts)
-    if (near := np.flatnonzero(np.abs(first - got) <= bound)).size:
-        return f" (behaves like: the mean over the first {near[0] + 1} of {len(counts)} windows)"
     if abs(float((sums / counts).mean()) - got) <= bound:
         return " (behaves like: the mean of the windows' means)"
     if abs(score.total / (len(counts) * counts.max()) - got) <= bound:
         return " (behaves like: padding is counted)"
+    first = np.cumsum(sums) / np.cumsum(counts)
+    if (near := np.flatnonzero(np.abs(first - got) <= bound)).size:
+        return f" (behaves like: the mean over the first {near[0] + 1} of {len(counts)} windows)"
     return ""
 
 

@@ -46,7 +46,6 @@ class Texts:
             for start in range(0, max(len(sequence) - 1, 0), table.context)
         ]
 
-
     def pieces(self, table: ModelTable) -> list[list[int]]:
         """The documents for an n-gram, of which some are held out: long ones in pieces, a twentieth of all at most."""
         whole = self.sequences(table)
