@@ -11,6 +11,7 @@ import pytest
 from gates.errors import GateError
 from gates.subject import asked_model, tensors
 from gates.subject.commanded import CommandedSubject
+from gates.subject.process import Process
 from gates.subject.warm_process import WarmProcess
 from honestloop.description import Description, Level
 from tests import small_language_model as small
@@ -49,7 +50,7 @@ def test_a_warm_process_answers_many_questions_and_ends_with_its_input(tmp_path)
         ("input(); print('{\"status\": true}')", "expected"),
         ("input(); print('{\"status\": 0, \"note\": 1}')", "expected"),
         ("input(); print('x' * 100_000)", "answered with more than 65,536 bytes"),
-        ("import json; input(); print(json.dumps({'status': 1, 'error': 'row 7\\n is lost'}))", "`loss`: row 7 is lost"),
+        ("import json; input(); print(json.dumps({'status': 1, 'error': 'row 7\\n lost'}))", "`loss`: row 7 lost"),
     ],
 )  # fmt: skip
 def test_a_warm_process_that_breaks_is_one_line(code, says, tmp_path):
@@ -66,6 +67,16 @@ def test_a_warm_process_that_hangs_is_ended(tmp_path):
             warm.ask("loss", {})
         assert warm._popen.returncode is not None
     assert time.monotonic() - began < 20
+
+
+def test_a_warm_process_ends_with_the_session(tmp_path, monkeypatch):
+    monkeypatch.setattr(Process, "_no_more", False)
+    monkeypatch.setattr(Process, "_running", set())
+    with serve("import time; time.sleep(60)", tmp_path) as warm:
+        Process.kill_the_rest()
+        assert warm._popen.returncode is not None
+    with pytest.raises(GateError, match="the session was ended"):
+        serve("input()", tmp_path)
 
 
 def test_after_a_question_it_could_not_answer_it_can_be_asked_again(tmp_path):

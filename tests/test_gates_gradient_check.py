@@ -191,6 +191,10 @@ def test_another_loss_than_the_logged_one_is_refused_and_says_which_of_the_two_w
         in gradient_check.logged_losses([logged], SINGLE).message
     )
     assert not gradient_check.logged_losses([JudgedUpdate(7, {"step": 7}, right.at, [])], SINGLE).passed
+    two = JudgedUpdate(7, {**right.line, "rows": [1, 2]}, right.at, right.comparisons, other_rows=[2, 3])
+    assert (
+        "the log and the verb `rows` name other rows" in gradient_check.logged_losses([two], SINGLE).message
+    )
 
 
 def test_a_tensor_whose_gradient_is_rounding_alone_is_no_mistake():

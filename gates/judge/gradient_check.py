@@ -23,6 +23,9 @@ def logged_losses(updates: Sequence[JudgedUpdate], unit: float) -> Finding:
     """The loss in the log is what the verb `loss` says of the rows of that update, at the weights before it."""
     problems, worst = [], 0.0
     for update in updates:
+        if update.other_rows is not None:
+            what = f"update {update.step}: the log and the verb `rows` name other rows"
+            problems.append(Problem(what, update.line["rows"], update.other_rows))
         if update.at is None:
             problems.append(Problem(f"the loss of update {update.step}", update.unusable, "a float64 loss"))
             continue

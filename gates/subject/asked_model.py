@@ -163,10 +163,17 @@ def asked(subject: CommandedSubject) -> Iterator[AskedModel]:
 
         yield AskedModel(command, home, timeout)
         return
+    subject.asked.add("serve")
+    errors = home / "serve.err"
     with WarmProcess(
-        description.argv("serve"), folder=description.folder, errors=home / "serve.err", timeout=timeout
+        description.argv("serve"), folder=description.folder, errors=errors, timeout=timeout
     ) as warm:
-        yield AskedModel(warm.ask, home, timeout)
+
+        def served(verb: str, values: Mapping[str, str]) -> None:
+            subject.asked.add(verb)
+            warm.ask(verb, values)
+
+        yield AskedModel(served, home, timeout)
 
 
 def natural_numbers(verb: str, value: Any) -> list[int]:

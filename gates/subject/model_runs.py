@@ -40,6 +40,8 @@ class JudgedUpdate:
     comparisons: list[Comparison]
     unusable: str = ""
     """Why its loss cannot be differentiated, if it cannot."""
+    other_rows: list[int] | None = None
+    """What the verb `rows` says, if the line of the log says something else."""
 
 
 @dataclass(frozen=True)
@@ -235,7 +237,7 @@ def _judged(model: AskedModel, description: Description, table: ModelTable, pair
         raise GateError("neither [optimizer] nor the manifest's config.optimizer says beta1") from None
     except ValueError as error:
         raise GateError(f"the gradient of update {pair.step} cannot be recovered: {error}") from None
-    batch = _batch(model, description, pair)
+    batch, other = _batch(model, description, pair)
     base = {name: x.astype(np.float64) if x.dtype.kind == "f" else x for name, x in saved.items()}
     copies = _copies(base, set(after))
 
@@ -244,23 +246,29 @@ def _judged(model: AskedModel, description: Description, table: ModelTable, pair
 
     try:
         at = loss_at(losses, base, gradient)
-        return JudgedUpdate(pair.step, pair.line, at, compare(losses, base, gradient, at.noise, pair.step))
+        found = compare(losses, base, gradient, at.noise, pair.step)
+        return JudgedUpdate(pair.step, pair.line, at, found, other_rows=other)
     except NotInDouble as error:
-        return JudgedUpdate(pair.step, pair.line, None, [], str(error))
+        return JudgedUpdate(pair.step, pair.line, None, [], str(error), other)
 
 
-def _batch(model: AskedModel, description: Description, pair: _Pair) -> dict[str, Any]:
-    """What the loss is asked of: the rows of the update, from its line of the log or by the verb, and its masks."""
+def _batch(
+    model: AskedModel, description: Description, pair: _Pair
+) -> tuple[dict[str, Any], list[int] | None]:
+    """(What the loss is asked of, rows that the verb says and the log does not).
+
+    The rows of the update are those of its line of the log, or else of the verb; masks are there if there is a verb.
+    """
     batch: dict[str, Any] = {"update": pair.step}
-    if "rows" in pair.line:
-        batch["rows"] = natural_numbers("rows of the log", pair.line["rows"])
-    elif description.offers("rows"):
-        batch["rows"] = model.rows(pair.run, [pair.step])[pair.step]
+    said = model.rows(pair.run, [pair.step])[pair.step] if description.offers("rows") else None
+    logged = natural_numbers("rows of the log", pair.line["rows"]) if "rows" in pair.line else said
+    if logged is not None:
+        batch["rows"] = logged
     if description.offers("masks"):
         path = model.home / f"masks-{pair.step}.safetensors"
         path.write_bytes(tensors.write(model.masks(pair.run, pair.step)))
         batch["masks"] = str(path)
-    return batch
+    return batch, said if said != logged else None
 
 
 def optimizer_of(run: Path, description: Description) -> dict[str, Any]:

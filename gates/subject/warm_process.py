@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from gates.errors import GateError
-from gates.subject.process import UNTRACKED, environment
+from gates.subject.process import UNTRACKED, Process, environment
 
 ANSWER_LIMIT = 1 << 16  # bytes of one answer; tensors travel in files
 
@@ -41,6 +41,11 @@ class WarmProcess:
                 )
         except OSError as error:
             raise GateError(f"`serve` could not be started: {error.strerror}") from None
+        try:
+            Process.remember(self)
+        except GateError:
+            self.kill_all_of_it()
+            raise
 
     def __enter__(self) -> "WarmProcess":
         return self
@@ -93,7 +98,7 @@ class WarmProcess:
 
     def _broken(self, verb: str, what: str) -> GateError:
         """The error; nothing more can be asked after it, and the last line it said tells most."""
-        self.kill()
+        self.kill_all_of_it()
         said = self._errors.read_bytes()[-2000:].decode(errors="replace").strip().splitlines()
         return GateError(f"`serve`, asked for `{verb}`, {what}" + (f": {said[-1][:300]}" if said else ""))
 
@@ -104,9 +109,9 @@ class WarmProcess:
             self._popen.stdin.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._popen.wait(1.0)
-        self.kill()
+        self.kill_all_of_it()
 
-    def kill(self) -> None:
+    def kill_all_of_it(self) -> None:
         """SIGKILL to it and its children, and the pipes closed."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._popen.pid, signal.SIGKILL)
@@ -115,3 +120,4 @@ class WarmProcess:
             if pipe is not None:
                 with contextlib.suppress(OSError):
                     pipe.close()
+        Process.forget(self)
