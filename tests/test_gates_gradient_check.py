@@ -11,7 +11,7 @@ from reference import central_differences, clipping
 from reference.arithmetic import DOUBLE, SINGLE
 from reference.central_differences import NotInDouble
 from reference.loss import token_nll
-from reference.recovered_gradient import clip_factor, recovered
+from reference.unclipped_gradient import clip_factor, recovered
 from tests import small_language_model as small
 
 BETA1 = 0.9

@@ -21,7 +21,7 @@ from gates.subject.session import Session
 from honestloop import guarded_files
 from honestloop.description import Description
 from reference.central_differences import Comparison, LossAt, NotInDouble, Tensors, compare, loss_at
-from reference.recovered_gradient import recovered
+from reference.unclipped_gradient import recovered
 
 SHORT = 6
 """Updates of the short run that saves each."""
