@@ -11,7 +11,7 @@ from reference import central_differences, clipping
 from reference.arithmetic import DOUBLE, SINGLE
 from reference.central_differences import NotInDouble
 from reference.loss import token_nll
-from reference.unclipped_gradient import clip_factor, recovered
+from reference.unclipped_gradient import unclipped
 from tests import small_language_model as small
 
 BETA1 = 0.9
@@ -41,11 +41,12 @@ def update(
     w = small.weights(seed, dtype)
     g = make(w)
     norm = float(clipping.global_norm(list(g.values())))
-    kept = {n: (x * clip_factor(norm, max_norm or math.inf, clip)).astype(dtype) for n, x in g.items()}
+    clipped, _ = clipping.clip_by_global_norm(list(g.values()), max_norm or math.inf, clip=clip)
+    kept = dict(zip(g, clipped, strict=True))
     chance = np.random.default_rng(seed)
     m = {n: (chance.normal(0, 1, x.shape) * np.abs(x).max()).astype(dtype) for n, x in g.items()}
     after = {n: (dtype(BETA1) * x + dtype(1 - BETA1) * kept[n]).astype(dtype) for n, x in m.items()}
-    gradient = recovered(
+    gradient = unclipped(
         m,
         after,
         beta1=BETA1,
@@ -205,7 +206,7 @@ def test_a_tensor_whose_gradient_is_rounding_alone_is_no_mistake():
 
     w = with_bias(small.weights())
     g = {**of_both(w), "b": np.full(4, 3e-9, np.float32)}
-    gradient = recovered(
+    gradient = unclipped(
         {n: np.zeros_like(x) for n, x in g.items()},
         {n: x * np.float32(0.1) for n, x in g.items()},
         beta1=0.9,

@@ -166,7 +166,9 @@ def validation_losses(evidence: ModelEvidence) -> Finding:
         problems.append(Problem(what, got, f"{score.mean:.9g}, to {bound:.1e}"))
     judged = sorted(evidence.scores.keys() & logged.keys())
     return no_problems(
-        "model/validation", problems, of=f"{worst:.2g} of the bound, val_loss of {len(judged)} checkpoints"
+        "model/validation",
+        problems,
+        of=f"{worst:.2g} of the bound, val_loss of {len(judged)} checkpoints, of {len(logged)} that are logged",
     )
 
 

@@ -21,7 +21,7 @@ from gates.subject.session import Session
 from honestloop import guarded_files
 from honestloop.description import Description
 from reference.central_differences import Comparison, LossAt, NotInDouble, Tensors, compare, loss_at
-from reference.unclipped_gradient import recovered
+from reference.unclipped_gradient import unclipped
 
 SHORT = 6
 """Updates of the short run that saves each."""
@@ -224,7 +224,7 @@ def _judged(model: AskedModel, description: Description, table: ModelTable, pair
         raise GateError(f"{layout.optimizer} holds no first moment of a parameter (such as {layout.m!r})")
     settings = {**optimizer_of(pair.run, description), **description.optimizer}
     try:
-        gradient = recovered(
+        gradient = unclipped(
             before,
             after,
             beta1=float(settings["beta1"]),
@@ -232,6 +232,7 @@ def _judged(model: AskedModel, description: Description, table: ModelTable, pair
             max_norm=settings.get("clip_norm"),
             norm=pair.line.get("grad_norm"),
             clip=description.conventions.clip,
+            scalars=description.conventions.scalars,
         )
     except KeyError:
         raise GateError("neither [optimizer] nor the manifest's config.optimizer says beta1") from None

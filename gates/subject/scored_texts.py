@@ -18,7 +18,6 @@ from reference.loss import token_nll
 
 PAD = 0  # stands in positions outside the key mask
 PIECE, MANY = 1024, 20  # tokens of a piece of training text at most, and how many there are at least
-AGAIN = 3  # texts that are encoded once more, alone
 
 
 @dataclass(frozen=True)
@@ -92,8 +91,8 @@ def read_texts(
     if not decode:
         raise GateError("it offers `encode`, but no `decode` to check it by")
     ids = model.encode(run, texts)
-    chosen = sorted({0, len(texts) // 2, len(texts) - 1})[:AGAIN]
-    alone = {number: model.encode(run, [texts[number]])[0] for number in chosen}
+    last = len(texts) - 1
+    alone = {last: model.encode(run, [texts[last]])[0]}
     return Texts(documents, ids, model.decode(run, ids), alone, True)
 
 
