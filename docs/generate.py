@@ -51,6 +51,7 @@ FAMILIES = {
     "TRACK": "Tracking",
     "DRIFT": "Low-precision drift",
     "SUITE": "The suite itself",
+    "RECORD": "The record of a run",
 }
 
 

@@ -120,10 +120,11 @@ def moved(weights: Tensors, direction: Direction, amount: float) -> Tensors:
     return {n: x + amount * direction.parts[n] if n in direction.parts else x for n, x in weights.items()}
 
 
-def _nudged(weights: Tensors, relative: float, seed: int) -> Tensors:
-    """Every weight times 1 + relative or 1 - relative, drawn."""
+def _nudged(weights: Tensors, gradient: Recovered, relative: float, seed: int) -> Tensors:
+    """Every weight that has a gradient, times 1 + relative or 1 - relative, drawn."""
     chance = np.random.default_rng(seed)
-    return {n: x * (1 + relative * chance.choice((-1.0, 1.0), x.shape)) for n, x in weights.items()}
+    factors = {n: 1 + relative * chance.choice((-1.0, 1.0), weights[n].shape) for n in gradient.values}
+    return {n: x * factors[n] if n in factors else x for n, x in weights.items()}
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,9 @@ def loss_at(losses: Losses, weights: Tensors, gradient: Recovered) -> LossAt:
     nudges = [(2.0**-52, seed) for seed in range(NUDGES)]
     nudges += [(sign * SLIGHTLY, seed) for seed in range(NUDGES // 2) for sign in (1, -1)]
     nudges += [(gradient.unit, seed) for seed in range(NUDGES)]
-    at, again, *answers = losses([weights, weights, *(_nudged(weights, *nudge) for nudge in nudges)])
+    at, again, *answers = losses(
+        [weights, weights, *(_nudged(weights, gradient, *nudge) for nudge in nudges)]
+    )
     if not all(map(math.isfinite, (at, again, *answers))):
         raise NotInDouble(
             f"the loss is {at!r} at the update's weights: it is not finite there, or beside them"

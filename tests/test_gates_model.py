@@ -4,19 +4,19 @@ import dataclasses
 import json
 import math
 import random
-import shutil
 
 import numpy as np
 import pytest
 
 from gates.errors import GateError
 from gates.judge import own_model
-from gates.subject import model_runs, tensors
+from gates.subject import model_runs
 from gates.subject.model_probes import probe
 from gates.subject.model_runs import JudgedUpdate, ModelEvidence
 from gates.subject.model_table import Document, ModelTable, documents, table_of
+from gates.subject.recorded_directory import RecordedDirectory
+from gates.subject.recorded_runs import JudgedRun, MadeAgain
 from gates.subject.scored_texts import Texts, TokenLosses, batch_of, read_texts, token_losses
-from honestloop.description import Description, Layout, Level
 from reference.central_differences import LossAt
 from tests import small_language_model as small
 
@@ -254,49 +254,23 @@ def test_a_model_no_better_than_a_table_of_counts_is_refused(evidence):
     assert not own_model.beats_the_baseline(stricter).passed
 
 
-# Files of a run
+# Updates
 
 
-@pytest.fixture
-def run(tmp_path):
-    folder = tmp_path / "run"
-    for step in (0, 1, 2, 4):
-        path = folder / f"checkpoints/step-{step:08d}"
-        path.mkdir(parents=True)
-        (path / "weights.safetensors").write_bytes(tensors.write({"w": np.full(2, step, np.float32)}))
-    lines = [
-        json.dumps({"step": step, "loss": 1.0, **({"skipped": True} if step == 2 else {})})
-        for step in range(1, 5)
-    ]
-    (folder / "train_log.jsonl").write_text("\n".join(lines) + "\n")
-    (folder / "results.json").write_text("{}")
-    (folder / "manifest.json").write_text('{"config": {"optimizer": {"beta1": 0.8}}}')
-    return folder
-
-
-DESCRIBED = Description("x", Level.MODEL, run=Layout())
-
-
-def test_a_run_is_cut_back_to_what_it_was(run, tmp_path):
-    assert list(model_runs.checkpoints(run, DESCRIBED)) == [0, 1, 2, 4]
-    cut = model_runs.cut_back(run, 2, DESCRIBED, tmp_path / "cut")
-    assert list(model_runs.checkpoints(cut, DESCRIBED)) == [0, 1, 2]
-    assert [line["step"] for line in model_runs.log_of(cut, DESCRIBED)] == [1, 2]
-    assert not (cut / "results.json").exists()
-    assert len(model_runs.log_of(run, DESCRIBED)) == 4
-    assert model_runs.optimizer_of(run, DESCRIBED) == {"beta1": 0.8}
-
-
-def test_updates_with_a_checkpoint_on_both_sides_are_found_and_skipped_ones_left_out(run):
-    assert [pair.step for pair in model_runs._neighbours(run, DESCRIBED)] == [1]
-
-
-@pytest.mark.parametrize("line", ["[]", "{}", '{"step": "1"}', "{"])
-def test_a_line_of_the_log_that_is_none_is_one_line(line, run):
-    (run / "train_log.jsonl").write_text(line + "\n")
-    with pytest.raises(GateError) as error:
-        model_runs.log_of(run, DESCRIBED)
-    assert "\n" not in str(error.value)
+def test_updates_with_a_checkpoint_on_both_sides_are_found_and_skipped_ones_left_out(tmp_path):
+    for step in (0, 1, 2, 4, 5):
+        (tmp_path / f"checkpoints/step-{step:08d}").mkdir(parents=True)
+    lines = [{"step": step, "skipped": step == 2} for step in range(1, 6)]
+    (tmp_path / "train_log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    run = RecordedDirectory(tmp_path)
+    assert [(pair.step, pair.line["step"]) for pair in model_runs.neighbours(run)] == [(1, 1), (5, 5)]
+    judged = JudgedRun(run, {}, 0.0, MadeAgain([], [], {}, {}))
+    assert [p.step for p in model_runs._drawn_pairs(judged, None, random.Random(1))] == [1, 5]
+    assert len(model_runs._drawn_pairs(judged, run, random.Random(1))) == 4
+    for folder in (tmp_path / "checkpoints").iterdir():
+        folder.rmdir()
+    with pytest.raises(GateError, match="no update has a checkpoint on both sides"):
+        model_runs._drawn_pairs(judged, run, random.Random(1))
 
 
 def test_a_tied_head_that_is_saved_twice_moves_with_its_parameter():
@@ -305,10 +279,3 @@ def test_a_tied_head_that_is_saved_twice_moves_with_its_parameter():
     copies = model_runs._copies(saved, {"E", "bias"})
     assert copies == {"head": "E"}
     assert model_runs._with_copies(saved | {"E": E + 1}, copies)["head"].tolist() == (E + 1).tolist()
-
-
-def test_a_run_that_cannot_be_copied_is_one_line(run, tmp_path):
-    shutil.rmtree(tmp_path / "cut", ignore_errors=True)
-    (tmp_path / "cut").mkdir()
-    with pytest.raises(GateError, match="the run cannot be copied"):
-        model_runs.cut_back(run, 2, DESCRIBED, tmp_path / "cut")

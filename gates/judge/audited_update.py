@@ -142,7 +142,6 @@ def _precision(
 ) -> list[Problem]:
     """States of 16 bits, and tensors that stay as they are though their update is not lost in rounding."""
     found = []
-    lr = float(update.line.get("lr", np.nan))
     for name in update.after.p:
         for kind in "pmv":
             x = getattr(update.after, kind).get(name)
@@ -153,7 +152,7 @@ def _precision(
                 )
     for name, x in tensors.items():
         d = recovered_update.direction(declared.form, update.t, x)
-        due = recovered_update.expected(declared.form, x, d, lr, declared.decay_of(name))
+        due = recovered_update.expected(declared.form, x, d, update.lr, declared.decay_of(name))
         off = recovered_update.ratio(x, due) > 1.0
         for kind, kept, wrong in (
             ("p", x.p1, off),

@@ -27,24 +27,27 @@ def name_form(
     t: int,
     tensors: Mapping[str, Tensor],
     before: Mapping[str, tuple[np.ndarray, np.ndarray]],
-    fitted: Fit,
+    said: Fit,
+    refit: bool = True,
 ) -> str:
     """What weights that follow another form behave like, best with the declared numbers; "" if like none of these.
 
-    `before`: the moments before the update, by name. `fitted` has the rate and the decays that are declared.
+    `before`: the moments before the update, by name. `said` has the rate and the decays that are declared, with which
+    they must fit unless others may be sought.
     """
     named = ""
     few = {name: Tensor(*(_thinned(x) for x in (y.p, y.p1, y.m1, y.v1))) for name, y in tensors.items()}
-    decay = {name: wd or 0.0 for name, wd in fitted.decay.items()}
+    decay = {name: wd or 0.0 for name, wd in said.decay.items()}
     for says, other, count, these in _others(form, t, few, before):
-        directions = {name: direction(other, count, x) for name, x in these.items()}
+        directions = directions_of(other, count, these)
         with np.errstate(all="ignore"):
-            found = fit(other, these, directions, rate=fitted.rate, decay=decay)
+            if max(fits(other, these, directions, said).values()) <= 1.0:
+                return says
+            if not refit:
+                continue
+            found = fit(other, these, directions, rate=said.rate, decay=decay)
             if max(fits(other, these, directions, found).values()) <= FITS:
-                numbers = name_numbers(found, fitted, {})
-                if not numbers:
-                    return says
-                named = named or f"{says}; {numbers}"
+                named = named or "; ".join(filter(None, [says, name_numbers(found, said, {})]))
     return named
 
 

@@ -1,5 +1,6 @@
 """One update of a run of level 2: two checkpoints, the line between them, and the tensors that can be judged."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,6 +31,12 @@ class RecordedUpdate:
     def said_skipped(self) -> bool:
         """Whether the log says that this update was not made."""
         return self.line.get("skipped") is True
+
+    @property
+    def lr(self) -> float:
+        """The rate that the line gives; NaN, with which nothing agrees, if it gives none."""
+        said = self.line.get("lr")
+        return float(said) if isinstance(said, int | float) else math.nan
 
     @property
     def t(self) -> int:

@@ -17,31 +17,29 @@ from reference.bounds import Bounded
 from reference.low_precision import low_precision
 from reference.recovered_update import Fit, Tensor, fit, fits
 
+NEXT_TO_NOTHING = 1e-3
+"""A rate or decay that is so little off is not what is wrong if another form explains the weights without it."""
+
 
 def audit_weights(
     declared: DeclaredOptimizer, update: RecordedUpdate, tensors: Mapping[str, Tensor]
 ) -> dict[str, Share]:
     """weights, decay and rate: what is wrong is one of them, or two numbers."""
-    form, line = declared.form, update.line
+    form = declared.form
     decay = {name: declared.decay_of(name) for name in tensors}
-    said = Fit(float(line.get("lr", np.nan)), decay)
+    said = Fit(update.lr, decay)
     directions = known_updates.directions_of(form, update.t, tensors)
     with np.errstate(all="ignore"):
         ratios = fits(form, tensors, directions, said)
-        ratio, _name = max(((r, n) for n, r in ratios.items()), default=(0.0, ""))
+        ratio = max(ratios.values(), default=0.0)
         if ratio <= 1.0:
             return dict.fromkeys(("weights", "decay", "rate"), Share(ratio))
         found = _explained(declared, tensors, directions, said)
-    right = Share(0.0)
-    if found is None:
-        return {
-            "weights": _wrong_form(declared, update, tensors, ratios, said),
-            "decay": right,
-            "rate": right,
-        }
+        shares = dict.fromkeys(("weights", "decay", "rate"), Share(0.0))
+        if found is None or _is_another_form(declared, update, tensors, found[0], said):
+            return shares | {"weights": _wrong_form(declared, update, tensors, ratios, said)}
     numbers, wrong = found
     like = known_updates.name_numbers(numbers, said, update.other_rates)
-    shares = {"weights": right, "decay": right, "rate": right}
     if "rate" in wrong:
         problem = f"{update.name}: rate {numbers.rate:.9g}, logged {said.rate:.9g}"
         wanted = f"{said.rate:.9g}, the lr of its line"
@@ -91,6 +89,29 @@ def _explained(
     return (both[1], ("rate", "decay")) if both[0] <= FITS else None
 
 
+def _is_another_form(
+    declared: DeclaredOptimizer, update: RecordedUpdate, tensors: Mapping[str, Tensor], found: Fit, said: Fit
+) -> bool:
+    """Whether numbers that differ by next to nothing hide a form that fits with those that are declared."""
+    if abs(found.rate - said.rate) > NEXT_TO_NOTHING * said.rate:
+        return False
+    decays = ((wd or 0.0, said.decay[name] or 0.0) for name, wd in found.decay.items())
+    if any(
+        abs(wd - declared_wd) > NEXT_TO_NOTHING * declared_wd for wd, declared_wd in decays if declared_wd
+    ):
+        return False
+    named = known_updates.name_form(
+        declared.form, update.t, tensors, _before(update, tensors), said, refit=False
+    )
+    return bool(named)
+
+
+def _before(
+    update: RecordedUpdate, tensors: Mapping[str, Tensor]
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    return {n: (update.moment("m", n), update.moment("v", n)) for n in tensors}
+
+
 def _wrong_form(
     declared: DeclaredOptimizer,
     update: RecordedUpdate,
@@ -107,7 +128,7 @@ def _wrong_form(
     elif np.array_equal(tensors[name].p, tensors[name].p1):
         like = "a tensor that is not updated, or put back"
     else:
-        before = {n: (update.moment("m", n), update.moment("v", n)) for n in tensors}
+        before = _before(update, tensors)
         like = known_updates.name_form(declared.form, update.t, tensors, before, said)
     problem = (
         f"{update.name}: {len(bad)} of {len(ratios)} tensors, first {name}: "

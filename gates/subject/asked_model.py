@@ -188,7 +188,7 @@ def _written(folder: Path, weights: Iterator[Tensors]) -> list[str]:
     names: list[str] = []
     size = 0
     while size < WEIGHTS_AT_ONCE and (one := next(weights, None)) is not None:
-        data = tensors.write({name: np.asarray(x, np.float64) for name, x in one.items()})
+        data = tensors.write(dict(one))
         names.append(f"{len(names):05d}.safetensors")
         (folder / names[-1]).write_bytes(data)
         size += len(data)

@@ -21,8 +21,9 @@ from gates.subject.interrupted_runs import (
 )
 from gates.subject.model_runs import ask_model
 from gates.subject.mutants import STRENGTH, judge_mutants
-from gates.subject.pool import Job
+from gates.subject.pool import Job, Once
 from gates.subject.property_runs import check_adapter
+from gates.subject.recorded_runs import train_judged, train_stepwise
 from gates.subject.run_directory import RunDirectory
 from gates.subject.session import Session
 from gates.subject.stepwise_runs import diverge, train_updates
@@ -34,11 +35,14 @@ from gates.subject.training_runs import (
     train_guarded,
     train_on_overlap,
 )
+from honestloop.description import Level
 
 
 def all_jobs(session: Session, controls: Iterable[Control]) -> dict[str, Job]:
-    """Name -> job, for every job there is."""
-    subject = session.description.module or session.description.name
+    """Name -> job, for every job there is at the subject's level."""
+    if session.description.level < Level.PHASE_18:
+        return commanded_jobs(session)
+    subject = session.subject
     jobs: dict[str, Job] = {
         "committed": partial(train_committed, session),
         "blind": partial(train_blind, session),
@@ -49,7 +53,6 @@ def all_jobs(session: Session, controls: Iterable[Control]) -> dict[str, Job]:
         "diverging": lambda: diverge(session, subject, "diverging", session.begun().config),
         "tampered": lambda: tamper(session, subject, "tampered", session.begun().config, *WAYS),
         "properties": partial(check_adapter, session),
-        "model": partial(ask_model, session),
         "strength": partial(judge_mutants, session, STRENGTH, "strength"),
         "resume": partial(_uninterrupted, session, "resume"),
         "resume/rerun": partial(_uninterrupted, session, "rerun"),
@@ -62,6 +65,17 @@ def all_jobs(session: Session, controls: Iterable[Control]) -> dict[str, Job]:
     jobs |= {f"resume/{name}": partial(_stopped, session, name, stops) for name, stops in STOPS.items()}
     jobs |= {f"control/{c.name}": partial(RUNS[c.run], session, c) for c in controls}
     return jobs
+
+
+def commanded_jobs(session: Session) -> dict[str, Job]:
+    """Name -> job, of a subject that is a set of commands."""
+    judged, stepwise = Once(partial(train_judged, session)), Once(partial(train_stepwise, session))
+    return {
+        "properties": partial(check_adapter, session),
+        "record/judged": judged,
+        "record/stepwise": stepwise,
+        "model": lambda: ask_model(session, judged(), stepwise()),
+    }
 
 
 def _uninterrupted(session: Session, name: str) -> RunDirectory:

@@ -113,6 +113,28 @@ GATES = (
         {"report": "DRIFT-01", "errors": "DRIFT-02", "flips": "DRIFT-03"},
     ),
     Gate(
+        "record",
+        "The record of the run is true",
+        {
+            "log": "RECORD-01",
+            "schedule": "RECORD-02",
+            "declared": "RECORD-03",
+            "tensors": "RECORD-04",
+            "second_moment": "RECORD-05",
+            "weights": "RECORD-06",
+            "decay": "RECORD-07",
+            "rate": "RECORD-08",
+            "norm": "RECORD-09",
+            "precision": "RECORD-10",
+            "skipped": "RECORD-11",
+            "cadence": "RECORD-12",
+            "finite": "RECORD-13",
+            "own_line": "RECORD-14",
+            "late": "RECORD-15",
+        },
+        frozenset({Level.RECORD, Level.MODEL}),
+    ),
+    Gate(
         "model",
         "The model is a language model",
         {
