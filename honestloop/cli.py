@@ -134,6 +134,35 @@ def grade(subject: str, runs: Path, blind_seed: int | None, kill_seed: int | Non
 
 
 @app.command(
+    "check-run",
+    short_help="Judge one run directory by its files, in seconds.",
+    epilog="Example:  honestloop check-run runs/1",
+)
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.option(
+    "--level",
+    type=click.Choice(["record", "phase18"]),
+    help="What it must have; by default what it says it is.",
+)
+def check_run(directory: Path, level: str | None) -> int:
+    """Judge the run DIRECTORY by its files alone: forms, digests, names of tensors, counts, formats.
+
+    Nothing is started and nothing is recomputed. Each complaint is one line: file, field, found, expected, rule. The
+    layout is described in docs/run-directory.md.
+    """
+    from honestloop import run_check
+
+    try:
+        report = run_check.check_run(directory, level)
+    except NotADirectoryError as error:
+        raise ProtocolError(str(error)) from None
+    for complaint in report.complaints:
+        click.echo(str(complaint))
+    click.echo(str(report))
+    return FAILED if report.complaints else OK
+
+
+@app.command(
     short_help="Explain a rule, with wrong and right code.", epilog="Example:  honestloop explain LOOP-02"
 )
 @click.argument("rule")

@@ -58,7 +58,8 @@ def train(out, seed, steps, save_every, stop_after):
     model, order = GPT(text.vocab), torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(groups(model), lr=PEAK)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate(steps))
-    settings = adamw_settings(model, optimizer, clip_norm=CLIP, total_steps=steps, warmup_steps=WARMUP)
+    declared = {"total_steps": steps, "warmup_steps": WARMUP, "min_lr": 0.1 * PEAK, "schedule": "llm.c"}
+    settings = adamw_settings(model, optimizer, clip_norm=CLIP, **declared)
     rec = Recorder(
         out, config={"batch": BATCH, "steps": steps}, seed=seed, optimizer_settings=settings, rng="mt19937"
     )
