@@ -2,7 +2,7 @@
 
 import random
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,7 @@ class ModelEvidence:
     """Everything that the gate `model` looks at."""
 
     table: ModelTable
-    log: list[Line]
+    log: Sequence[Line]
     results: Mapping[str, Any]
     """results.json, empty if there is none."""
     train: Texts
