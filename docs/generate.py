@@ -54,6 +54,7 @@ FAMILIES = {
     "SUITE": "The suite itself",
     "DIR": "A run directory",
     "RECORD": "The record of a run",
+    "OWN": "A model of your own",
 }
 
 

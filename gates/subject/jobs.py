@@ -22,8 +22,9 @@ from gates.subject.interrupted_runs import (
     terminate_and_resume,
 )
 from gates.subject.interruptions import repeat, stop
+from gates.subject.model_runs import ask_model
 from gates.subject.mutants import STRENGTH, judge_mutants
-from gates.subject.pool import Job
+from gates.subject.pool import Job, Once
 from gates.subject.property_runs import check_adapter
 from gates.subject.recorded_runs import train_judged, train_stepwise
 from gates.subject.run_directory import RunDirectory
@@ -73,6 +74,7 @@ def all_jobs(session: Session, controls: Iterable[Control]) -> dict[str, Job]:
 def commanded_jobs(session: Session) -> dict[str, Job]:
     """Name -> job, of a subject that is judged by its commands and what they leave."""
     places = Places(session, "interruption")
+    judged, stepwise = Once(partial(train_judged, session)), Once(partial(train_stepwise, session))
     return {
         "interruption": lambda: places.whole,
         "interruption/rerun": partial(repeat, places),
@@ -80,8 +82,9 @@ def commanded_jobs(session: Session) -> dict[str, Job]:
         "interruption/terminate": partial(crash, places, signal.SIGTERM, "terminate"),
         "interruption/kill": partial(crash, places, signal.SIGKILL, "kill-early", "kill-late"),
         "interruption/events": partial(crash_everywhere, places, every=session.every_event),
-        "record/judged": partial(train_judged, session),
-        "record/stepwise": partial(train_stepwise, session),
+        "record/judged": judged,
+        "record/stepwise": stepwise,
+        "model": lambda: ask_model(session, judged(), stepwise()),
         "properties": partial(check_adapter, session),
     }
 

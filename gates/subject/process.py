@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 from gates.errors import GateError
 from gates.subject.run_directory import RunDirectory
@@ -58,10 +58,17 @@ class Finished:
         return self
 
 
+class Killable(Protocol):
+    """Something of a subject that runs."""
+
+    def kill_all_of_it(self) -> None:
+        """End it at once."""
+
+
 class Process:
     """A running subject. Its output goes to files, so that no full pipe can stop it."""
 
-    _running: ClassVar[set["Process"]] = set()
+    _running: ClassVar[set["Killable"]] = set()
     _no_more: ClassVar[bool] = False
     _lock = threading.Lock()
 
@@ -122,6 +129,20 @@ class Process:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._popen.pid, signal.SIGKILL)
         self._popen.wait()
+
+    @classmethod
+    def remember(cls, other: Killable) -> None:
+        """Something else that is to be ended with the session. GateError if that is over."""
+        with cls._lock:
+            if cls._no_more:
+                raise GateError("the session was ended before this process began")
+            cls._running.add(other)
+
+    @classmethod
+    def forget(cls, other: Killable) -> None:
+        """It has ended."""
+        with cls._lock:
+            cls._running.discard(other)
 
     @classmethod
     def kill_the_rest(cls) -> None:

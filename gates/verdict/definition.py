@@ -148,6 +148,22 @@ GATES = (
         },
         frozenset({Level.RECORD, Level.MODEL}),
     ),
+    Gate(
+        "model",
+        "The model is a language model",
+        {
+            "normalised": "OWN-01",
+            "causality": "OWN-02",
+            "padding": "OWN-03",
+            "tokenizer": "OWN-04",
+            "perplexity": "OWN-05",
+            "baseline": "OWN-06",
+            "validation": "OWN-07",
+            "loss": "OWN-08",
+            "gradient": "OWN-09",
+        },
+        frozenset({Level.MODEL}),
+    ),
     Gate(PROPERTIES, "The properties hold", {"adapter": "SUITE-02"}, EVERY_LEVEL),
     Gate("strength", "The suite kills mutants", {"mutants": "SUITE-01"}),
 )
