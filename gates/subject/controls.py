@@ -13,12 +13,13 @@ from gates.subject.interrupted_runs import Interrupted, kill_and_resume, stop_an
 from gates.subject.logit_probes import Answers
 from gates.subject.mutants import judge_mutants
 from gates.subject.process import UNDRAWN, Finished, Subject
+from gates.subject.property_runs import Checked, check_module
 from gates.subject.run_directory import RunDirectory
 from gates.subject.session import Session
 from gates.subject.stepwise_runs import ConfiguredRun, diverge, follow, stepwise_options
 from gates.subject.training_runs import Trained, kill_at_first_step, train_on_overlap, watch
 from gates.subject.unpickling_guard import Report, guarded, read_reports
-from honestloop.suite_location import in_suite
+from honestloop.suite_location import ROOT, in_suite
 
 IMPL = in_suite("impl")
 """The loop that the controls are derived from."""
@@ -104,7 +105,7 @@ def train_on_overlapping_splits(session: Session, control: Control) -> tuple[Fin
 
 def train_guarded(session: Session, control: Control) -> tuple[Finished, list[Report]]:
     """A run that unpickles, where unpickling raises; it must break."""
-    subject, reports = guarded(module_of(control.name), session.home / home_of(control))
+    subject, reports = guarded(session, module_of(control.name), home_of(control))
     finished = subject.run("train", "--out", subject.home / "run", "--steps", "4", "--stop-after", "2")
     return finished, read_reports(reports)
 
@@ -177,6 +178,11 @@ def resume_tampered(session: Session, control: Control, way: str) -> tampering.R
     return tampering.tamper(session, module_of(control.name), home_of(control), "", way)[way]
 
 
+def check_properties(session: Session, control: Control) -> Checked:
+    """An adapter that breaks a rule, graded by the rules of its family."""
+    return check_module(module_of(control.name), session.home / home_of(control), ROOT, control.rules)
+
+
 def nothing(session: Session, control: Control) -> None:
     """This control is judged by its source alone."""
 
@@ -203,6 +209,7 @@ RUNS: Mapping[str, Callable[[Session, Control], Any]] = {
     "resume a changed checkpoint": lambda g, c: resume_tampered(g, c, "changed"),
     "resume a corrupted checkpoint": lambda g, c: resume_tampered(g, c, "corrupted"),
     "judge mutants": lambda g, c: judge_mutants(g, module_of(c.name), home_of(c)),
+    "check properties": check_properties,
     "nothing": nothing,
 }
 """What a control's `run` says -> what is done; each returns what it left."""
