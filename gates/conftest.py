@@ -78,6 +78,7 @@ def pytest_configure(config: pytest.Config) -> None:
         expected=description.expected,
         level=description.level,
         adapter=adapter is not None,
+        own_generator=description.conventions.generator == "own",
         not_offered=not_offered(description, adapter),
     )
 

@@ -37,13 +37,15 @@ class Verdict:
     level: Level = Level.PHASE_18
     adapter: bool = True
     """Whether there are functions for the properties to grade."""
+    own_generator: bool = False
+    """Whether its masks and orders are declared, not those of the specification."""
     not_offered: Mapping[str, str] = field(default_factory=dict)
     """What the subject does not hand over -> what that leaves unproved."""
 
     @property
     def gates(self) -> tuple[Gate, ...]:
         """The definition of done of the subject's level."""
-        return gates_of(self.level, adapter=self.adapter)
+        return gates_of(self.level, adapter=self.adapter, own_generator=self.own_generator)
 
     @property
     def controls(self) -> list[Control]:

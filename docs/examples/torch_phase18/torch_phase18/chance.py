@@ -10,7 +10,9 @@ from torch import Tensor
 from torch_phase18.files import sha256
 
 ALGORITHM = "torch.Generator (mt19937)"
-SEEDING = 'the first 32 bits of SHA-256("SEED/STREAM/NUMBER"), for each epoch, each update and the first weights'
+SEEDING = (
+    'the first 32 bits of SHA-256("SEED/STREAM/NUMBER"), for each epoch, each update and the first weights'
+)
 SITES = 5  # the embedding, then the attention and the FFN branch of both blocks
 
 

@@ -55,5 +55,7 @@ def write(folder: Path, weights: dict[str, Tensor], run: Run) -> None:
     write_atomically(folder / "drift_results.json", to_json(results))
     write_atomically(folder / "argmax_flips.md", flips.encode())
     if plots.wanted():
-        curves = {form: said["relative_error"] for form, said in json.loads(to_json(results))["formats"].items()}
+        curves = {
+            form: said["relative_error"] for form, said in json.loads(to_json(results))["formats"].items()
+        }
         plots.drift(results["layers"], curves, folder / "drift_per_layer.png")

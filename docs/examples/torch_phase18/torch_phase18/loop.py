@@ -116,7 +116,7 @@ class Loop:
         return self.step
 
     def restore_newest(self) -> None:
-        """Go on from the newest checkpoint that is whole and fits the log; UsageError if there must be one and is none."""
+        """From the newest checkpoint that is whole and fits the log. UsageError if one must be there, and is not."""
         folder, log = self.run.path / CHECKPOINTS, self.run.path / LOG
         for found in checkpoint.intact(folder, self.run.manifest["run_id"]):
             if isinstance(found, str):
@@ -156,4 +156,6 @@ def refuse_non_finite(step: int, **values: float) -> None:
     """NonFiniteError that names the first of the values which is not finite."""
     for name, value in values.items():
         if not math.isfinite(value):
-            raise NonFiniteError(f"step {step}: the {name.replace('_', ' ')} is {value}; nothing of it was kept")
+            raise NonFiniteError(
+                f"step {step}: the {name.replace('_', ' ')} is {value}; nothing of it was kept"
+            )

@@ -13,6 +13,7 @@ import torch
 
 import torch_phase18.finish  # everything that a verb imports, so that no child has to
 import torch_phase18.optim
+from torch_phase18.config import DEFAULTS
 from torch_phase18.model import MiniGPT
 
 
@@ -21,8 +22,8 @@ def serve(attempt: Callable[[list[str]], tuple[int, str]]) -> None:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what a verb prints is no answer
     # The first optimizer of a process imports torch's compiler, which takes as long as torch itself.
-    settings = {"peak_lr": 1.0, "min_lr": 0.0, "warmup_steps": 1, "weight_decay": 0.0}
-    torch_phase18.optim.Optimizer(MiniGPT(torch.float32), settings | dict(beta1=0.9, beta2=0.9, eps=1.0), 1)
+    settings = DEFAULTS["optimizer"]
+    torch_phase18.optim.Optimizer(MiniGPT(torch.float32), settings, 1)
     for line in sys.stdin:
         request = json.loads(line)
         words = [request["verb"]]
