@@ -120,7 +120,7 @@ GATES = (
 )
 
 
-def gates_of(level: Level, *, adapter: bool = True, own_generator: bool = True) -> tuple[Gate, ...]:
+def gates_of(level: Level, *, adapter: bool = True, own_generator: bool = False) -> tuple[Gate, ...]:
     """The definition of done of a level; without what there is nothing to ask about."""
     left_out = {
         *(() if adapter else (PROPERTIES,)),
