@@ -65,6 +65,7 @@ class Session:
     def ask(self, verb: str, **values: object) -> Finished:
         """A verb that the description has a command for, answered by a warm process if there is one."""
         if self.description.offers("serve"):
+            self.asked |= {verb, "serve"}
             return self._servers.ask(verb, **values)
         return self.commanded("asked").ask(verb, **values)
 
