@@ -271,9 +271,7 @@ def test_rows_are_asked_for_where_the_log_does_not_tell_them(tmp_path):
 def replayed(tmp_path: Path, conventions: Conventions, **changes: float) -> tuple[replay.After, replay.After]:
     """What an update must leave (with bounds), and what it leaves under other conventions, in plain fp64."""
     scorer = scoring.ReferenceScorer(files.read_directory()["train"])
-    settings = dataclasses.replace(
-        SETTINGS, optimizer={**OPTIMIZER, **changes}, schedule=conventions.schedule
-    )
+    settings = dataclasses.replace(SETTINGS, optimizer={**OPTIMIZER, **changes}, schedule="honestloop")
     rng = np.random.default_rng(3)
     shapes = {name: tensor.shape for name, tensor in scoring.uniform_weights().items()}
     weights, m = ({name: 0.1 * rng.standard_normal(shapes[name]) for name in NAMES} for _ in range(2))

@@ -13,7 +13,7 @@ from torch_phase18.files import to_json, write_atomically
 from torch_phase18.model import MiniGPT, exact
 from torch_phase18.run import Run
 
-FORMATS = ("float16", "bfloat16")
+FORMATS = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 def rounded(x: Tensor, form: str) -> Tensor:
@@ -24,7 +24,7 @@ def rounded(x: Tensor, form: str) -> Tensor:
         towards = torch.where(x.abs() < back.abs(), -1, 0).to(torch.int32)
         odd = ((single.view(torch.int32) + towards) | 1).view(torch.float32)
         x = torch.where((back != x) & torch.isfinite(single), odd, single)
-    return x.to(getattr(torch, form)).to(torch.float64)
+    return x.to(FORMATS[form]).to(torch.float64)
 
 
 @torch.no_grad()

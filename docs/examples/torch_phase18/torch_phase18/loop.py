@@ -20,6 +20,8 @@ from torch_phase18.run import CHECKPOINTS, LOG, Run
 torch.set_num_threads(1)  # the arrays are small, and one thread adds up in a fixed order
 torch.use_deterministic_algorithms(True)
 
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
 
 class Stop:
     """When to stop early: after an update, or on SIGINT or SIGTERM, once the update is done."""
@@ -42,7 +44,7 @@ class Loop:
 
     def __init__(self, run: Run) -> None:
         self.run, self.config, self.seed = run, run.config, run.config["seed"]
-        self.model = MiniGPT(getattr(torch, self.config["dtype"]))
+        self.model = MiniGPT(DTYPES[self.config["dtype"]])
         initialise(self.model, self.seed)
         self.optimizer = Optimizer(self.model, self.config["optimizer"], self.config["steps"])
         self.batches = Batches(run.sequences["train"], self.config["batch_size"], self.seed)

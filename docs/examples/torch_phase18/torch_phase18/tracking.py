@@ -32,6 +32,8 @@ class Tracker:
         from mlflow import MlflowClient
 
         uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_STORE
+        if uri == DEFAULT_STORE:
+            Path("runs").mkdir(exist_ok=True)
         self.client = MlflowClient(tracking_uri=uri)
         tags = {"honestloop.run_id": run.manifest["run_id"]}
         made = self.client.create_run(self._experiment(uri), tags=tags, run_name=run.path.resolve().name)
