@@ -164,7 +164,7 @@ class Told(Declared):
         object.__setattr__(self, "told", told)
 
     def masks(self, run: RunDirectory, update: int) -> Masks:
-        return self.told(update)  # type: ignore[attr-defined,no-any-return]
+        return self.told(update)  # type: ignore[attr-defined]
 
 
 def asked(tmp_path: Path, name: str, told: Callable[[int], Masks]) -> Asked:
