@@ -68,13 +68,13 @@ def watch(subject: Subject, data: Path, *options: str) -> Trained:
     """Train, keeping what the manifest was when the first step was logged."""
     run = RunDirectory(subject.home / "run")
     arguments = ("train", "--out", str(run.path), "--data", str(data), *options)
-    git, began = git_state(), datetime.now(UTC)
+    git, began = git_state(subject.folder), datetime.now(UTC)
     process = subject.start(*arguments)
     process.wait_until(lambda: run.logged_steps() > 0)
     early = run.path / "manifest.json"
     seen = early.read_bytes() if early.exists() else None
     process.wait().succeeded()
-    return Trained(run, arguments, data, seen, (git, git_state()), began, datetime.now(UTC))
+    return Trained(run, arguments, data, seen, (git, git_state(subject.folder)), began, datetime.now(UTC))
 
 
 def train_blind(session: Session) -> Blind:
