@@ -85,6 +85,7 @@ def pytest_configure(config: pytest.Config) -> None:
         expected=description.expected,
         level=description.level,
         adapter=adapter is not None,
+        own_generator=description.conventions.generator == "own",
         not_offered=not_offered(description, adapter),
         unasked=unasked(description),
     )
@@ -230,7 +231,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         return
     verdict, context = config.stash[VERDICT], config.stash[SESSION]
     if verdict.level < Level.PHASE_18:
-        verdict.unasked = tuple(verb for verb in context.description.commands if verb not in context.asked)
+        verdict.unjudged = tuple(verb for verb in context.description.commands if verb not in context.asked)
     verdict.notes.append(f"to repeat this: {_repeat(context)}; runs are in {context.home}")
     _write(config)
     if verdict.all_controls:

@@ -12,6 +12,7 @@ UNPROVED: Mapping[str, str] = {
     "adapter": "its functions, case by case",
     "checkpoints with parameters and moments": "the optimizer, the rate, the decay and the clipping of its updates",
     "logits and loss": "its perplexity, causality and padding, and that its gradients are those of its loss",
+    "masks": "its updates with dropout: those that are replayed are trained without",
     "rows": "that the loss and the gradient are those of the rows it names, unless its log names them",
     "the model, corpus and files of phase 18": "every number of the run, by the oracles",
 }
@@ -26,6 +27,9 @@ def not_offered(description: Description, adapter: str | None) -> dict[str, str]
         "adapter": adapter is None,
         "checkpoints with parameters and moments": level < Level.RECORD,
         "logits and loss": level < Level.MODEL,
+        "masks": level == Level.PHASE_18
+        and description.conventions.generator == "own"
+        and not description.offers("masks"),
         "rows": level == Level.MODEL and not description.offers("rows"),
         "the model, corpus and files of phase 18": level < Level.PHASE_18,
     }

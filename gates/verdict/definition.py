@@ -29,6 +29,8 @@ EVERY_LEVEL = frozenset(Level)
 BELOW_PHASE_18 = EVERY_LEVEL - {Level.PHASE_18}
 PROPERTIES = "properties"
 """The gate that is asked wherever the subject has an adapter."""
+DECLARED = "declared"
+"""The gate that is asked of a loop whose generator is not that of the specification."""
 RATIO_LIMIT = 0.7
 
 GATES = (
@@ -63,6 +65,7 @@ GATES = (
             "finite": "UPDATE-08",
         },
     ),
+    Gate(DECLARED, "What its own generator draws", {"rows": "DECL-01", "masks": "DECL-02"}),
     Gate(
         "resume",
         "Resume is bit-identical",
@@ -169,9 +172,13 @@ GATES = (
 )
 
 
-def gates_of(level: Level, *, adapter: bool = True) -> tuple[Gate, ...]:
-    """The definition of done of a level; without the properties if there is no adapter to ask."""
-    return tuple(g for g in GATES if level in g.levels and (adapter or g.name != PROPERTIES))
+def gates_of(level: Level, *, adapter: bool = True, own_generator: bool = False) -> tuple[Gate, ...]:
+    """The definition of done of a level; without what there is nothing to ask about."""
+    left_out = {
+        *(() if adapter else (PROPERTIES,)),
+        *(() if own_generator else (DECLARED,)),
+    }
+    return tuple(g for g in GATES if level in g.levels and g.name not in left_out)
 
 
 @cache
