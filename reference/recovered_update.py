@@ -106,14 +106,14 @@ def direction(form: Form, t: int, tensor: Tensor) -> Bounded:
 
 
 def expected(form: Form, tensor: Tensor, d: Bounded, rate: float, wd: float) -> Bounded:
-    """The weights after a step of this rate and decay, and how far a correct subject's may be from them."""
-    unit, k = tensor.unit, rate * wd
-    p, tiny = wide(tensor.p), float(np.finfo(tensor.p1.dtype).smallest_normal)
+    """The weights after a step of this rate and decay, of any shape, and how far a correct subject's may be off."""
+    unit, p, tiny = tensor.unit, wide(tensor.p), float(np.finfo(tensor.p1.dtype).smallest_normal)
+    lr, k = p.dtype.type(rate), p.dtype.type(rate) * p.dtype.type(wd)
     if form.decay == "after":
-        q = p - rate * d.value
+        q = p - lr * d.value
         value, error = q - k * q, (unit + gamma(2, unit) + gamma(5, unit) * k) * np.abs(q)
     else:
-        value = p * (1.0 - k) - rate * d.value
+        value = p * (1 - k) - lr * d.value
         whole = 0.0 if form.decay == "with" else gamma(2, unit) * abs(1.0 - k)
         error = (whole + gamma(5, unit) * k) * np.abs(p)
     error = error + rate * d.bound + unit * np.abs(wide(tensor.p1)) + 4.0 * tiny
@@ -121,7 +121,7 @@ def expected(form: Form, tensor: Tensor, d: Bounded, rate: float, wd: float) -> 
 
 
 def ratio(tensor: Tensor, weights: Bounded) -> float:
-    """The largest error of the weights after an update as a share of its bound; infinite for a NaN."""
+    """The largest error of the weights after an update, of any shape, as a share of its bound; infinite for a NaN."""
     with np.errstate(all="ignore"):
         error = np.abs(wide(tensor.p1) - weights.value)
         found = np.where(error == 0, 0.0, error / weights.bound)
@@ -152,7 +152,9 @@ def fit(
     `rate` and `decay`, the declared ones, give each entry its weight.
     """
     found = Fit(rate, dict(decay))
-    for _ in range(3 if form.decay == "after" else 1):  # q depends on the rate
+    for _ in range(
+        8 if form.decay == "after" else 1
+    ):  # q depends on the rate: each time lr wd of the error is left
         sums = {
             name: _sums(form, tensors[name], directions[name], found.rate, rate, decay[name])
             for name in tensors
@@ -166,7 +168,7 @@ def fit(
 def fits(
     form: Form, tensors: Mapping[str, Tensor], directions: Mapping[str, Bounded], found: Fit
 ) -> dict[str, float]:
-    """Name -> the largest share of a bound by which an update is off from these numbers; at most 1 if correct."""
+    """Name -> the largest share of a bound, of tensors of any shape, by which an update is off from these numbers."""
     return {
         name: ratio(x, expected(form, x, directions[name], found.rate, found.decay[name] or 0.0))
         for name, x in tensors.items()

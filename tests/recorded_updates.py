@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +19,7 @@ from gates.subject.recorded_directory import Snapshot
 from honestloop.conventions import Conventions
 from honestloop.description import Description, Level
 
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "peak_lr": 3e-3,
     "min_lr": 3e-4,
     "warmup_steps": 4,
@@ -60,7 +61,8 @@ class Model(nn.Module):
 
     def forward(self, x):
         h = self.hidden(self.weight_table[x].mean(dim=1))
-        h = nn.functional.layer_norm(h, (48,), self.norm.gain, self.norm.bias)
+        gain: Any = self.norm.gain
+        h = nn.functional.layer_norm(h, (48,), gain, self.norm.bias)
         return self.head(torch.nn.functional.gelu(h))
 
 
@@ -68,7 +70,7 @@ class Model(nn.Module):
 class TorchForm:
     """One way in which PyTorch makes the same update."""
 
-    options: dict = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
     dtype: torch.dtype = torch.float32
     autocast: bool = False
     scaled: bool = False
@@ -109,9 +111,9 @@ def torch_run(form, steps=STEPS, seed=0):
             loss = nn.functional.cross_entropy(model(x).to(form.dtype), x[:, 0]) * (5.0 if step % 3 else 0.2)
         optimizer.zero_grad()
         (loss * (1024.0 if form.scaled else 1.0)).backward()
-        for p in model.parameters():
-            if form.scaled:
-                p.grad /= 1024.0 if not skip else 0.0
+        for p in model.parameters() if form.scaled else ():
+            assert p.grad is not None
+            p.grad = p.grad / (0.0 if skip else 1024.0)
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), SETTINGS["clip_norm"])
         line = {"step": step, "loss": loss.item(), "lr": rate(made + 1), "grad_norm": norm.item()}
         if skip:
@@ -192,8 +194,8 @@ def optax_run(steps=STEPS, seed=0):
 def optax_snapshot(step, params, state):
     """Copies of everything, by name."""
     adam = state[1][0]
-    named = ({n: np.array(x) for n, x in tree.items()} for tree in (params, adam.mu, adam.nu))
-    return Snapshot(step, *named, int(adam.count))
+    p, m, v = ({n: np.array(x) for n, x in tree.items()} for tree in (params, adam.mu, adam.nu))
+    return Snapshot(step, p, m, v, int(adam.count))
 
 
 # ---- NumPy, with a mistake
@@ -275,8 +277,8 @@ class AdamW:
         pass
 
     def snapshot(self):
-        copies = ({n: x.copy() for n, x in tree.items()} for tree in (self.p, self.m, self.v))
-        return Snapshot(self.step, *copies, self.counted())
+        p, m, v = ({n: x.copy() for n, x in tree.items()} for tree in (self.p, self.m, self.v))
+        return Snapshot(self.step, p, m, v, self.counted())
 
     def counted(self):
         return self.t

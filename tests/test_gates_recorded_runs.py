@@ -3,6 +3,7 @@
 import json
 import os
 import random
+from typing import Any
 
 import pytest
 
@@ -36,7 +37,7 @@ def audited(subject, seed=1, kept=None):
     saved, special = list(run.checkpoints()), special_updates(run)
     drawn = audit_draw.draw(random.Random(seed), STEPS, saved, special)
     since = {update: audit_draw.checkpoint_before(update, saved) for update in drawn}
-    runs = {}
+    runs: dict[int, Any] = {}
     for checkpoint in sorted(set(since.values())):
         these = [update for update in drawn if since[update] == checkpoint]
         runs |= dict.fromkeys(these, again(subject, run, checkpoint, these))
@@ -85,7 +86,7 @@ def test_a_line_that_is_not_remade_is_refused(tmp_path):
     lines = [json.loads(line) for line in run.log_lines]
     lines[36]["loss"] += 1e-9
     (run.path / "train_log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    subject = InProcess(tmp_path)
+    subject: Any = InProcess(tmp_path)
     changed = type(run)(run.path, run.layout)
     made = MadeAgain([38], [], {38: again(subject, changed, 30, [38])}, {38: 30})
     found = made_again.own_line(changed, made)
@@ -113,7 +114,7 @@ def test_a_run_is_cut_back_to_what_it_was(tmp_path):
 
 
 def test_updates_before_the_first_checkpoint_are_made_from_the_beginning(tmp_path):
-    subject = InProcess(tmp_path)
+    subject: Any = InProcess(tmp_path)
     run = subject.recorded()
     found = again(subject, run, 0, [3, 7])
     assert list(found.checkpoints()) == [2, 3, 6, 7]
@@ -135,7 +136,7 @@ def test_a_subject_that_cannot_be_resumed_is_refused_in_one_line(tmp_path):
 
 
 def test_the_short_run_saves_every_update(tmp_path):
-    run = train_stepwise(Session(DESCRIPTION, tmp_path, 1, 1, {}))
+    run: Any = train_stepwise(Session(DESCRIPTION, tmp_path, 1, 1, {}))
     assert list(run.checkpoints()) == list(range(1, 15))
     assert [update.name for update in updates_of(run)][:2] == ["update 2", "update 3"]
     commands = {v: c.replace("{checkpoint_every}", "10") for v, c in DESCRIPTION.commands.items()}

@@ -7,7 +7,7 @@ import torch
 
 from tests.recorded_updates import SETTINGS, AdamW, rate
 
-WRONG = {}
+WRONG: dict[str, tuple[type[AdamW], str, str, float]] = {}
 """Name -> (class, check, words, multiple)."""
 
 

@@ -7,6 +7,7 @@ import math
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
@@ -14,7 +15,14 @@ from safetensors.numpy import load_file, save_file
 PEAK, FLOOR, WARMUP = 3e-3, 3e-4, 4
 B1, B2, EPS, DECAY, CLIP = 0.9, 0.99, 1e-8, 0.1, 0.5
 ROWS, BATCH, EVAL_EVERY = 64, 16, 5
-OPTIMIZER = {"peak_lr": PEAK, "min_lr": FLOOR, "warmup_steps": WARMUP, "beta1": B1, "beta2": B2, "eps": EPS}
+OPTIMIZER: dict[str, Any] = {
+    "peak_lr": PEAK,
+    "min_lr": FLOOR,
+    "warmup_steps": WARMUP,
+    "beta1": B1,
+    "beta2": B2,
+    "eps": EPS,
+}
 OPTIMIZER |= {"weight_decay": DECAY, "clip_norm": CLIP, "decayed": ["*.weight"]}
 
 
@@ -47,7 +55,7 @@ class Run:
         self.x = rng.normal(size=(ROWS + 32, 6)).astype(np.float32)
         self.y = rng.integers(0, 5, ROWS + 32)
         shapes = {"a.weight": (6, 12), "a.bias": (12,), "b.weight": (12, 5), "b.bias": (5,)}
-        self.p = {n: rng.normal(0, 0.4, s).astype(np.float32) for n, s in shapes.items()}
+        self.p: Any = {n: rng.normal(0, 0.4, s).astype(np.float32) for n, s in shapes.items()}
         self.m, self.v = ({n: np.zeros_like(x) for n, x in self.p.items()} for _ in range(2))
         self.step, self.t, self.total, self.best, self.mean = 0, 0, 0, None, 0.0
 
