@@ -16,7 +16,7 @@ from fixtures.controls.shared.table import ControlError
 from gates.errors import GateError
 from gates.judge.scoring import ReferenceScorer
 from gates.run_selection import gate_of_test, select_tests, start_runs
-from gates.subject.offers import adapter_of, not_offered, unasked
+from gates.subject.offers import adapter_of, left_out, not_offered
 from gates.subject.pool import Pool
 from gates.subject.process import Process
 from gates.subject.session import Session
@@ -25,7 +25,7 @@ from gates.verdict.definition import control, controls
 from gates.verdict.finding import Finding
 from gates.verdict.outcome import FAILED, PASSED, Verdict, refused
 from gates.verdict.printing import print_verdict
-from honestloop.description import describe, must_be_there
+from honestloop.description import Level, describe, must_be_there
 from honestloop.protocol import ProtocolError
 from honestloop.suite_location import ROOT
 
@@ -86,7 +86,7 @@ def pytest_configure(config: pytest.Config) -> None:
         level=description.level,
         adapter=adapter is not None,
         not_offered=not_offered(description, adapter),
-        unasked=unasked(description),
+        left_out=left_out(description),
     )
 
 
@@ -229,6 +229,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if not config.stash[JUDGING]:
         return
     verdict, context = config.stash[VERDICT], config.stash[SESSION]
+    if verdict.level < Level.PHASE_18:
+        verdict.unasked = tuple(verb for verb in context.description.commands if verb not in context.asked)
     verdict.notes.append(f"to repeat this: {_repeat(context)}; runs are in {context.home}")
     _write(config)
     if verdict.all_controls:

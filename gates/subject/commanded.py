@@ -1,7 +1,7 @@
 """A subject of levels 1 to 3: the commands of its description, each with its placeholders filled in."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from gates.subject.process import UNTRACKED, Finished, Process
@@ -14,6 +14,8 @@ class CommandedSubject:
 
     description: Description
     home: Path
+    asked: set[str] = field(default_factory=set)
+    """The verbs that were started so far; what is declared and never asked keeps a verdict from being complete."""
     under: Sequence[str] = ()
     """A command that starts the subject's: one that traces it."""
 
@@ -45,6 +47,7 @@ class CommandedSubject:
         return self._start(verb, values).wait(self.description.run.timeout)
 
     def _start(self, verb: str, values: dict[str, object]) -> Process:
+        self.asked.add(verb)
         self.home.mkdir(parents=True, exist_ok=True)
         number = sum(1 for _ in self.home.glob("*.out"))
         argv = [*self.under, *self.description.argv(verb, **values)]

@@ -39,15 +39,18 @@ class Verdict:
     """Whether there are functions for the properties to grade."""
     not_offered: Mapping[str, str] = field(default_factory=dict)
     """What the subject does not hand over -> what that leaves unproved."""
-    unasked: frozenset[str] = frozenset()
+    left_out: frozenset[str] = frozenset()
     """Checks, "gate/check", that need what the subject does not hand over."""
+
+    unasked: tuple[str, ...] = ()
+    """Commands that the subject declares and that no gate asked."""
 
     @property
     def gates(self) -> tuple[Gate, ...]:
         """The definition of done of the subject's level."""
         return tuple(
             replace(
-                g, checks={c: rule for c, rule in g.checks.items() if f"{g.name}/{c}" not in self.unasked}
+                g, checks={c: rule for c, rule in g.checks.items() if f"{g.name}/{c}" not in self.left_out}
             )
             for g in gates_of(self.level, adapter=self.adapter)
         )
@@ -115,7 +118,7 @@ class Verdict:
         parts = [self.of_gate(g.name) for g in self.gates]
         if FAILED in parts or self.unfulfilled:
             return FAILED
-        return INCOMPLETE if NOT_RUN in parts else PASSED
+        return INCOMPLETE if NOT_RUN in parts or self.unasked else PASSED
 
 
 def refused(name: str, finding: Finding) -> bool:
