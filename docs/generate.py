@@ -47,6 +47,7 @@ FAMILIES = {
     "TOK": "Tokenizer",
     "UPDATE": "Updates of a whole run",
     "RESUME": "Resume of a whole run",
+    "CRASH": "Runs that are killed, of any script",
     "CKPT": "Checkpoint and model files",
     "MAN": "Manifest",
     "TRACK": "Tracking",

@@ -16,7 +16,7 @@ from fixtures.controls.shared.table import ControlError
 from gates.errors import GateError
 from gates.judge.scoring import ReferenceScorer
 from gates.run_selection import gate_of_test, select_tests, start_runs
-from gates.subject.offers import adapter_of, not_offered, unasked
+from gates.subject.offers import adapter_of, left_out, not_offered
 from gates.subject.pool import Pool
 from gates.subject.process import Process
 from gates.subject.session import Session
@@ -87,7 +87,7 @@ def pytest_configure(config: pytest.Config) -> None:
         adapter=adapter is not None,
         own_generator=description.conventions.generator == "own",
         not_offered=not_offered(description, adapter),
-        unasked=unasked(description),
+        left_out=left_out(description),
     )
 
 

@@ -20,7 +20,7 @@ from gates.subject import tensors
 from gates.subject.crash_runs import SHARES, crash, crash_everywhere, draw
 from gates.subject.file_events import Event
 from gates.subject.interruptions import repeat, stop
-from gates.subject.offers import not_offered, unasked
+from gates.subject.offers import left_out, not_offered
 from gates.subject.run_places import names_path, share_equal_files
 from gates.verdict.definition import BELOW_PHASE_18, GATES
 from gates.verdict.outcome import Verdict
@@ -151,8 +151,8 @@ def test_moments_are_drawn_from_the_seed_and_fall_into_their_window():
     events = [Event("write", "log", seconds=2.0 + number / 10) for number in range(101)]
     for window, (low, high) in SHARES.items():
         moments = [draw(events, random.Random(seed), window, KILL) for seed in range(50)]
-        at = [events[m.events - 1].seconds + m.delay for m in moments]
-        assert min(at) >= 2 + 10 * low and max(at) <= 2 + 10 * high
+        at = [m.events - 1 + m.delay / 0.1 for m in moments]
+        assert min(at) >= 100 * low and max(at) <= 100 * high
         assert len(set(at)) == 50
         assert draw(events, random.Random(7), window, KILL) == moments[7]
 
@@ -171,14 +171,14 @@ def test_a_run_that_fails_by_itself_is_no_evidence(tmp_path):
 
 def test_what_is_not_offered_is_not_asked_and_is_said(tmp_path):
     session = session_of(tmp_path / "s", changed(), stop=False)
-    assert unasked(session.description) == {"interruption/stop"}
+    assert left_out(session.description) == {"interruption/stop"}
     assert "{stop_after}" in not_offered(session.description, None)
     alone = session_of(tmp_path / "t", changed())
     (tmp_path / "t" / "subject.toml").write_text('train = "{python} script.py {out}"')
     alone.description = describe(str(tmp_path / "t"))
-    left = unasked(alone.description)
+    left = left_out(alone.description)
     assert left == {f"interruption/{check}" for check in ("stop", "terminate", "kill", "events")}
-    verdict = Verdict("s", level=Level.COMMAND, adapter=False, unasked=left)
+    verdict = Verdict("s", level=Level.COMMAND, adapter=False, left_out=left)
     assert [list(g.checks) for g in verdict.gates] == [["rerun", "pickle"]]
 
 

@@ -56,16 +56,17 @@ def outcome(crashes: Crashes, resumed: Resumed, may_differ: tuple[str, ...] = ()
     where = f"killed {resumed.moment}" if resumed.kind.islower() else resumed.moment
     if resumed.status == 0:
         return _of_result(crashes, resumed, where, compared, kinds)
+    if resumed.hangs:
+        return Outcome(Word.HARD_FAIL, Problem(f"{where}: `resume` hangs", resumed.said, "status 0"))
     finished = all(resumed.complete[kind] == crashes.total[kind] for kind in kinds)
     if finished and not compared.problems:
         return Outcome(Word.PASS)
     if saved:
         what = f"{where}, {_saves(saved)} complete: `resume` refuses"
         return Outcome(Word.HARD_FAIL, Problem(what, _ended(resumed.status, resumed.said), "status 0"))
-    if resumed.again is None or resumed.again[0] != 0:
-        again = _ended(*resumed.again) if resumed.again else resumed.said
+    if resumed.again and resumed.again[0] != 0:
         what = f"{where}: neither `resume` nor `train` goes on"
-        got = f"{_ended(resumed.status, resumed.said)}; then {again}"
+        got = f"{_ended(resumed.status, resumed.said)}; then {_ended(*resumed.again)}"
         return Outcome(Word.HARD_FAIL, Problem(what, got, "one of them ends with status 0"))
     return _of_files(f"{where}, then trained again", compared) or Outcome(Word.PASS)
 

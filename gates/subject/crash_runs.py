@@ -7,6 +7,7 @@ end. Equal states are tried once.
 import random
 import shutil
 import signal
+import threading
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,8 +26,8 @@ LEAST, MOST_RENAMES = 20, 12
 AFTER = 8
 """Events after the last act of a save that still belong to it: a folder that is synced, an old checkpoint removed."""
 ATTEMPTS = 5
-SHARES = {"terminate": (0.1, 0.6), "kill-early": (0.0, 0.5), "kill-late": (0.5, 0.95)}
-"""From which part of the time between the first and the last file event a signal's moment is drawn."""
+SHARES = {"terminate": (0.1, 0.5), "kill-early": (0.0, 0.5), "kill-late": (0.5, 0.95)}
+"""From which part of the file events of a run a signal's moment is drawn."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,12 @@ class Resumed:
     ended: int = 0
     """Status with which the interrupted process ended."""
     stood: Path | None = None
-    """A copy of the directory as it was before it was resumed, if it was the process that chose where to end."""
+    """A copy of the directory as it was before it was resumed, after a signal."""
+
+    @property
+    def hangs(self) -> bool:
+        """Whether the command that resumes it did not end."""
+        return self.status != 0 and self.again is None
 
 
 @dataclass(frozen=True)
@@ -76,8 +82,18 @@ def crash_everywhere(places: Places, *, every: bool) -> Crashes:
     made = saves(whole.events)
     first = first_events(whole)
     chosen = sorted(first.values()) if every else choose(whole, made, places.session.chance("events"))
+    hung = threading.Event()
+
+    def try_state(number: int) -> Resumed | None:
+        if hung.is_set():  # one that hangs is enough; every other would take as long
+            return None
+        resumed = _from_state(places, whole, made, number)
+        if resumed.hangs:
+            hung.set()
+        return resumed
+
     with ThreadPoolExecutor(1 if places.tied else 2) as workers:
-        tried = list(workers.map(lambda number: _from_state(places, whole, made, number), chosen))
+        tried = [resumed for resumed in workers.map(try_state, chosen) if resumed is not None]
     events = sum(1 for event in whole.events if event.kind != "torn")
     of = f"{len(tried)} of {len(first)} states, {events} file events"
     if whole.full:
@@ -169,8 +185,9 @@ def _resume(
     run, again = subject.home / "run", None
     try:
         seen = trace(subject, resume=True, reads=True, limit=limit)
-    except GateError as error:  # it hangs: tracing itself has worked before
-        return Resumed(moment, kind, complete, -signal.SIGKILL, str(error), frozenset(), Counter(), run)
+    except GateError:  # tracing has worked before
+        said = f"it did not end within {limit:.0f} s"
+        return Resumed(moment, kind, complete, -signal.SIGKILL, said, frozenset(), Counter(), run)
     made = saves(seen.events)
     if seen.status != 0:
         finished = subject.start().wait(subject.description.run.timeout)
@@ -202,9 +219,10 @@ def _after_signal(places: Places, window: str, number: signal.Signals) -> Resume
 
 
 def draw(events: Sequence[Event], chance: random.Random, window: str, number: signal.Signals) -> Moment:
-    """A moment between the first and the last file event of a run, in seconds after the event before it."""
-    times = [event.seconds for event in events if event.kind != "torn"]
+    """A moment between two file events of a run; drawn by their number, so that a slow disk moves nothing."""
+    times = [event.seconds for event in events if event.kind not in ("torn", "open", "read")]
     low, high = SHARES[window]
-    moment = times[0] + (low + (high - low) * chance.random()) * (times[-1] - times[0])
-    before = sum(1 for time in times if time <= moment)
-    return Moment(number, before, moment - times[before - 1])
+    place = 1 + (low + (high - low) * chance.random()) * (len(times) - 1)
+    before = int(place)
+    gap = times[before] - times[before - 1] if before < len(times) else 0.0
+    return Moment(number, before, (place - before) * gap)

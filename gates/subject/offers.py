@@ -36,7 +36,7 @@ def not_offered(description: Description, adapter: str | None) -> dict[str, str]
     return {name: UNPROVED[name] for name, is_missing in missing.items() if is_missing}
 
 
-def unasked(description: Description) -> frozenset[str]:
+def left_out(description: Description) -> frozenset[str]:
     """The checks, "gate/check", that cannot be made without what is not offered."""
     resumes = description.offers("resume")
     missing = {

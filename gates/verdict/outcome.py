@@ -41,7 +41,7 @@ class Verdict:
     """Whether its masks and orders are declared, not those of the specification."""
     not_offered: Mapping[str, str] = field(default_factory=dict)
     """What the subject does not hand over -> what that leaves unproved."""
-    unasked: frozenset[str] = frozenset()
+    left_out: frozenset[str] = frozenset()
     """Checks, "gate/check", that need what the subject does not hand over."""
 
     unjudged: tuple[str, ...] = ()
@@ -52,7 +52,7 @@ class Verdict:
         """The definition of done of the subject's level."""
         return tuple(
             replace(
-                g, checks={c: rule for c, rule in g.checks.items() if f"{g.name}/{c}" not in self.unasked}
+                g, checks={c: rule for c, rule in g.checks.items() if f"{g.name}/{c}" not in self.left_out}
             )
             for g in gates_of(self.level, adapter=self.adapter, own_generator=self.own_generator)
         )
