@@ -179,7 +179,7 @@ def compare(
 ) -> list[Comparison]:
     """<g, d> beside the loss's own derivative along each direction.
 
-    `weights` are float64, of the names and shapes of the gradient at least; `noise` is that of a loss, as `loss_at` found it.
+    `weights` are float64, of the names and shapes of the gradient at least; `noise` is a loss's, as `loss_at` found it.
     """
     drawn = list(directions(gradient.values, seed))
     steps = [STEP / (_norm(d.parts) or 1.0) for d in drawn]
