@@ -102,7 +102,7 @@ def _dot(a: Tensors, b: Tensors) -> float:
 
 
 def directions(values: Tensors, seed: int) -> Iterator[Direction]:
-    """The gradient itself, some random directions over everything, and one within each tensor."""
+    """The gradient itself, some random directions over everything, and one within each tensor; of its shapes."""
     chance = np.random.default_rng(seed)
     if _norm(values) > 0:
         yield Direction(ALONG, values)
@@ -116,7 +116,7 @@ def directions(values: Tensors, seed: int) -> Iterator[Direction]:
 
 
 def moved(weights: Tensors, direction: Direction, amount: float) -> Tensors:
-    """The weights, the direction's tensors of them moved by `amount` times the direction."""
+    """The weights, in their shapes, the direction's tensors of them moved by `amount` times the direction."""
     return {n: x + amount * direction.parts[n] if n in direction.parts else x for n, x in weights.items()}
 
 
@@ -139,7 +139,7 @@ class LossAt:
 
 
 def loss_at(losses: Losses, weights: Tensors, gradient: Recovered) -> LossAt:
-    """The loss and its rounding. NotInDouble for a loss of which no difference can be taken.
+    """The loss and its rounding, scalars. NotInDouble for a loss of which no difference can be taken.
 
     A loss of weights that were rounded to single precision does not move when they move by 2^-28 of themselves to
     either side; one with anything else in single precision moves in steps, and its second difference is no rounding.
@@ -179,7 +179,7 @@ def compare(
 ) -> list[Comparison]:
     """<g, d> beside the loss's own derivative along each direction.
 
-    `weights` are float64, of the names of the gradient at least; `noise` is that of a loss, as `loss_at` found it.
+    `weights` are float64, of the names and shapes of the gradient at least; `noise` is a loss's, as `loss_at` found it.
     """
     drawn = list(directions(gradient.values, seed))
     steps = [STEP / (_norm(d.parts) or 1.0) for d in drawn]

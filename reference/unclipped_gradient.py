@@ -31,7 +31,7 @@ def unclipped(
     clip: str = "exact",
     scalars: str = "double",
 ) -> Recovered:
-    """The gradient before clipping, from the first moments by name (one that is not there before was 0).
+    """The gradient before clipping, of the shapes of the first moments (one that is not there before was 0).
 
     `unit` is the unit roundoff in which the gradient was computed, `norm` the logged norm before clipping. ValueError
     if that is needed and not there: without it a gradient of the largest norm may have had any norm before.

@@ -80,7 +80,12 @@ class RecordedDirectory:
     @property
     def results(self) -> Mapping[str, Any]:
         """results.json; empty if there is none."""
-        said = self.files.json("results.json") if (self.path / "results.json").exists() else {}
+        if not (self.path / "results.json").exists():
+            return {}
+        try:  # not as `files` reads it: it need not be a results.json of phase 18
+            said = json.loads(self.files.read("results.json"))
+        except (ValueError, RecursionError) as error:
+            raise GateError(f"run directory: results.json is not valid JSON ({error})") from None
         return said if isinstance(said, dict) else {}
 
     def checkpoints(self) -> dict[int, Path]:
