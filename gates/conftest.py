@@ -25,7 +25,7 @@ from gates.verdict.definition import control, controls
 from gates.verdict.finding import Finding
 from gates.verdict.outcome import FAILED, PASSED, Verdict, refused
 from gates.verdict.printing import print_verdict
-from honestloop.description import describe, must_be_there
+from honestloop.description import Level, describe, must_be_there
 from honestloop.protocol import ProtocolError
 from honestloop.suite_location import ROOT
 
@@ -221,6 +221,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if not config.stash[JUDGING]:
         return
     verdict, context = config.stash[VERDICT], config.stash[SESSION]
+    if verdict.level < Level.PHASE_18:
+        verdict.unasked = tuple(verb for verb in context.description.commands if verb not in context.asked)
     verdict.notes.append(f"to repeat this: {_repeat(context)}; runs are in {context.home}")
     _write(config)
     if verdict.all_controls:

@@ -40,6 +40,9 @@ class Verdict:
     not_offered: Mapping[str, str] = field(default_factory=dict)
     """What the subject does not hand over -> what that leaves unproved."""
 
+    unasked: tuple[str, ...] = ()
+    """Commands that the subject declares and that no gate asked."""
+
     @property
     def gates(self) -> tuple[Gate, ...]:
         """The definition of done of the subject's level."""
@@ -108,7 +111,7 @@ class Verdict:
         parts = [self.of_gate(g.name) for g in self.gates]
         if FAILED in parts or self.unfulfilled:
             return FAILED
-        return INCOMPLETE if NOT_RUN in parts else PASSED
+        return INCOMPLETE if NOT_RUN in parts or self.unasked else PASSED
 
 
 def refused(name: str, finding: Finding) -> bool:

@@ -36,6 +36,9 @@ def table(verdict: Verdict, width: int) -> str:
         lines.append(f"EXPECTED FAILURE {rule}: {RULES[rule].statement}; declared: {reason}")
     for rule, reason in verdict.unfulfilled.items():
         lines.append(f"FAILED {rule} holds, though it is declared not to ({reason}): remove the declaration")
+    lines += [
+        f"NOT RUN: the subject declares a command `{verb}`, and no gate asked it" for verb in verdict.unasked
+    ]
     for offer, unproved in verdict.not_offered.items():
         lines.append(f"not offered: {offer}, so unproved: {unproved}")
     count = len(verdict.failed_as_expected)
