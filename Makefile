@@ -74,12 +74,15 @@ install: $(INSTALLED)
 
 peers: $(PEERS)
 
-# An environment without pip (uv makes such) or with a Python that has gone is made anew.
+# An environment without pip (uv makes such) or with a Python that has gone is made anew. This clone is on its path,
+# after all that is installed: a loop in any folder can import honestloop.
 $(INSTALLED): requirements.lock
 	@test -n "$(PYTHON)" || { echo "error: honestloop needs Python 3.11 or later; none found" >&2; exit 2; }
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@echo "installing requirements.lock into $(VENV) (once; a minute or two)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
+	@$(BIN)/python -c 'import pathlib, sysconfig; \
+		pathlib.Path(sysconfig.get_path("purelib"), "clone_of_honestloop.pth").write_text("$(CURDIR)\n")'
 	@touch $@
 
 $(PEERS): requirements-peers.txt $(INSTALLED)

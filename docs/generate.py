@@ -51,8 +51,11 @@ FAMILIES = {
     "MAN": "Manifest",
     "TRACK": "Tracking",
     "DRIFT": "Low-precision drift",
+    "DECL": "What a loop with its own generator declares",
     "SUITE": "The suite itself",
     "DIR": "A run directory",
+    "RECORD": "The record of a run",
+    "OWN": "A model of your own",
 }
 
 

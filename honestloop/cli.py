@@ -117,7 +117,17 @@ def check(
 @click.option(
     "--all-controls", is_flag=True, help="Try every wrong loop that the gates must refuse, not some."
 )
-def grade(subject: str, runs: Path, blind_seed: int | None, kill_seed: int | None, all_controls: bool) -> int:
+@click.option(
+    "--every-event", is_flag=True, help="Resume after a kill at every file event, not at a drawn sample."
+)
+def grade(
+    subject: str,
+    runs: Path,
+    blind_seed: int | None,
+    kill_seed: int | None,
+    all_controls: bool,
+    every_event: bool,
+) -> int:
     """Train SUBJECT, interrupt it, recompute what it claims: is it done? Some minutes.
 
     SUBJECT is a subject.toml, a folder that holds one, or a module that offers the verbs of a subject (python -m
@@ -130,7 +140,8 @@ def grade(subject: str, runs: Path, blind_seed: int | None, kill_seed: int | Non
         raise click.UsageError(f"grading runs needs {', '.join(missing)}: pip install 'honestloop[gates]'")
     must_be_there(describe(subject))
     seeds = {"--blind-seed": blind_seed, "--kill-seed": kill_seed}
-    return run_gates.grade(subject, runs, seeds, all_controls=all_controls)
+    flags = {"--all-controls": all_controls, "--every-event": every_event}
+    return run_gates.grade(subject, runs, seeds, flags)
 
 
 @app.command(
