@@ -39,7 +39,12 @@ class RecorderCallback(TrainerCallback):
     """
 
     def __init__(
-        self, out: str | Path, *, every: int, stop_after: int | None = None, settings: Mapping[str, Any] | None = None
+        self,
+        out: str | Path,
+        *,
+        every: int,
+        stop_after: int | None = None,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         self.path, self._every, self._stop_after = Path(out), every, stop_after
         self._settings = dict(settings or {})
@@ -106,7 +111,12 @@ class RecorderCallback(TrainerCallback):
         """Keep the numbers of the update; they are written at once, or with those of the evaluation that follows."""
         if "loss" not in logs:
             return
-        line = {"step": state.global_step, "loss": logs["loss"], "lr": logs["learning_rate"], "epoch": state.epoch}
+        line = {
+            "step": state.global_step,
+            "loss": logs["loss"],
+            "lr": logs["learning_rate"],
+            "epoch": state.epoch,
+        }
         self._line = line | ({"grad_norm": logs["grad_norm"]} if "grad_norm" in logs else {})
         if not control.should_evaluate:
             self._write(state, control)

@@ -57,18 +57,28 @@ class RecorderCallback(Callback):
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Make the run directory, or restore the newest checkpoint of it."""
         if len(trainer.optimizers) != 1:
-            raise RecorderError(f"the callback records one optimizer, the module has {len(trainer.optimizers)}")
+            raise RecorderError(
+                f"the callback records one optimizer, the module has {len(trainer.optimizers)}"
+            )
         (optimizer,) = trainer.optimizers
         clip = trainer.gradient_clip_val if trainer.gradient_clip_val else None
         settings = adamw_settings(pl_module, optimizer, **{"clip_norm": clip, **self._settings})
         config = {"checkpoint_every": self._every, **self._config}
         self.recorder = Recorder(
-            self.path, config=config, seed=self._seed, optimizer_settings=settings, rng="torch default generator"
+            self.path,
+            config=config,
+            seed=self._seed,
+            optimizer_settings=settings,
+            rng="torch default generator",
         )
         schedulers = {f"scheduler {i}": one.scheduler for i, one in enumerate(trainer.lr_scheduler_configs)}
-        start = self.recorder.resume(pl_module, optimizer, stateful=schedulers, generators=global_generators())
+        start = self.recorder.resume(
+            pl_module, optimizer, stateful=schedulers, generators=global_generators()
+        )
         if start.step != trainer.global_step:
-            raise RecorderError(f"{self.path}: is at step {start.step}, Lightning at step {trainer.global_step}")
+            raise RecorderError(
+                f"{self.path}: is at step {start.step}, Lightning at step {trainer.global_step}"
+            )
         self._updates = start.step
         self._resumed_generators = start.extra.get("generators")
         if start.step == 0:
@@ -90,7 +100,9 @@ class RecorderCallback(Callback):
         norm = torch.nn.utils.get_total_norm(gradients)
         self._line = {"lr": float(optimizer.param_groups[0]["lr"]), "grad_norm": float(norm)}
 
-    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Write the line of the update, if there was one, and a checkpoint if it is due."""
         if trainer.global_step == self._updates:
             return
@@ -100,7 +112,9 @@ class RecorderCallback(Callback):
         self.recorder.log(step=self._updates, loss=loss, **self._line, epoch=trainer.current_epoch)
         stop = self._updates in (self._stop_after, trainer.max_steps)
         if self._updates % self._every == 0 or stop:
-            self.recorder.save(self._updates, extra={"fit_loop": trainer.fit_loop.state_dict(), "generators": True})
+            self.recorder.save(
+                self._updates, extra={"fit_loop": trainer.fit_loop.state_dict(), "generators": True}
+            )
         if stop:
             trainer.should_stop = True
 

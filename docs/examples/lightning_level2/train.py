@@ -6,8 +6,9 @@ import warnings
 
 import lightning
 import torch
-from honestloop.recorder.lightning import RecorderCallback
 from torch import nn
+
+from honestloop.recorder.lightning import RecorderCallback
 
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 warnings.filterwarnings("ignore", module="lightning")
@@ -31,7 +32,9 @@ class Batches:
 
     def __iter__(self):
         epoch, first = divmod(self.given, len(self))
-        order = torch.randperm(len(self.rows), generator=torch.Generator().manual_seed(1000 * self.seed + epoch))
+        order = torch.randperm(
+            len(self.rows), generator=torch.Generator().manual_seed(1000 * self.seed + epoch)
+        )
         for batch in range(first, len(self)):
             self.given += 1
             yield self.rows[order[batch * self.batch_size : (batch + 1) * self.batch_size]]

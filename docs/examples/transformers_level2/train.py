@@ -6,8 +6,9 @@ import os
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch
-from honestloop.recorder.hf import RecorderCallback
 from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments, set_seed
+
+from honestloop.recorder.hf import RecorderCallback
 
 
 class Sequences(torch.utils.data.Dataset):
