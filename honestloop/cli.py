@@ -211,8 +211,10 @@ def init(name: str) -> int:
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     click.echo(f"made {', '.join(str(path) for path in made)}")
-    click.echo(f"run it:    python -m {name}.loop")
-    click.echo(f"grade it:  honestloop check {name}")
+    click.echo(f"run it:    python {name}/train.py --out runs/{name}")
+    click.echo(f"grade it:  honestloop check {name}           its functions, in seconds")
+    click.echo(f"           honestloop check-run runs/{name}  the files of that run")
+    click.echo(f"           honestloop grade {name}           the whole run, in minutes")
     return OK
 
 

@@ -1,4 +1,4 @@
-"""`honestloop init`: a package with a loop and its adapter, from the templates."""
+"""`honestloop init`: a package with a loop, its adapter and its description, from the templates."""
 
 import os
 import tempfile
@@ -7,7 +7,8 @@ from pathlib import Path
 
 import honestloop.templates.loop as template
 
-FILES = ("__init__.py", "loop.py", "adapter.py")
+FILES = ("__init__.py", "loop.py", "adapter.py", "train.py", "score.py", "subject.toml")
+DATA = ("data/train.jsonl", "data/val.jsonl")
 
 
 def make(name: str, where: Path) -> list[Path]:
@@ -25,10 +26,13 @@ def make(name: str, where: Path) -> list[Path]:
             raise ValueError(f"{path}: exists already; choose another name")
     source = resources.files(template)
     with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=where) as temporary:
-        for file in FILES:
-            text = (source / file).read_text(encoding="utf-8")
+        (Path(temporary) / "data").mkdir()
+        for file in (*FILES, *DATA):
+            text = source.joinpath(*file.split("/")).read_text(encoding="utf-8")
+            if file == "subject.toml":
+                text = text.replace("NAME", name)
             (Path(temporary) / file).write_text(text, encoding="utf-8")
         os.chmod(temporary, 0o755)
         os.rename(temporary, folder)
         os.mkdir(temporary)  # for the context manager to remove
-    return [Path(name) / file for file in FILES]
+    return [Path(name) / file for file in (*FILES, *DATA)]

@@ -28,13 +28,17 @@ from gates.subject.training_runs import (
     train_guarded,
     train_on_overlap,
 )
+from gates.verdict.definition import PROPERTIES
 from honestloop.description import Level
 
 
 def all_jobs(session: Session, controls: Iterable[Control]) -> Mapping[str, Job | Part]:
     """Name -> job, for every job there is at the subject's level; some are parts of what another leaves."""
     if session.description.level < Level.PHASE_18:
-        return commanded_jobs(session)
+        wrong = {
+            f"control/{c.name}": partial(RUNS[c.run], session, c) for c in controls if c.gate == PROPERTIES
+        }
+        return {**commanded_jobs(session), **wrong}
     subject = session.subject
     jobs: dict[str, Job | Part] = {
         "committed": partial(train_committed, session),

@@ -1,5 +1,6 @@
 """A checkpoint on disk: a folder that is there as a whole or not at all, with the digest of every file in it."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -83,6 +84,14 @@ def read(path: Path) -> Stored:
     if not isinstance(state, dict):
         raise UnreadableError(path / STATE, "no object", "an object")
     return Stored(path, files, state)
+
+
+def newest_whole(folder: Path) -> Stored | None:
+    """The last checkpoint whose digests are right; None if there is none."""
+    for step in steps(folder):
+        with contextlib.suppress(UnreadableError):
+            return read(folder / f"step-{step:08d}")
+    return None
 
 
 def steps(folder: Path) -> list[int]:

@@ -111,6 +111,11 @@ class Recorder:
         self._log = TrainLog(self.path / LOG, position)
         return resumed
 
+    def restore_generators(self) -> None:
+        """Put the generators back to the resumed state once more, if something has drawn from them since resume()."""
+        for name, state in self._state.get("generator states", {}).items():
+            generators.restore(self._state["generators"][name], decode(state), name)
+
     def log(self, *, step: int, loss: Any, lr: Any, **others: Any) -> None:
         """Write the line of an update: `step` from 1, `loss` in nats a token, `lr` the rate that was used; scalars.
 
@@ -192,8 +197,8 @@ class Recorder:
         model, optimizer = _restore(held["model"], held["optimizer"], saved, held["masters"])
         for name, one in held["stateful"].items():
             one.load_state_dict(decode(state["stateful"][name]))
-        for name, one in held["generators"].items():
-            generators.restore(one, decode(state["generators"][name]), name)
+        held["generator states"] = state["generators"]
+        self.restore_generators()
         held["model"], held["optimizer"] = model, optimizer
         return Resumed(state["step"], model, optimizer, decode(state["extra"]))
 

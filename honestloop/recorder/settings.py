@@ -8,7 +8,7 @@ from typing import Any
 from honestloop.recorder.errors import RecorderError
 
 REQUIRED = ("peak_lr", "beta1", "beta2", "eps", "weight_decay", "clip_norm", "decayed")
-KNOWN = (*REQUIRED, "min_lr", "warmup_steps", "total_steps", "schedule")
+KNOWN = (*REQUIRED, "min_lr", "warmup_steps", "total_steps", "schedule", "frozen", "most_skipped")
 
 
 def checked(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -96,6 +96,16 @@ class Loop:
         total = sum(self.loss_and_gradients(*batch)[0] for batch in batches)
         return total / max(sum(int(mask.sum()) for _, _, mask in batches), 1)
 
+    def state(self):
+        """What the optimizer keeps beside the parameters: moments by name, and the count of updates."""
+        m, v = ({name: moments[i] for name, moments in self.moments.items()} for i in (0, 1))
+        return {"m": m, "v": v, "t": self.updates}
+
+    def restore(self, parameters, state):
+        """Go on from these parameters and what `state` returned."""
+        self.parameters, self.updates = dict(parameters), state["t"]
+        self.moments = {name: [state["m"][name], state["v"][name]] for name in parameters}
+
     def save(self, path):
         """Everything that changes from update to update, written whole or not at all."""
         tensors = dict(self.parameters)
