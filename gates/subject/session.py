@@ -44,7 +44,8 @@ class Session:
     def started(self, module: str, name: str, env: Mapping[str, str] = UNTRACKED) -> Subject:
         """A module with the place for its runs; the subject itself starts in the folder of its description."""
         if module == self.description.module:
-            return Subject(module, self.home / name, env, self.description.folder, self.description.python)
+            said = self.description
+            return Subject(module, self.home / name, env, said.folder, said.python, said.run.timeout)
         return Subject(module, self.home / name, env)
 
     def untracked(self, module: str, name: str) -> Subject:

@@ -9,7 +9,10 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 
 from gates.errors import GateError
+from honestloop.guarded_files import UnreadableError, printable, read_regular
 
+LIMIT = 1 << 24
+"""Bytes of a source file."""
 CODE = {".py", ".pyc", ".so", ".pyd"}
 
 
@@ -40,10 +43,12 @@ def sources(subject: str, root: Path) -> Iterator[Path]:
 
 def parse(file: Path) -> ast.Module:
     try:
-        return _parsed(file.read_bytes())
+        return _parsed(read_regular(file.resolve(), LIMIT))
+    except UnreadableError as error:
+        raise GateError(f"{printable(file)}: cannot be read (found {error.found})") from None
     except SyntaxError as error:
         raise GateError(f"{file}: cannot be parsed ({error.msg}, line {error.lineno})") from None
-    except ValueError as error:
+    except (ValueError, RecursionError, MemoryError) as error:
         raise GateError(f"{file}: cannot be parsed ({error})") from None
 
 

@@ -22,6 +22,7 @@ DTYPES = {
     "F64": np.dtype("<f8"),
 }
 MAX_HEADER = 1 << 20
+MAX_DIMENSIONS = 32
 
 
 class TensorFileError(ValueError):
@@ -120,8 +121,8 @@ def _entry(name: str, entry: Any) -> tuple[np.dtype, tuple[int, ...], tuple[int,
     if entry["dtype"] not in DTYPES:
         raise TensorFileError(f"tensor {name!r}: unknown dtype {entry['dtype']!r}")
     shape, offsets = entry["shape"], entry["data_offsets"]
-    if not (_naturals(shape) and _naturals(offsets) and len(offsets) == 2):
-        raise TensorFileError(f"tensor {name!r}: shape and data_offsets are lists of natural numbers")
+    if not (_naturals(shape) and _naturals(offsets) and len(offsets) == 2 and len(shape) <= MAX_DIMENSIONS):
+        raise TensorFileError(f"tensor {name!r}: shape and data_offsets are short lists of natural numbers")
     return DTYPES[entry["dtype"]], tuple(shape), (offsets[0], offsets[1])
 
 

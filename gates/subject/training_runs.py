@@ -68,10 +68,12 @@ def watch(subject: Subject, data: Path, *options: str) -> Trained:
     arguments = ("train", "--out", str(run.path), "--data", str(data), *options)
     git, began = git_state(), datetime.now(UTC)
     process = subject.start(*arguments)
-    process.wait_until(lambda: run.logged_steps() > 0)
-    early = run.path / "manifest.json"
-    seen = early.read_bytes() if early.exists() else None
-    process.wait().succeeded()
+    process.wait_until(lambda: run.logged_steps() > 0, subject.timeout)
+    try:
+        seen = run.read("manifest.json")
+    except GateError:
+        seen = None
+    process.wait(subject.timeout).succeeded()
     return Trained(run, arguments, data, seen, (git, git_state()), began, datetime.now(UTC))
 
 
