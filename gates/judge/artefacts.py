@@ -48,7 +48,9 @@ def check(run: Path) -> Finding:
         size += len(data)
         if wrong := why_not(path.name, data):
             problems.append(
-                Problem(f"{name}: {printable(wrong)}", "a file of another format", "one of " + ", ".join(READERS))
+                Problem(
+                    f"{name}: {printable(wrong)}", "a file of another format", "one of " + ", ".join(READERS)
+                )
             )
     if not files:
         problems.append(Problem("the run directory is empty", "no files", "files"))

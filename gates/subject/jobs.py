@@ -62,6 +62,11 @@ def all_jobs(session: Session, controls: Iterable[Control]) -> dict[str, Job]:
     return jobs
 
 
+def of_subject(name: str) -> bool:
+    """Whether a job trains the subject; the others run loops of ours, or grade functions."""
+    return name not in ("properties", "strength") and not name.startswith("control")
+
+
 def _uninterrupted(session: Session, name: str) -> RunDirectory:
     return session.untracked(session.subject, name).train(*OPTIONS)
 

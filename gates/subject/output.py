@@ -39,7 +39,9 @@ class Output:
                 self._thread.join()
                 for file, kept, dropped in zip(self._files, self._kept, self._dropped, strict=True):
                     note = f"[{dropped:,} bytes before these are left out]\n".encode() if dropped else b""
-                    with contextlib.suppress(OSError):  # a full disk: it is for people to read, nobody judges it
+                    with contextlib.suppress(
+                        OSError
+                    ):  # a full disk: it is for people to read, nobody judges it
                         file.write_bytes(note + kept)
         return [kept.decode("utf-8", errors="replace") for kept in self._kept]
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from gates.errors import GateError, RunError
+from gates.errors import RunError
 from gates.subject import process_tree
 from gates.subject.output import Output
 from gates.subject.run_directory import RunDirectory
@@ -107,11 +107,14 @@ class Process:
         try:
             status = self._popen.wait(timeout)
         except subprocess.TimeoutExpired:
-            raise RunError(f"`{self.command}` did not end within {timeout:.0f} s", trained=self._trained) from None
+            raise RunError(
+                f"`{self.command}` did not end within {timeout:.0f} s", trained=self._trained
+            ) from None
         finally:
             self.kill_all_of_it()
         seconds = time.monotonic() - self._started
-        return Finished(self.command, status, *self._output.end(), seconds, self._trained)
+        stdout, stderr = self._output.end()
+        return Finished(self.command, status, stdout, stderr, seconds, self._trained)
 
     def wait_until(self, condition: Callable[[], bool], timeout: float = TIMEOUT) -> bool:
         """Poll until the condition, that it trains, holds; False if the process ended first."""
@@ -164,6 +167,8 @@ class Process:
             left = list(cls._running)
         for process in left:
             process.kill_all_of_it()
+        own = os.getsid(0)
+        process_tree.end(lambda process: process.session != own)
 
 
 @dataclass

@@ -35,6 +35,11 @@ class Session:
             return self.untracked(self.subject, "begun").train("--stop-after", "0")
 
     @property
+    def runs(self) -> Path:
+        """Where the sessions' runs, the verdict and the badge go."""
+        return self.home.parents[1]
+
+    @property
     def subject(self) -> str:
         """The module of a subject of phase 18."""
         if self.description.module is None:

@@ -16,6 +16,7 @@ from gates.subject.logit_probes import Answers
 from gates.subject.process import Finished, Subject
 from gates.subject.run_directory import RunDirectory
 from gates.subject.session import Session
+from gates.subject.tracking_store import store_of_session
 from gates.subject.unpickling_guard import Report, guarded, read_reports
 
 SHORT = ("--steps", "2")
@@ -56,7 +57,7 @@ class Blind:
 
 def train_committed(session: Session) -> Committed:
     """The run of the definition of done: defaults, committed corpus, tracked by MLflow; and its answers afterwards."""
-    subject = session.started(session.subject, "committed", env={})
+    subject = session.started(session.subject, "committed", env=store_of_session(session.runs))
     trained = watch(subject, files.COMMITTED)
     answers = logit_probes.probe(subject, trained.run, session.committed)
     return Committed(trained, trained.run, answers, logit_probes.repeat_live_logits(subject, trained.run))

@@ -39,6 +39,10 @@ class Verdict:
     """Whether there are functions for the properties to grade."""
     not_offered: Mapping[str, str] = field(default_factory=dict)
     """What the subject does not hand over -> what that leaves unproved."""
+    interrupted: str | None = None
+    """The signal that ended the session before it was over."""
+    file_problems: list[str] = field(default_factory=list)
+    """What became of the verdict's own files: changed by somebody else, not written."""
 
     @property
     def gates(self) -> tuple[Gate, ...]:
@@ -106,9 +110,9 @@ class Verdict:
     def overall(self) -> str:
         """PASSED, FAILED or INCOMPLETE."""
         parts = [self.of_gate(g.name) for g in self.gates]
-        if FAILED in parts or self.unfulfilled:
+        if FAILED in parts or self.unfulfilled or self.file_problems:
             return FAILED
-        return INCOMPLETE if NOT_RUN in parts else PASSED
+        return INCOMPLETE if NOT_RUN in parts or self.interrupted else PASSED
 
 
 def refused(name: str, finding: Finding) -> bool:

@@ -36,6 +36,9 @@ def table(verdict: Verdict, width: int) -> str:
         lines.append(f"EXPECTED FAILURE {rule}: {RULES[rule].statement}; declared: {reason}")
     for rule, reason in verdict.unfulfilled.items():
         lines.append(f"FAILED {rule} holds, though it is declared not to ({reason}): remove the declaration")
+    if verdict.interrupted:
+        lines.append(f"NOT RUN to the end: the session was interrupted by {verdict.interrupted}")
+    lines += [f"FAILED {problem}" for problem in verdict.file_problems]
     for offer, unproved in verdict.not_offered.items():
         lines.append(f"not offered: {offer}, so unproved: {unproved}")
     count = len(verdict.failed_as_expected)
