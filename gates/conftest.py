@@ -33,6 +33,16 @@ from honestloop.protocol import ProtocolError
 from honestloop.suite_location import ROOT
 
 KEPT_SESSIONS = 3  # directories of the last sessions are kept for inspection, older ones are removed
+# What files of another form make of those who read them.
+NOT_AS_AGREED = (
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+    MemoryError,
+)
 SESSION_NAMES = "[0-9]" * 8 + "-" + "[0-9]" * 6 + "-*"
 
 VERDICT = pytest.StashKey[Verdict]()
@@ -189,22 +199,15 @@ def _evidence(where: str) -> Iterator[None]:
     try:
         yield
     except (GateError, UnreadableError, OSError) as error:
-        pytest.fail(f"GATE {where} / run: no evidence; got {error}, expected a run to judge", pytrace=False)
-    except (
-        LookupError,
-        TypeError,
-        ValueError,
-        AttributeError,
-        ArithmeticError,
-        RecursionError,
-        MemoryError,
-    ) as error:
+        said = f"GATE {where} / run: no evidence; got {printable(error)}, expected a run to judge"
+        raise pytest.fail.Exception(said, pytrace=False) from None
+    except NOT_AS_AGREED as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
-        pytest.fail(
+        said = (
             f"GATE {where} / run: evidence is not of the agreed form; got {printable(repr(error))[:300]} at "
-            f"{place.filename}:{place.lineno}, expected the files of a run directory, each with its fields",
-            pytrace=False,
+            f"{place.filename}:{place.lineno}, expected the files of a run directory, each with its fields"
         )
+        raise pytest.fail.Exception(said, pytrace=False) from None
 
 
 @pytest.hookimpl(wrapper=True)

@@ -81,6 +81,8 @@ def as_dict(verdict: Verdict) -> dict[str, Any]:
         "schema": SCHEMA,
         "subject": verdict.subject,
         "verdict": verdict.overall,
+        "interrupted": verdict.interrupted,
+        "file_problems": verdict.file_problems,
         "level": {"number": int(verdict.level), "name": str(verdict.level)},
         "not_offered": dict(verdict.not_offered),
         "expected_failures": verdict.failed_as_expected,
