@@ -8,7 +8,7 @@ import gc
 import os
 import sys
 from collections.abc import Generator, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import hypothesis
 import pytest
@@ -129,7 +129,7 @@ def _is_supervised(session: pytest.Session) -> bool:
     return graded and typed and not idle and supervision.is_possible()
 
 
-def _leave(config: pytest.Config, status: int, line: str) -> None:
+def _leave(config: pytest.Config, status: int, line: str) -> NoReturn:
     """End the parent as its child has ended; all that there is to say, the child has said, or it is this line."""
     capture = config.pluginmanager.getplugin("capturemanager")
     if capture is not None:
