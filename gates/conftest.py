@@ -3,6 +3,7 @@
 import os
 import secrets
 import shutil
+import sys
 import time
 import traceback
 from collections.abc import Callable, Generator, Iterator
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from fixtures.controls.shared.table import ControlError
+from gates.end_signals import EndSignals
 from gates.errors import GateError
 from gates.judge.scoring import ReferenceScorer
 from gates.run_selection import gate_of_test, select_tests, start_runs
@@ -26,15 +28,29 @@ from gates.verdict.finding import Finding
 from gates.verdict.outcome import FAILED, PASSED, Verdict, refused
 from gates.verdict.printing import print_verdict
 from honestloop.description import Level, describe, must_be_there
+from honestloop.guarded_files import UnreadableError, printable
 from honestloop.protocol import ProtocolError
 from honestloop.suite_location import ROOT
 
 KEPT_SESSIONS = 3  # directories of the last sessions are kept for inspection, older ones are removed
+# What files of another form make of those who read them.
+NOT_AS_AGREED = (
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+    MemoryError,
+)
 SESSION_NAMES = "[0-9]" * 8 + "-" + "[0-9]" * 6 + "-*"
 
 VERDICT = pytest.StashKey[Verdict]()
 SESSION = pytest.StashKey[Session]()
 JUDGING = pytest.StashKey[bool]()
+SIGNALS = pytest.StashKey[EndSignals]()
+FINISHED = pytest.StashKey[pytest.Session]()
+SAID = pytest.StashKey[dict[Path, str]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -70,6 +86,7 @@ def pytest_configure(config: pytest.Config) -> None:
     runs = config.getoption("--runs", default=ROOT / "runs").resolve()
     home = runs / "gates" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     config.stash[JUDGING] = False
+    config.stash[SIGNALS] = EndSignals(lambda name: _interrupt(config, name))
     try:
         controls()
         description = must_be_there(describe(subject))
@@ -113,7 +130,11 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         gates or session.testsfailed
     )
     if session.config.stash[JUDGING]:
-        _write(session.config)
+        try:
+            _write(session.config)
+        except OSError as error:
+            raise pytest.UsageError(f"--runs: {error.filename}: {error.strerror}") from None
+        session.config.stash[SIGNALS].watch()
 
 
 @pytest.fixture(scope="session")
@@ -186,15 +207,16 @@ def _evidence(where: str) -> Iterator[None]:
     """Missing or unreadable evidence fails in one line, in the same grammar as a finding."""
     try:
         yield
-    except GateError as error:
-        pytest.fail(f"GATE {where} / run: no evidence; got {error}, expected a run to judge", pytrace=False)
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
+    except (GateError, UnreadableError, OSError) as error:
+        said = f"GATE {where} / run: no evidence; got {printable(error)}, expected a run to judge"
+        raise pytest.fail.Exception(said, pytrace=False) from None
+    except NOT_AS_AGREED as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
-        pytest.fail(
-            f"GATE {where} / run: evidence is not of the agreed form; got {error!r} at "
-            f"{place.filename}:{place.lineno}, expected the files of a run directory, each with its fields",
-            pytrace=False,
+        said = (
+            f"GATE {where} / run: evidence is not of the agreed form; got {printable(repr(error))[:300]} at "
+            f"{place.filename}:{place.lineno}, expected the files of a run directory, each with its fields"
         )
+        raise pytest.fail.Exception(said, pytrace=False) from None
 
 
 @pytest.hookimpl(wrapper=True)
@@ -204,10 +226,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Iterator[None]:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_fixture_setup(
-    fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
-) -> Iterator[None]:
-    with _evidence(str(gate_of_test(request._pyfuncitem))):
+def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
+    with _evidence(str(gate_of_test(item))):
         return (yield)
 
 
@@ -223,23 +243,34 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     return report
 
 
-@pytest.hookimpl(trylast=True)  # after the runs are over
-def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[None, Any, Any]:
     """The session fails unless the verdict is PASSED: what was not selected did not run, and so did not pass."""
     config = session.config
     if not config.stash[JUDGING]:
-        return
+        return (yield)
+    config.stash[SIGNALS].over()
+    result = yield  # the runs are over then
+    Process.kill_the_rest()  # ... also where the session was ended while they were being started
     verdict, context = config.stash[VERDICT], config.stash[SESSION]
     if verdict.level < Level.PHASE_18:
         verdict.unjudged = tuple(verb for verb in context.description.commands if verb not in context.asked)
     verdict.notes.append(f"to repeat this: {_repeat(context)}; runs are in {context.home}")
-    _write(config)
-    if verdict.all_controls:
-        files.write_controls(verdict, context.home.parents[1])
+    try:
+        _write(config)
+        if verdict.all_controls:
+            files.write_controls(verdict, context.runs)
+        _compare(config)
+    except OSError as error:
+        verdict.file_problems.append(
+            f"GATE verdict / files: not written; got {error}, expected a folder with room"
+        )
     passed = verdict.overall == PASSED
     if exitstatus == pytest.ExitCode.OK and not passed:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    config.stash[FINISHED] = session
     _tidy(context.home, passed=passed)
+    return result
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -249,9 +280,33 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     print_verdict(config.stash[VERDICT], terminalreporter)
 
 
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """The last thing of all: the files still say what was found."""
+    config.stash[SIGNALS].restore()
+    session = config.stash.get(FINISHED, None)
+    if session is None or config.stash[VERDICT].file_problems:
+        return
+    _compare(config)
+    for line in config.stash[VERDICT].file_problems:
+        print(line, file=sys.stderr)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _compare(config: pytest.Config) -> None:
+    """If somebody else has written to the verdict's files, that is its verdict. OSError if it cannot be written."""
+    verdict = config.stash[VERDICT]
+    verdict.file_problems += files.changed(config.stash[SAID])
+    if verdict.file_problems:
+        _write(config)
+
+
+def _interrupt(config: pytest.Config, name: str) -> None:
+    config.stash[VERDICT].interrupted = name
+
+
 def _write(config: pytest.Config) -> None:
     """The verdict so far, and the files that a badge is made from."""
-    files.write(config.stash[VERDICT], config.stash[SESSION].home.parents[1])
+    config.stash[SAID] = files.write(config.stash[VERDICT], config.stash[SESSION].runs)
 
 
 def _repeat(session: Session) -> str:
@@ -264,7 +319,7 @@ def _tidy(home: Path, *, passed: bool) -> None:
     if passed:
         for path in home.iterdir():
             if path.name != "committed":
-                shutil.rmtree(path)
+                shutil.rmtree(path, ignore_errors=True)
     sessions = sorted(home.parent.glob(SESSION_NAMES))
     for path in sessions[:-KEPT_SESSIONS]:
         shutil.rmtree(path, ignore_errors=True)

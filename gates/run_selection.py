@@ -1,12 +1,13 @@
 """Which runs the gates start: those that the selected tests are marked to need, in the order of the tests."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pytest
 
 from fixtures.controls.shared.table import Control
-from gates.subject.jobs import all_jobs
+from gates.judge import tracking
+from gates.subject.jobs import all_jobs, of_subject
 from gates.subject.pool import Pool
 from gates.subject.session import Session
 from gates.verdict.definition import GATES, Gate, controls, gate_of
@@ -35,10 +36,13 @@ def select_tests(
     return sorted(kept, key=lambda item: order.index(gate_of_test(item))), left_out
 
 
-def start_runs(items: Iterable[pytest.Item], session: Session) -> Pool:
-    """Start every run that any of the gates' tests needs."""
+def start_runs(items: Sequence[pytest.Item], session: Session) -> Pool:
+    """Start every run that any of the gates' tests needs, when all that judges them is imported."""
+    if any(gate_of_test(item) == "mlflow" for item in items):
+        tracking.load()
     needed = [name for item in items if gate_of_test(item) for name in _needs(item)]
-    return Pool(all_jobs(session, controls()), needed)
+    jobs = all_jobs(session, controls())
+    return Pool(jobs, needed, [name for name in jobs if of_subject(name)])
 
 
 def gate_of_test(item: pytest.Item) -> str | None:

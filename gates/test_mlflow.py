@@ -4,6 +4,7 @@ import pytest
 
 from gates.control_parameters import control_parameters
 from gates.judge import tracking
+from gates.subject.tracking_store import DEFAULT_STORE, store_of_session
 from gates.verdict.definition import control
 
 CHECKS = {
@@ -17,7 +18,8 @@ CHECKS = {
 @pytest.fixture(scope="module")
 def tracked_run(runs, session):
     run = runs["committed"].run
-    return run, tracking.read(run, tracking.DEFAULT_STORE, session.description.folder)
+    store = store_of_session(session.runs).get("MLFLOW_TRACKING_URI", DEFAULT_STORE)
+    return run, tracking.read(run, store, session.description.folder)
 
 
 @pytest.mark.needs("committed")

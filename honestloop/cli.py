@@ -5,11 +5,12 @@ import json
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 
-from honestloop import __version__, guard, scaffold
+from honestloop import __version__, guard, scaffold, supervision
 from honestloop.atomic_write import write_atomically
 from honestloop.description import describe, must_be_there
 from honestloop.exit_status import FAILED, NO_SUBJECT, OK, OWN_ERROR, USAGE
@@ -69,10 +70,13 @@ def check(
     if json_file is not None and not json_file.absolute().parent.is_dir():
         raise click.UsageError(f"--json {json_file}: there is no folder {json_file.absolute().parent}")
     said: set[str] = set()
+    told: Callable[[str], None] | None = click.get_current_context().obj
 
     def show(result: checking.Result) -> None:
         """Say each failure when it is found, once for all dtypes that give the same message."""
         progress.advance(result)
+        if told is not None:
+            told(result.test)
         text = result.outcome.text
         if result.outcome.status == Status.BROKEN and text not in said:
             said.add(text)
@@ -230,13 +234,20 @@ def module_of(adapter: str) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; the exit status."""
+    """Run the command; the exit status. Typed, `check` grades in a child that must prove that it came to its end."""
+    if arguments is None and sys.argv[1:2] == ["check"] and supervision.is_possible():
+        return supervision.supervised(lambda reporter: run(None, reporter.at))
+    return run(arguments)
+
+
+def run(arguments: list[str] | None, told: Callable[[str], None] | None = None) -> int:
+    """Run the command in this process; `told` hears of each property that was graded."""
     with contextlib.suppress(RuntimeError):  # there is no home
         os.environ.setdefault(
             "HYPOTHESIS_STORAGE_DIRECTORY", str(Path.home() / ".cache" / "honestloop" / "hypothesis")
         )
     try:
-        status = app(arguments, standalone_mode=False)
+        status = app(arguments, standalone_mode=False, obj=told)
         sys.stdout.flush()
         return int(status or 0)
     except click.exceptions.NoArgsIsHelpError as error:

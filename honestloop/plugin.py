@@ -6,13 +6,14 @@ are keywords (`-k LOOP-02`), markers (`-m 'rule(id="LOOP-02")'`) and properties 
 
 import gc
 import os
+import sys
 from collections.abc import Generator, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import hypothesis
 import pytest
 
-from honestloop import guard
+from honestloop import guard, supervision
 from honestloop.protocol import Subject
 from honestloop.suite_location import DEFAULT_SUBJECT, INSTALLED
 from properties.checks import Property, property_of
@@ -22,6 +23,8 @@ from properties.property_record import Record, running_test
 
 GRADING = pytest.StashKey[Grading]()
 OUTCOME = pytest.StashKey[Outcome]()
+REPORTER = pytest.StashKey[tuple[supervision.Reporter, pytest.Session]]()
+NOT_GRADED = pytest.StashKey[str]()
 WORDS = {
     Status.BLOCKED: ("blocked", "b", "BLOCKED"),
     Status.NOT_OFFERED: ("not offered", "n", "NOT OFFERED"),
@@ -106,6 +109,47 @@ def pytest_collection_finish() -> None:
 # ---- running
 
 
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> Generator[None, Any, Any]:
+    """A session of properties alone runs in a child, which must prove that it came to the end."""
+    if _is_supervised(session):
+        split = supervision.fork()
+        if not isinstance(split, supervision.Reporter):
+            _leave(session.config, *split)
+        found: tuple[supervision.Reporter, pytest.Session] = split, session
+        session.config.stash[REPORTER] = found
+    return (yield)
+
+
+def _is_supervised(session: pytest.Session) -> bool:
+    """Whether it is what was typed, and all of it grades a subject."""
+    option, typed = session.config.option, list(session.config.invocation_params.args) == sys.argv[1:]
+    idle = option.collectonly or getattr(option, "usepdb", False) or getattr(option, "trace", False)
+    graded = bool(session.items) and all(map(_is_graded, session.items))
+    return graded and typed and not idle and supervision.is_possible()
+
+
+def _leave(config: pytest.Config, status: int, line: str) -> NoReturn:
+    """End the parent as its child has ended; all that there is to say, the child has said, or it is this line."""
+    capture = config.pluginmanager.getplugin("capturemanager")
+    if capture is not None:
+        capture.suspend_global_capture(in_=True)
+    if line:
+        print(f"error: {line}", file=sys.stderr)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """The end, which the parent waits for."""
+    if found := config.stash.get(REPORTER, None):
+        reporter, session = found
+        sys.stdout.flush()
+        reporter.done(session.exitstatus)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None, Any, Any]:
     """Leave out what the subject does not offer, and what rests on a broken rule."""
@@ -129,6 +173,8 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
         reproduce = grading.reproduction(prop)
     with grading.attempt(prop, Record(reproduce=reproduce)) as attempt:
         result = yield
+    if found := item.config.stash.get(REPORTER, None):
+        found[0].at(item.nodeid)
     _report(item, attempt.outcome)
     return result
 
@@ -145,6 +191,11 @@ def _report(item: pytest.Item, outcome: Outcome) -> None:
 
 def _property(item: pytest.Item) -> Property | None:
     return property_of(getattr(item, "obj", None))
+
+
+def _is_graded(item: pytest.Item) -> bool:
+    """Whether it is a property of the subject."""
+    return _property(item) is not None and "subject" in getattr(item, "fixturenames", ())
 
 
 def _parameters(item: pytest.Item) -> Mapping[str, Any]:
@@ -176,9 +227,25 @@ def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, Any] 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """An expected failure that did not happen keeps the session from passing."""
-    grading = session.config.stash[GRADING]
-    if exitstatus == pytest.ExitCode.OK and grading.any_graded and grading.unfulfilled(complete=False):
+    """An expected failure that did not happen keeps the session from passing, as does what was not graded."""
+    grading, option = session.config.stash[GRADING], session.config.option
+    graded = [item for item in session.items if _is_graded(item)]
+    if (
+        exitstatus != pytest.ExitCode.OK
+        or not graded
+        or option.collectonly
+        or getattr(option, "setupplan", False)
+    ):
+        return
+    # Counted here, whatever became of pytest's own reports.
+    left_out = [item for item in graded if OUTCOME not in item.stash]
+    if left_out:
+        session.config.stash[NOT_GRADED] = f"not graded: {left_out[0].nodeid} (of {len(left_out)})"
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    elif not grading.any_graded:
+        session.config.stash[NOT_GRADED] = "nothing was graded: the subject offers none of these functions"
+        session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
+    elif grading.unfulfilled(complete=False) or grading.broken or grading.missing:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
@@ -189,6 +256,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         reports = terminalreporter.stats.get(WORDS[status][0], ())
         for line in grouped(r.outcome_of_property.text for r in reports):
             write(line)
+    if said := config.stash.get(NOT_GRADED, None):
+        write(said, red=True)
     if not grading.any_graded:
         return
     if config.getoption("--margins"):

@@ -258,6 +258,15 @@ class Attempt:
             self.outcome = self._grading.not_spoken_of(self._prop, str(error))
         elif isinstance(error, ProtocolError):
             self.outcome = self._grading.unusable(self._prop, error)
+        elif not isinstance(
+            error, (Exception, KeyboardInterrupt)
+        ):  # sys.exit(), pytest.skip() of an object of its own
+            found = (
+                f"something that it returned raised {type(error).__name__}: {' '.join(str(error).split())}"
+            )
+            with recording(self._record):
+                ended = Refusal("SUBJ-05", (found,))
+            self.outcome = self._grading.refused(ended)
         elif isinstance(error, FlakyFailure):
             found = "an example of this property failed, and passed when tried again"
             with recording(self._record):

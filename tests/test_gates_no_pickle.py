@@ -55,7 +55,28 @@ TRICKS = [
     "import builtins\nbuiltins.exec('x')",
     "from builtins import eval as calculate",
     "__builtins__['exec']",
-    "globals()['f']()",
+    "globals()['pickle']()",
+    "globals()[name]",
+    "f = globals()[name]\nf.loads(x)",
+    "f = globals()[name]\nuse(f)",
+    "globals()['__builtins__']['exec'](x)",
+    "from importlib import import_module\nglobals()[name]('x')",
+    "import importlib\nglobals()['importlib']",
+    "from numpy import load\nglobals()[name](p, None, flag)",
+    "globals().update(x)",
+    "locals()[name]()",
+    "eval('1')\ndef eval(x): ...",
+    "def f():\n    return eval('1')\ndef eval(x): ...",
+    "if x:\n    def eval(x): ...\neval('1')",
+    "def eval(x): ...\ndel eval\neval('1')",
+    "class A:\n    eval = 1\n    eval('1')",
+    "class A:\n    def eval(self): ...\n    def f(self):\n        eval('1')",
+    "def f():\n    global eval\n    eval = 1\ndef g():\n    eval('1')",
+    "def f(x=eval):\n    return x('1')",
+    "def outer():\n    def inner(eval): ...\n    eval('1')",
+    "if x:\n    from mine import eval\neval('1')",
+    "[eval for x in y]",
+    "def f(g=eval, eval=None):\n    return g('1')",
     "import sys\nsys.modules['pickle']",
     "import sys\nsys.modules[name]",
     "import numpy as np\nnp.load('x', allow_pickle=True)",
@@ -113,6 +134,17 @@ ORDINARY = [
     "import sys\nsys.modules[__name__]",
     "import os.path\nos.replace('a', 'b')",
     "@app.command('eval')\ndef evaluate(): ...",
+    "import sys\nverb = sys.argv[1]\nglobals()[verb](sys.argv[2:])",
+    "handler = globals()[f'run_{verb}']\nhandler(arguments)",
+    "globals()['f']()",
+    "def eval(arguments):\n    return 0\nVERBS = {'train': train, 'eval': eval}\nVERBS[verb](x)",
+    "def eval(arguments):\n    return 0\ndef main():\n    return eval(1)",
+    "from mine.verbs import eval\neval(1)",
+    "def train(model, compile=False):\n    if compile:\n        model.go()",
+    "compile = True\nif compile:\n    go()",
+    "def f(options):\n    compile = options.compile\n    return compile",
+    "class Trainer:\n    def eval(self):\n        return self.eval()",
+    "ok = [compile for compile in settings]",
 ]
 
 
@@ -343,6 +375,22 @@ def test_the_guard_lets_git_and_uname_through(tmp_path):
     done, reports = run_guarded(tmp_path, code)
     assert (done.returncode, done.stderr) == (0, "")
     assert reports == [Report({}, [])]
+
+
+def test_the_guard_lets_cpuinfo_ask_the_processor(tmp_path):
+    done, reports = run_guarded(
+        tmp_path, "import cpuinfo, platform\ncpuinfo.get_cpu_info()\nplatform.architecture()"
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [report.refused for report in reports if report.refused] == []
+
+
+def test_the_guard_refuses_a_cpuinfo_that_it_would_not_be_in(tmp_path):
+    start = "import os, subprocess, sys\nos.environ['PYTHONPATH'] = '.'\n"
+    start += "subprocess.run([sys.executable, '-m', 'cpuinfo', '--internal-cpuid'])"
+    done, reports = run_guarded(tmp_path, start)
+    assert done.returncode == 1
+    assert "starts" in reports[0].refused[0]
 
 
 def test_the_guard_lets_everything_else_through(tmp_path):

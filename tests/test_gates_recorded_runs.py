@@ -125,23 +125,23 @@ def test_a_subject_that_cannot_be_resumed_is_refused_in_one_line(tmp_path):
     commands = {"train": DESCRIPTION.commands["train"]}
     bare = type(DESCRIPTION)("bare", DESCRIPTION.level, DESCRIPTION.folder, commands=commands)
     with pytest.raises(GateError, match="no update can be made again: there is no command `resume`"):
-        train_judged(Session(bare, tmp_path, 1, 1, {}))
+        train_judged(Session(bare, tmp_path, 1, 1, committed={}))
     commands = {
         verb: command.replace("--stop-after {stop_after}", "")
         for verb, command in DESCRIPTION.commands.items()
     }
     bare = type(DESCRIPTION)("bare", DESCRIPTION.level, DESCRIPTION.folder, commands=commands)
     with pytest.raises(GateError, match=r"the command `train` does not take \{stop_after\}"):
-        train_judged(Session(bare, tmp_path, 1, 1, {}))
+        train_judged(Session(bare, tmp_path, 1, 1, committed={}))
 
 
 def test_the_short_run_saves_every_update(tmp_path):
-    run: Any = train_stepwise(Session(DESCRIPTION, tmp_path, 1, 1, {}))
+    run: Any = train_stepwise(Session(DESCRIPTION, tmp_path, 1, 1, committed={}))
     assert list(run.checkpoints()) == list(range(1, 15))
     assert [update.name for update in updates_of(run)][:2] == ["update 2", "update 3"]
     commands = {v: c.replace("{checkpoint_every}", "10") for v, c in DESCRIPTION.commands.items()}
     bare = type(DESCRIPTION)("bare", DESCRIPTION.level, DESCRIPTION.folder, commands=commands)
-    assert train_stepwise(Session(bare, tmp_path / "bare", 1, 1, {})) is None
+    assert train_stepwise(Session(bare, tmp_path / "bare", 1, 1, committed={})) is None
 
 
 def described(folder, options=""):

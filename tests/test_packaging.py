@@ -126,7 +126,9 @@ def test_what_is_imported_is_declared():
     declared = {canonicalize_name(name) for name in declared_requirements()}
     declared |= {canonicalize_name(Requirement(line).name) for line in peers if line[0] != "#"}
     undeclared = {
-        name for name in third_party if not declared & {canonicalize_name(d) for d in providers.get(name, [name])}
+        name
+        for name in third_party
+        if not declared & {canonicalize_name(d) for d in providers.get(name, [name])}
     }
     assert undeclared == set()
 

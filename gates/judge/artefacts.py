@@ -13,7 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gates.subject import tensors
+from gates.subject.run_directory import RunDirectory
 from gates.verdict.finding import Finding, Problem, no_problems
+from honestloop.guarded_files import FILE_LIMIT, UnreadableError, printable, read_regular
 
 STARTS = {
     **{bytes([0x80, protocol]): f"a pickle of protocol {protocol}" for protocol in range(2, 6)},
@@ -27,24 +29,31 @@ STARTS = {
     b"}q\x00": "a pickle of protocol 1",
     b"]q\x00": "a pickle of protocol 1",
 }
+TEXT_LIMIT = 1 << 28  # bytes
+MOST_INSTRUCTIONS = 100_000
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 def check(run: Path) -> Finding:
     """Every file of the run directory is of an allowed format."""
-    files = sorted(path for path in run.rglob("*") if path.is_symlink() or not path.is_dir())
+    files, size = sorted(RunDirectory(run).files()), 0
     problems = []
     for path in files:
-        name = str(path.relative_to(run))
-        if path.is_symlink():
-            problems.append(Problem(f"{name}: a symbolic link", "a link", "a file"))
-        elif wrong := why_not(path.name, path.read_bytes()):
+        name = printable(path.relative_to(run))
+        try:
+            data = read_regular(path, TEXT_LIMIT if path.suffix in TEXT else FILE_LIMIT, within=run.parent)
+        except UnreadableError as error:
+            problems.append(Problem(f"{name}: {error.found}", error.found, error.expected))
+            continue
+        size += len(data)
+        if wrong := why_not(path.name, data):
             problems.append(
-                Problem(f"{name}: {wrong}", "a file of another format", "one of " + ", ".join(READERS))
+                Problem(
+                    f"{name}: {printable(wrong)}", "a file of another format", "one of " + ", ".join(READERS)
+                )
             )
     if not files:
         problems.append(Problem("the run directory is empty", "no files", "files"))
-    size = sum(path.stat().st_size for path in files if not path.is_symlink())
     return no_problems(
         "no_pickle/artefacts", problems, of=f"{len(files)} files, {size:,} bytes", what="refused"
     )
@@ -68,9 +77,10 @@ def why_not(name: str, data: bytes) -> str | None:
 
 
 def is_pickle(data: bytes) -> bool:
-    """Whether the bytes are instructions of an unpickler up to its STOP. Nothing is run."""
+    """Whether the bytes are instructions of an unpickler up to its STOP, or very many of them. Nothing is run."""
     try:
-        return any(instruction.name == "STOP" for instruction, _, _ in pickletools.genops(data))
+        instructions = enumerate(pickletools.genops(data))
+        return any(op.name == "STOP" or number > MOST_INSTRUCTIONS for number, (op, _, _) in instructions)
     except (ValueError, LookupError, OverflowError, TypeError, struct.error):
         return False
 

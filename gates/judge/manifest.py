@@ -25,6 +25,7 @@ from gates.subject.run_directory import RunDirectory
 from gates.subject.training_runs import Trained
 from gates.verdict.finding import Finding, Problem, no_problems
 from honestloop import schemas
+from honestloop.guarded_files import sha256_regular
 from reference import model
 from reference.philox import stream_key
 
@@ -63,7 +64,7 @@ def hashes(run: RunDirectory, data: Path) -> Finding:
     """Hashes of configuration, corpus and tokenizer, recomputed; and the configuration is the one in config.toml."""
     said = _said(run)
     config = tomllib.loads(run.read("config.toml").decode("utf-8"))
-    corpus = {path.name: _sha256(path.read_bytes()) for path in data.glob("*.jsonl")}
+    corpus = {path.name: sha256_regular(path) for path in data.glob("*.jsonl")}
     expected: dict[str, tuple[Any, Any]] = {
         "config": (said["config"], {**config, "seed": str(config["seed"])}),
         "config_sha256": (said["config_sha256"], _sha256(rfc8785.dumps(said["config"]))),

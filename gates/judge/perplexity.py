@@ -14,6 +14,7 @@ from gates.subject.process import Finished
 from gates.subject.run_directory import RunDirectory
 from gates.verdict.definition import RATIO_LIMIT
 from gates.verdict.finding import Finding, Problem, at_most, no_problems, within
+from honestloop.guarded_files import sha256_regular
 from reference import ngram
 from reference.tokenizer import VOCAB_SIZE
 
@@ -201,6 +202,4 @@ def tokenizer_is_learned_from_train(
 
 def digests(path: Any) -> dict[str, str]:
     """File name -> sha256 of every data file in a directory."""
-    from hashlib import sha256
-
-    return {f.name: sha256(f.read_bytes()).hexdigest() for f in sorted(path.glob("*.jsonl"))}
+    return {f.name: sha256_regular(f) for f in sorted(path.glob("*.jsonl"))}

@@ -1,5 +1,6 @@
 """What a run was told, and what it left of each update: settings, batches, states, log lines, read from its files."""
 
+import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -43,7 +44,7 @@ class Settings:
         try:
             said = tomllib.loads(text)
             return cls(
-                int(said["seed"]),
+                _whole(said["seed"]),
                 str(said["dtype"]),
                 int(said["steps"]),
                 int(said["batch_size"]),
@@ -69,6 +70,13 @@ class Settings:
     @property
     def rate_bound(self) -> float:
         return bounds.learning_rate(peak=self.optimizer["peak_lr"], floor=self.optimizer["min_lr"])
+
+
+def _whole(said: Any) -> int:
+    """A seed: a number, or its decimal digits 0 to 9. ValueError for the digits of another script, signs or spaces."""
+    if isinstance(said, str) and not re.fullmatch("[0-9]{1,20}", said):
+        raise ValueError(f"seed {said[:40]!r} is not written in the digits 0 to 9")
+    return int(said)
 
 
 @dataclass(frozen=True)

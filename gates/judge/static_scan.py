@@ -13,9 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gates.errors import GateError
+from gates.judge.bound_names import own_uses
 from gates.judge.constants import fold
 from gates.subject.source import parse, sources
 from gates.verdict.finding import Finding, Problem, no_problems
+from honestloop.guarded_files import printable
 
 PICKLERS = {"pickle", "_pickle", "cPickle", "pickle5", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
 PICKLERS |= {"copyreg", "_compat_pickle", "pickletools", "jsonpickle", "hickle", "klepto"}
@@ -74,7 +76,10 @@ def check(subject: str, root: Path) -> Finding:
 def scan(file: Path) -> list[Occurrence]:
     """Every way to unpickle in one source file, in order of lines. GateError if it does not parse."""
     scanner = _Scanner(file)
-    scanner.visit(parse(file))
+    try:
+        scanner.visit(parse(file))
+    except RecursionError:
+        raise GateError(f"{printable(file)}: is nested too deep to be scanned") from None
     return sorted(scanner.found, key=lambda found: found.line)
 
 
@@ -85,6 +90,10 @@ class _Scanner(ast.NodeVisitor):
     aliases: dict[str, str] = field(default_factory=dict)  # local name -> what it was imported as
     called: set[ast.AST] = field(default_factory=set)  # functions of calls seen so far
     bases: set[ast.AST] = field(default_factory=set)  # what stands before a dot, seen so far
+    own: set[ast.AST] = field(default_factory=set)  # names that the file has bound itself
+    harmless: set[ast.AST] = field(
+        default_factory=set
+    )  # calls of globals() that find a function to be called
 
     def add(self, node: ast.AST, what: str) -> None:
         self.found.append(Occurrence(self.file, getattr(node, "lineno", 0), what))
@@ -100,8 +109,59 @@ class _Scanner(ast.NodeVisitor):
                 for name in statement.names:
                     whole = f"{statement.module or ''}.{name.name}"
                     self.aliases[name.asname or name.name] = whole.lstrip(".")
+        self.own = own_uses(node)
+        self.harmless = self._dispatches(node)
         self._strings(node)
         self.generic_visit(node)
+
+    def _dispatches(self, tree: ast.Module) -> set[ast.AST]:
+        """Every `globals()` of which one name is looked up only to be called: a function of the file, by its verb.
+
+        Not in a file that imports by name what loads other modules or arrays: that could be the one looked up.
+        """
+        if any(self._loads(whole) for whole in self.aliases.values()):
+            return set()
+        parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
+        called = {node.func for node in ast.walk(tree) if isinstance(node, ast.Call)}
+        uses: dict[str, list[ast.AST]] = {}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Name):
+                uses.setdefault(node.id, []).append(node)
+        found: set[ast.AST] = set()
+        for looked_up in called:
+            parent = parents.get(parents[looked_up])  # globals -> globals() -> globals()[verb]
+            if not (
+                isinstance(looked_up, ast.Name)
+                and looked_up.id == "globals"
+                and isinstance(parent, ast.Subscript)
+            ):
+                continue
+            text = fold(parent.slice)
+            if text is not None and (text in FORBIDDEN_NAMES or text.startswith("__")):
+                continue
+            above = parents.get(parent)
+            if (
+                isinstance(above, ast.Assign)
+                and len(above.targets) == 1
+                and isinstance(above.targets[0], ast.Name)
+            ):
+                others = [use for use in uses[above.targets[0].id] if use is not above.targets[0]]
+                only_called = all(use in called for use in others)
+            else:
+                only_called = parent in called
+            if only_called:
+                found.add(parents[looked_up])
+        return found
+
+    @staticmethod
+    def _loads(whole: str) -> bool:
+        """Whether it is a function that imports modules, or reads or writes arrays."""
+        last = whole.rpartition(".")[2]
+        return (
+            last in IMPORTERS
+            or (whole.startswith("numpy.") and last in ALLOW_PICKLE_AT)
+            or whole in PICKLES_BY_DEFAULT
+        )
 
     def _strings(self, tree: ast.Module) -> None:
         """Programs in strings: what is handed to a call, and how another Python is started."""
@@ -145,7 +205,7 @@ class _Scanner(ast.NodeVisitor):
             self.add(node, f"imports {name}")
 
     def visit_Name(self, node: ast.Name) -> None:
-        if node.id in EXECUTORS:
+        if node.id in EXECUTORS and isinstance(node.ctx, ast.Load) and node not in self.own:
             self.add(node, f"uses {node.id}")
         elif node.id in FORBIDDEN_NAMES and node.id not in self.aliases:
             self.add(node, f"uses the name {node.id}")
@@ -192,7 +252,7 @@ class _Scanner(ast.NodeVisitor):
             self._computed(node, node.args[0] if node.args else None, f"{last} of a computed name")
         if whole == "getattr" and len(node.args) > 1 and self._is_module(node.args[0]):
             self._computed(node, node.args[1], "getattr of a computed name on a module")
-        if whole in ("globals", "locals", "vars") and not _harmless_vars(node):
+        if whole in ("globals", "locals", "vars") and not _harmless_vars(node) and node not in self.harmless:
             self.add(node, f"uses {whole}(), where names can be computed")
         self.generic_visit(node)
 

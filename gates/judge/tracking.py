@@ -1,8 +1,10 @@
 """Checks of the MLflow gate: what the tracking store holds is what the run directory holds."""
 
 import hashlib
+import importlib
 import os
-import tempfile
+import urllib.parse
+import urllib.request
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,12 +13,13 @@ from typing import Any
 
 from gates.errors import GateError
 from gates.subject.run_directory import RunDirectory
+from gates.subject.tracking_store import sqlite_uri
 from gates.verdict.finding import Finding, all_equal
+from honestloop.guarded_files import printable
 from honestloop.suite_location import ROOT
 
 EACH_STEP, AT_THE_END = ("loss", "lr", "grad_norm"), ("val_loss", "val_ppl")
 METRICS = (*EACH_STEP, *AT_THE_END)
-DEFAULT_STORE = "sqlite:///runs/mlflow.db"
 ARTEFACTS = ("manifest.json", "config.toml", "results.json", "loss_curve.png")
 TAG = "honestloop.run_id"
 
@@ -31,12 +34,27 @@ class Store:
     artefacts: Mapping[str, bytes]
 
 
-def read(run: RunDirectory, uri: str, folder: Path = ROOT) -> Store:
-    """Look the run up; a relative store is in the folder that the subject ran in. GateError if it cannot be read."""
+def load() -> None:
+    """Import all that reading a store takes: before a subject runs, which might write modules of the same names."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a library and its dependencies, on import
+        for name in (
+            "mlflow",
+            "mlflow.store.tracking.sqlalchemy_store",
+            "sqlalchemy.dialects.sqlite.pysqlite",
+        ):
+            importlib.import_module(name)
+
+
+def read(run: RunDirectory, uri: str, folder: Path = ROOT) -> Store:
+    """Look the run up; a relative store is in the folder that the subject ran in. GateError if it cannot be read."""
+    load()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         import mlflow
+        import sqlalchemy
 
         client = mlflow.MlflowClient(_absolute(uri, folder))
         try:
@@ -50,9 +68,9 @@ def read(run: RunDirectory, uri: str, folder: Path = ROOT) -> Store:
                 name: {m.step: m.value for m in client.get_metric_history(run_id, name)}
                 for name in found[0].data.metrics
             }
-            return Store(uri, found, metrics, _artefacts(client, run_id, run))
-        except mlflow.MlflowException as error:
-            raise GateError(f"MLflow store {uri}: {str(error).splitlines()[0]}") from None
+            return Store(uri, found, metrics, _artefacts(found[0].info.artifact_uri))
+        except (mlflow.MlflowException, sqlalchemy.exc.SQLAlchemyError) as error:
+            raise GateError(f"MLflow store {uri}: {printable(str(error).splitlines()[0])}") from None
 
 
 def run_exists(run: RunDirectory, store: Store) -> Finding:
@@ -114,14 +132,21 @@ def artefacts_equal_the_files(run: RunDirectory, store: Store) -> Finding:
 
 
 def _expected_artefacts(run: RunDirectory) -> list[str]:
-    drift = [f"drift/{path.name}" for path in sorted((run.path / "drift").iterdir())]
+    drift = [f"drift/{name}" for name in run.names("drift")]
     return [*ARTEFACTS, *drift, *(f"{folder}/manifest.json" for folder in run.checkpoints().values())]
 
 
-def _artefacts(client: Any, run_id: str, run: RunDirectory) -> dict[str, bytes]:
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(client.download_artifacts(run_id, "", folder))
-        return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+def _artefacts(address: str) -> dict[str, bytes]:
+    """What lies where the store says that the artefacts are, which must be a folder of this machine."""
+    parts = urllib.parse.urlsplit(address)
+    if parts.scheme not in ("", "file") or parts.netloc:
+        raise GateError(
+            f"MLflow store: found artefacts at {printable(address)[:200]}, expected a folder here"
+        )
+    folder = ROOT / urllib.request.url2pathname(parts.path)
+    kept = RunDirectory(folder)
+    names = [str(path.relative_to(folder)) for path in kept.files()]
+    return {name: kept.read(name) for name in names}
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
@@ -135,9 +160,13 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
 
 
 def _absolute(uri: str, folder: Path) -> str:
-    """A relative SQLite path is relative to where the subject ran."""
+    """A relative SQLite path is relative to where the subject ran. GateError if there is no such file."""
     path = uri.removeprefix("sqlite:///")
-    return uri if path == uri or path.startswith("/") else f"sqlite:///{folder / path}"
+    if path == uri or path.startswith("/"):
+        return uri
+    if not (folder / path).is_file():
+        raise GateError(f"MLflow store {uri}: there is no such file")
+    return sqlite_uri(folder / path)
 
 
 def _digest(data: bytes | None) -> str:

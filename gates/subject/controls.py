@@ -17,6 +17,7 @@ from gates.subject.property_runs import Checked, check_module
 from gates.subject.run_directory import RunDirectory
 from gates.subject.session import Session
 from gates.subject.stepwise_runs import ConfiguredRun, diverge, follow, stepwise_options
+from gates.subject.tracking_store import own_store
 from gates.subject.training_runs import Trained, kill_at_first_step, train_on_overlap, watch
 from gates.subject.unpickling_guard import Report, guarded, read_reports
 from honestloop.suite_location import ROOT, in_suite
@@ -116,9 +117,9 @@ def train_tracked(
     """A run tracked in a store of its own, so that no false metrics reach the user's; and that store."""
     home = session.home / home_of(control)
     home.mkdir(parents=True)
-    uri = f"sqlite:///{home}/mlflow.db"
-    store = {"MLFLOW_TRACKING_URI": uri, "_MLFLOW_SERVER_ARTIFACT_ROOT": str(home / "artefacts")}
-    return _train(Subject(module_of(control.name), home, env={**env, **store}), control), uri
+    store = own_store(home)
+    run = _train(Subject(module_of(control.name), home, env={**env, **store}), control)
+    return run, store["MLFLOW_TRACKING_URI"]
 
 
 def train_tracked_with_plots(session: Session, control: Control) -> tuple[RunDirectory, str]:

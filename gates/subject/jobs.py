@@ -28,7 +28,6 @@ from gates.subject.training_runs import (
     train_guarded,
     train_on_overlap,
 )
-from gates.verdict.definition import PROPERTIES
 from honestloop.description import Level
 
 
@@ -83,6 +82,11 @@ def commanded_jobs(session: Session) -> dict[str, Job]:
         "model": lambda: ask_model(session, judged(), stepwise()),
         "properties": partial(check_adapter, session),
     }
+
+
+def of_subject(name: str) -> bool:
+    """Whether a job trains the subject; the others run loops of ours, or grade functions."""
+    return name not in ("properties", "strength") and not name.startswith("control")
 
 
 def _uninterrupted(session: Session, name: str) -> RunDirectory:

@@ -15,6 +15,7 @@ from gates.errors import GateError
 from gates.subject import tensors
 from gates.subject.process import Subject
 from gates.subject.run_directory import RunDirectory
+from honestloop.guarded_files import UnreadableError, read_regular
 from reference import tokenizer
 from reference.data import make_batch
 from reference.tokenizer import CONTEXT, VOCAB_SIZE
@@ -92,8 +93,8 @@ def _logits(
     question.write_bytes(tensors.write({"tokens": tokens, "key_mask": key_mask}))
     subject.run("logits", "--run", run.path, "--tokens", question, "--out", answer).succeeded()
     try:
-        logits = tensors.read(answer.read_bytes())["logits"]
-    except (OSError, KeyError, tensors.TensorFileError) as error:
+        logits = tensors.read(read_regular(answer, within=subject.home))["logits"]
+    except (UnreadableError, KeyError, tensors.TensorFileError) as error:
         raise GateError(f"the answer of `logits` cannot be read ({error})") from None
     if logits.dtype != np.float64 or logits.shape != (*tokens.shape, VOCAB_SIZE):
         raise GateError(

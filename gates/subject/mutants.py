@@ -1,12 +1,12 @@
 """The properties as a subject: a run of `python -m properties.strength` on mutants drawn from the session's seed."""
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
 from gates.errors import GateError
 from gates.subject.process import Finished
 from gates.subject.session import Session
+from honestloop.guarded_files import UnreadableError, read_json
 from honestloop.suite_location import in_suite
 
 STRENGTH = in_suite("properties.strength")
@@ -26,7 +26,7 @@ def judge_mutants(session: Session, module: str, name: str) -> Judged:
     options = ("--quick", "--seed", str(session.kill_seed), "--json", path)
     finished = session.untracked(module, name).run(*options)
     try:
-        return Judged(finished, json.loads(path.read_bytes()))
-    except (OSError, ValueError):
+        return Judged(finished, read_json(path, within=session.home))
+    except UnreadableError:
         finished.succeeded()
         raise GateError(f"`{finished.command}` wrote no counts to {path.name}") from None

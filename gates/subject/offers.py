@@ -1,6 +1,5 @@
 """What a subject hands over, and what remains unproved without the rest. Nothing of it is imported to find out."""
 
-import sys
 from collections.abc import Mapping
 
 from gates.subject import source
@@ -57,5 +56,5 @@ def adapter_of(description: Description) -> str | None:
     if description.module is None:
         return None
     name = f"{description.module}.adapter"
-    file, folders = source.find(name, [str(description.folder), *sys.path])
+    file, folders = source.find(name, source.search_path(description.folder))
     return name if file or folders else None

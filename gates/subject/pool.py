@@ -2,12 +2,12 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from gates.errors import GateError
+from gates.errors import GateError, RunError
 
 WORKERS = 2
 
@@ -44,15 +44,28 @@ class Part:
 
 
 class Pool:
-    """Starts the jobs it is given, and gives each result to a test that asks, waiting for it if need be."""
+    """Starts the jobs it is given, and gives each result to a test that asks, waiting for it if need be.
 
-    def __init__(self, jobs: Mapping[str, Job | Part], needed: Iterable[str]) -> None:
-        self._executor = ThreadPoolExecutor(WORKERS, thread_name_prefix="subject")
-        self.seconds: dict[str, float] = {}
+    Where the first of the subject's own jobs shows that it hangs, or dies before it trains, the others of the subject
+    are not started: each ends in one line that says so.
+    """
+
+    def __init__(
+        self, jobs: Mapping[str, Job | Part], needed: Iterable[str], of_subject: Collection[str] = ()
+    ) -> None:
+        """`of_subject`: the jobs that start the subject, and not a loop of ours."""
         self._parts = {name: job for name, job in jobs.items() if isinstance(job, Part)}
         whole = (self._parts[name].job if name in self._parts else name for name in needed)
-        self._futures = dict[str, Future[Any]]()
-        for name in dict.fromkeys(whole):
+        names = list(dict.fromkeys(whole))
+        self._executor = ThreadPoolExecutor(WORKERS, thread_name_prefix="subject")
+        self.seconds: dict[str, float] = {}
+        self._of_subject = [name for name in names if name in of_subject]
+        self._works = False
+        """Whether a job of the subject has shown that it can be run."""
+        self._failures: dict[str, str] = {}
+        """Job of the subject -> how it hung or died."""
+        self._futures: dict[str, Future[Any]] = {}
+        for name in names:
             job = jobs[name]
             assert not isinstance(job, Part)
             self._futures[name] = self._executor.submit(self._timed, name, job)
@@ -69,9 +82,25 @@ class Pool:
     def _timed(self, name: str, work: Job) -> Any:
         began = time.monotonic()
         try:
-            return work()
+            return self._of_the_subject(name, work) if name in self._of_subject else work()
         finally:
             self.seconds[name] = round(time.monotonic() - began, 2)
+
+    def _of_the_subject(self, name: str, work: Job) -> Any:
+        """The job's result, unless the first one has shown that it is of no use. GateError then."""
+        first = self._of_subject[0]
+        if self._failures and not self._works and name != first:
+            self._futures[first].exception()  # another was quicker to fail; what the first does decides
+        if first in self._failures and not self._works:
+            raise GateError(f"not started: the first run of the subject failed ({self._failures[first]})")
+        try:
+            result = work()
+        except RunError as error:
+            self._works |= error.trained
+            self._failures[name] = str(error)
+            raise
+        self._works = True
+        return result
 
     def close(self) -> None:
         """Drop the jobs that have not begun; those that have must have been ended by the caller."""

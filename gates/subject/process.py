@@ -6,6 +6,7 @@ a process of its own, from the folder that its description names; nothing of it 
 
 import contextlib
 import os
+import secrets
 import shlex
 import signal
 import subprocess
@@ -15,15 +16,19 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, ClassVar, Protocol
+from typing import IO, ClassVar
 
 from fixtures.corpus import files
-from gates.errors import GateError
+from gates.errors import RunError
+from gates.subject import process_tree
+from gates.subject.output import Output
 from gates.subject.run_directory import RunDirectory
+from honestloop.guarded_files import printable
 from honestloop.suite_location import ROOT
 
 TIMEOUT = 300.0  # seconds; a cold compilation on a slow machine fits several times
 POLL = 0.001
+LONGEST_LINE = 300  # characters of what a subject said last
 
 # Two subjects run side by side on two cores, so each gets one.
 ONE_THREAD = dict.fromkeys(
@@ -48,55 +53,59 @@ class Finished:
     command: str
     status: int
     stdout: str
+    """The end of it, as of the other stream."""
     stderr: str
     seconds: float
+    trained: bool = False
+    """Whether it was seen to train."""
 
     def succeeded(self) -> "Finished":
-        """Itself. GateError, with the last line it said, unless the status is 0."""
+        """Itself. RunError, with the last line it said, unless the status is 0."""
         if self.status != 0:
             last = (self.stderr.strip() or self.stdout.strip() or "(silent)").splitlines()[-1]
-            raise GateError(f"`{self.command}` ended with status {self.status}: {last}")
+            message = f"`{self.command}` ended with status {self.status}: {printable(last)[:LONGEST_LINE]}"
+            raise RunError(message, trained=self.trained)
         return self
 
 
-class Killable(Protocol):
-    """Something of a subject that runs."""
-
-    def kill_all_of_it(self) -> None:
-        """End it at once."""
-
-
 class Process:
-    """A running subject. Its output goes to files, so that no full pipe can stop it."""
+    """A running subject. Its output is read as it comes; whatever it started ends with it."""
 
-    _running: ClassVar[set["Killable"]] = set()
+    _running: ClassVar[set["Process"]] = set()
     _no_more: ClassVar[bool] = False
     _lock = threading.Lock()
 
     def __init__(
         self, argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], output: Path, talks: bool = False
     ) -> None:
-        """Start it; one that `talks` has pipes. GateError if there is no such program, or the session is over."""
-        self.command = shlex.join(argv).replace(shlex.quote(sys.executable), "python", 1)
-        self._stdout, self._stderr = output.with_suffix(".out"), output.with_suffix(".err")
+        """Start it; one that `talks` has pipes. RunError if there is no such program, or the session is over."""
+        self.command = printable(shlex.join(argv).replace(shlex.quote(sys.executable), "python", 1))
+        self._mark, self._trained = secrets.token_hex(8), False
         self._started = time.monotonic()
-        with self._lock, self._stdout.open("wb") as out, self._stderr.open("wb") as err:
+        process_tree.adopt_orphans()
+        with self._lock:
             if self._no_more:
-                raise GateError("the session was ended before this run began")
+                raise RunError("the session was ended before this run began")
             try:
                 self._popen = subprocess.Popen(
                     argv,
                     cwd=cwd,
-                    env=environment(env),
+                    env={**environment(env), process_tree.MARK: self._mark},
                     stdin=subprocess.PIPE if talks else subprocess.DEVNULL,
-                    stdout=subprocess.PIPE if talks else out,
-                    stderr=err,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
                     bufsize=0,
                     start_new_session=True,
                 )
-            except OSError as error:
-                raise GateError(f"`{self.command}` could not be started: {error.strerror}") from None
+            except (OSError, ValueError) as error:
+                why = getattr(error, "strerror", None) or str(error)
+                raise RunError(f"`{self.command}` could not be started: {why}") from None
             self._running.add(self)
+        assert self._popen.stdout is not None and self._popen.stderr is not None
+        self._talks = talks
+        pipes = [self._popen.stderr] if talks else [self._popen.stdout, self._popen.stderr]
+        kept = [output.with_suffix(suffix) for suffix in (".out", ".err")]
+        self._output = Output(pipes, kept[-len(pipes) :])
 
     @property
     def input(self) -> IO[bytes]:
@@ -111,54 +120,69 @@ class Process:
         return self._popen.stdout
 
     def wait(self, timeout: float = TIMEOUT) -> Finished:
-        """Wait for the end. GateError if it takes too long; the process is then gone."""
+        """Wait for the end. RunError if it takes too long; the process is then gone, with all that it started."""
         try:
             status = self._popen.wait(timeout)
         except subprocess.TimeoutExpired:
-            self.kill_all_of_it()
-            raise GateError(f"`{self.command}` did not end within {timeout:.0f} s") from None
+            raise RunError(
+                f"`{self.command}` did not end within {timeout:.0f} s", trained=self._trained
+            ) from None
         finally:
-            with self._lock:
-                self._running.discard(self)
-        read = [path.read_text(encoding="utf-8", errors="replace") for path in (self._stdout, self._stderr)]
-        return Finished(self.command, status, read[0], read[1], time.monotonic() - self._started)
+            self.kill_all_of_it()
+        seconds = time.monotonic() - self._started
+        *stdout, stderr = self._output.end()
+        return Finished(self.command, status, "".join(stdout), stderr, seconds, self._trained)
 
     def wait_until(self, condition: Callable[[], bool], timeout: float = TIMEOUT) -> bool:
-        """Poll until the condition holds; False if the process ended first."""
+        """Poll until the condition, that it trains, holds; False if the process ended first."""
         limit = time.monotonic() + timeout
-        while not condition():
-            if self._popen.poll() is not None:
-                return condition()
-            if time.monotonic() > limit:
-                self.kill_all_of_it()
-                raise GateError(
-                    f"`{self.command}` did not come to the point of interruption within {timeout:.0f} s"
-                )
-            time.sleep(POLL)
+        try:
+            while not condition():
+                if self._popen.poll() is not None:
+                    self._trained = condition()
+                    return self._trained
+                if time.monotonic() > limit:
+                    what = "did not come to the point of interruption"
+                    raise RunError(f"`{self.command}` {what} within {timeout:.0f} s")
+                time.sleep(POLL)
+        except BaseException:  # the condition's own too: what is there cannot be read
+            self.kill_all_of_it()
+            raise
+        self._trained = True
         return True
+
+    def said(self) -> str:
+        """The last line on its standard error so far, of one that has ended; "" if it was silent."""
+        return printable((self._output.end()[-1].strip().splitlines() or [""])[-1])[:LONGEST_LINE]
 
     def send(self, number: signal.Signals) -> None:
         self._popen.send_signal(number)
 
     def kill_all_of_it(self) -> None:
-        """SIGKILL to the process and to its children (they share a session)."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._popen.pid, signal.SIGKILL)
-        self._popen.wait()
+        """SIGKILL to the process, and to everything that it started, wherever that has gone."""
+        if self._popen.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._popen.pid, signal.SIGKILL)
+            self._popen.wait()
+        own = os.getsid(0)
+        with self._lock:  # so that no process is just being born, which would seem to be nobody's
+            self._running.discard(self)
+            sessions = {own, *(process._popen.pid for process in self._running)}
+            marks = {process._mark for process in self._running}
 
-    @classmethod
-    def remember(cls, other: Killable) -> None:
-        """Something else that is to be ended with the session. GateError if that is over."""
-        with cls._lock:
-            if cls._no_more:
-                raise GateError("the session was ended before this process began")
-            cls._running.add(other)
+            def doomed(process: process_tree.Relative) -> bool:
+                if process.mark == self._mark or process.session == self._popen.pid:
+                    return True
+                # It has left its session, its parent and its environment: nobody's that still runs.
+                orphan = process.parent == os.getpid() and process.session not in sessions
+                return orphan and process.mark not in marks
 
-    @classmethod
-    def forget(cls, other: Killable) -> None:
-        """It has ended."""
-        with cls._lock:
-            cls._running.discard(other)
+            process_tree.end(doomed)
+        self._output.end()
+        if self._talks:
+            for pipe in (self.input, self.output):
+                with contextlib.suppress(OSError):
+                    pipe.close()
 
     @classmethod
     def kill_the_rest(cls) -> None:
@@ -168,6 +192,8 @@ class Process:
             left = list(cls._running)
         for process in left:
             process.kill_all_of_it()
+        own = os.getsid(0)
+        process_tree.end(lambda process: process.session != own)
 
 
 @dataclass
@@ -179,6 +205,8 @@ class Subject:
     env: Mapping[str, str] = field(default_factory=lambda: UNTRACKED)
     folder: Path = ROOT
     python: str = sys.executable
+    timeout: float = TIMEOUT
+    """Seconds that one command may take."""
 
     def start(self, *arguments: str | Path) -> Process:
         """Start a verb and return at once."""
@@ -195,12 +223,16 @@ class Subject:
 
     def run(self, *arguments: str | Path) -> Finished:
         """Start a verb and wait for its end, whatever its status."""
-        return self.start(*arguments).wait()
+        return self.start(*arguments).wait(self.timeout)
 
     def train(self, *arguments: str | Path, out: str = "run") -> "RunDirectory":
-        """Train, or go on training, into `home/out`. GateError unless the status is 0."""
+        """Train, or go on training, into `home/out`. RunError unless the status is 0."""
         directory = RunDirectory(self.home / out)
-        self.run("train", "--out", directory.path, *arguments).succeeded()
+        try:
+            self.run("train", "--out", directory.path, *arguments).succeeded()
+        except RunError as error:
+            error.trained = directory.logged_steps() > 0
+            raise
         return directory
 
     def interrupt(
@@ -209,8 +241,8 @@ class Subject:
         """Train and send the signal once the log has that many lines. None if the run ended before."""
         directory = RunDirectory(self.home / out)
         process = self.start("train", "--out", directory.path, *arguments)
-        reached = process.wait_until(lambda: directory.logged_steps() >= lines)
+        reached = process.wait_until(lambda: directory.logged_steps() >= lines, self.timeout)
         if reached:
             process.send(number)
-        finished = process.wait()
+        finished = process.wait(self.timeout)
         return finished if reached else None

@@ -1,6 +1,5 @@
 """The properties as a run of `honestloop check`, in a process of its own: it imports the subject's adapter."""
 
-import json
 import os
 import sys
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from gates.errors import GateError
 from gates.subject.offers import adapter_of
 from gates.subject.process import UNTRACKED, Finished, Process
 from gates.subject.session import Session
+from honestloop.guarded_files import UnreadableError, read_json
 
 TIMEOUT = 1200.0  # seconds; a PyTorch adapter takes a minute on an idle core
 
@@ -46,7 +46,7 @@ def check_module(module: str, home: Path, folder: Path, *rules: str) -> Checked:
     }
     finished = Process(argv, cwd=folder, env=env, output=home / "check").wait(TIMEOUT)
     try:
-        return Checked(finished, json.loads(report.read_bytes()))
-    except (OSError, ValueError):
+        return Checked(finished, read_json(report, within=home))
+    except UnreadableError:
         finished.succeeded()
         raise GateError(f"`{finished.command}` wrote no report") from None

@@ -42,6 +42,11 @@ class Session:
             return self.warm(self.subject, "begun").train("--stop-after", "0")
 
     @property
+    def runs(self) -> Path:
+        """Where the sessions' runs, the verdict and the badge go."""
+        return self.home.parents[1]
+
+    @property
     def subject(self) -> str:
         """The module of a subject of phase 18."""
         if self.description.module is None:
@@ -51,7 +56,8 @@ class Session:
     def started(self, module: str, name: str, env: Mapping[str, str] = UNTRACKED) -> Subject:
         """A module with the place for its runs; the subject itself starts in the folder of its description."""
         if module == self.description.module:
-            return Subject(module, self.home / name, env, self.description.folder, self.description.python)
+            said = self.description
+            return Subject(module, self.home / name, env, said.folder, said.python, said.run.timeout)
         return Subject(module, self.home / name, env)
 
     def untracked(self, module: str, name: str) -> Subject:

@@ -1,6 +1,7 @@
 """The source files of a subject, found without importing it."""
 
 import ast
+import os
 import sys
 import sysconfig
 from collections.abc import Iterator
@@ -9,7 +10,10 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 
 from gates.errors import GateError
+from honestloop.guarded_files import UnreadableError, printable, read_regular
 
+LIMIT = 1 << 24
+"""Bytes of a source file."""
 CODE = {".py", ".pyc", ".so", ".pyd"}
 
 
@@ -20,7 +24,7 @@ def sources(subject: str, root: Path) -> Iterator[Path]:
     lies outside the standard library and site-packages, with the packages it is in. What lies in the subject's own
     top-level package is never taken for a library.
     """
-    path = [str(root), *sys.path]
+    path = search_path(root)
     waiting = [*_chain(subject, path), *_inside(find(subject, path)[1])]
     if not waiting:
         raise GateError(f"the source of subject {subject!r} was not found on the path")
@@ -38,12 +42,20 @@ def sources(subject: str, root: Path) -> Iterator[Path]:
         waiting += [found for name in _imports(file) for found in _chain(name, path)]
 
 
+def search_path(root: Path) -> list[str]:
+    """Where a subject that is started in `root` finds its modules, in that order."""
+    named = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    return list(dict.fromkeys([str(root), *named, *sys.path]))
+
+
 def parse(file: Path) -> ast.Module:
     try:
-        return _parsed(file.read_bytes())
+        return _parsed(read_regular(Path(os.path.realpath(file)), LIMIT))
+    except UnreadableError as error:
+        raise GateError(f"{printable(file)}: cannot be read (found {error.found})") from None
     except SyntaxError as error:
         raise GateError(f"{file}: cannot be parsed ({error.msg}, line {error.lineno})") from None
-    except ValueError as error:
+    except (ValueError, RecursionError, MemoryError) as error:
         raise GateError(f"{file}: cannot be parsed ({error})") from None
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from gates.subject.process import Finished
 from gates.subject.run_directory import RunDirectory
 from gates.subject.session import Session
 from gates.subject.stepwise_runs import stepwise_options
+from honestloop.guarded_files import read_json, read_regular
 
 WEIGHTS, MANIFEST = "weights.safetensors", "manifest.json"
 STOP, END = 4, 6  # the run is stopped after one update, and resumed up to the other
@@ -29,11 +29,11 @@ class Resumed:
 
 def change(checkpoint: Path) -> None:
     """Other weights, and the digest that belongs to them: nothing is wrong with this checkpoint."""
-    found = dict(tensors.read((checkpoint / WEIGHTS).read_bytes()))
+    found = dict(tensors.read(read_regular(checkpoint / WEIGHTS)))
     found["E"] = found["E"] * np.asarray(0.5, found["E"].dtype)
     data = tensors.write(found)
     (checkpoint / WEIGHTS).write_bytes(data)
-    manifest = json.loads((checkpoint / MANIFEST).read_bytes())
+    manifest = read_json(checkpoint / MANIFEST)
     manifest["files"][WEIGHTS] |= {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
     (checkpoint / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
 
@@ -41,7 +41,7 @@ def change(checkpoint: Path) -> None:
 def corrupt(checkpoint: Path) -> None:
     """The second half of the weights is zeros: what a crash leaves where the file's length was written before it."""
     path = checkpoint / WEIGHTS
-    data = path.read_bytes()
+    data = read_regular(path)
     path.write_bytes(data[: len(data) // 2] + bytes(len(data) - len(data) // 2))
 
 
@@ -53,13 +53,12 @@ def tamper(session: Session, module: str, name: str, config: str, *ways: str) ->
     subject = session.untracked(module, name)
     options = stepwise_options(session, subject, config)
     run = session.warm(module, name).train(*options, "--stop-after", str(STOP))
-    untouched = subject.home / "untouched"
-    shutil.copytree(run.path, untouched)
+    untouched = run.copy_to(subject.home / "untouched")
     found = {}
     for way in ways:
         WAYS[way](run.path / run.last_checkpoint())
         more = ("--resume", "--stop-after", str(END))
         finished = subject.run("train", "--out", run.path, *options, *more)
         found[way] = Resumed(finished, RunDirectory(run.path.rename(subject.home / way)))
-        shutil.copytree(untouched, run.path)
+        untouched.copy_to(run.path)
     return found

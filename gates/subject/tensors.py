@@ -24,7 +24,8 @@ DTYPES = {
 }
 SIZES = {**{name: dtype.itemsize for name, dtype in DTYPES.items()}, "BF16": 2, "I8": 1, "I16": 2, "U16": 2}
 """Bytes of an element, of every dtype that a file may have; NumPy has no bfloat16."""
-MAX_HEADER = 16 << 20
+MAX_HEADER = 1 << 20
+MAX_DIMENSIONS = 32
 
 
 class TensorFileError(ValueError):
@@ -151,8 +152,8 @@ def _entry(name: str, entry: Any) -> Entry:
     if not isinstance(entry["dtype"], str) or entry["dtype"] not in SIZES:
         raise TensorFileError(f"tensor {name!r}: unknown dtype {entry['dtype']!r}")
     shape, offsets = entry["shape"], entry["data_offsets"]
-    if not (_naturals(shape) and _naturals(offsets) and len(offsets) == 2):
-        raise TensorFileError(f"tensor {name!r}: shape and data_offsets are lists of natural numbers")
+    if not (_naturals(shape) and _naturals(offsets) and len(offsets) == 2 and len(shape) <= MAX_DIMENSIONS):
+        raise TensorFileError(f"tensor {name!r}: shape and data_offsets are short lists of natural numbers")
     return Entry(entry["dtype"], tuple(shape), (offsets[0], offsets[1]))
 
 

@@ -16,6 +16,7 @@ from gates.subject.logit_probes import Answers
 from gates.subject.process import Finished, Subject
 from gates.subject.run_directory import RunDirectory
 from gates.subject.session import Session
+from gates.subject.tracking_store import store_of_session
 from gates.subject.unpickling_guard import Report, guarded, read_reports
 
 SHORT = ("--steps", "2")
@@ -57,7 +58,7 @@ class Blind:
 
 def train_committed(session: Session) -> Committed:
     """The run of the definition of done: defaults, committed corpus, tracked by MLflow; and its answers afterwards."""
-    subject = session.started(session.subject, "committed", env={})
+    subject = session.started(session.subject, "committed", env=store_of_session(session.runs))
     trained = watch(subject, files.COMMITTED)
     warm = session.warm(session.subject, "committed")  # which has not trained it
     answers = logit_probes.probe(warm, trained.run, session.committed)
@@ -70,10 +71,12 @@ def watch(subject: Subject, data: Path, *options: str) -> Trained:
     arguments = ("train", "--out", str(run.path), "--data", str(data), *options)
     git, began = git_state(subject.folder), datetime.now(UTC)
     process = subject.start(*arguments)
-    process.wait_until(lambda: run.logged_steps() > 0)
-    early = run.path / "manifest.json"
-    seen = early.read_bytes() if early.exists() else None
-    process.wait().succeeded()
+    process.wait_until(lambda: run.logged_steps() > 0, subject.timeout)
+    try:
+        seen = run.read("manifest.json")
+    except GateError:
+        seen = None
+    process.wait(subject.timeout).succeeded()
     return Trained(run, arguments, data, seen, (git, git_state(subject.folder)), began, datetime.now(UTC))
 
 

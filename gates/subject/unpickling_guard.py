@@ -1,12 +1,12 @@
 """A process in which unpickling raises: how to start one, and what it reports."""
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from gates.subject.process import UNTRACKED, Subject
 from gates.subject.session import Session
+from honestloop.guarded_files import names_in, read_json
 
 GUARD = Path(__file__).with_name("unpickling_forbidden")
 
@@ -34,5 +34,6 @@ def environment(directory: Path) -> dict[str, str]:
 
 def read_reports(directory: Path) -> list[Report]:
     """One report for each process that was guarded."""
-    said = [json.loads(path.read_bytes()) for path in sorted(directory.glob("*.json"))]
+    names = [name for name in names_in(directory) if name.endswith(".json")]
+    said = [read_json(directory / name, within=directory) for name in names]
     return [Report(report["excepted"], report["refused"]) for report in said if report["armed"]]

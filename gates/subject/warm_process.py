@@ -9,15 +9,13 @@ import contextlib
 import json
 import os
 import select
-import signal
-import subprocess
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from gates.errors import GateError
-from gates.subject.process import UNTRACKED, Process, environment
+from gates.subject.process import UNTRACKED, Process
 
 ANSWER_LIMIT = 1 << 16  # bytes of one answer; tensors travel in files
 
@@ -26,26 +24,9 @@ class WarmProcess:
     """A process that answers. Use it in a `with`: at the end its input is closed, and what stays on is killed."""
 
     def __init__(self, argv: list[str], *, folder: Path, errors: Path, timeout: float) -> None:
-        self._timeout, self._errors, self._read = timeout, errors, b""
-        try:
-            with errors.open("wb") as stderr:
-                self._popen = subprocess.Popen(
-                    argv,
-                    cwd=folder,
-                    env=environment(UNTRACKED),
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=stderr,
-                    start_new_session=True,
-                    bufsize=0,
-                )
-        except OSError as error:
-            raise GateError(f"`serve` could not be started: {error.strerror}") from None
-        try:
-            Process.remember(self)
-        except GateError:
-            self.kill_all_of_it()
-            raise
+        """Start it. RunError if that cannot be done."""
+        self._timeout, self._read = timeout, b""
+        self._process = Process(argv, cwd=folder, env=UNTRACKED, output=errors, talks=True)
 
     def __enter__(self) -> "WarmProcess":
         return self
@@ -56,9 +37,8 @@ class WarmProcess:
     def ask(self, verb: str, values: Mapping[str, str]) -> None:
         """Have it answer one question. GateError, one line, if it cannot; it is then gone, unless it said so itself."""
         question = json.dumps({"verb": verb, "values": dict(values)}) + "\n"
-        assert self._popen.stdin is not None
         try:
-            self._popen.stdin.write(question.encode())
+            self._process.input.write(question.encode())
         except OSError:
             raise self._broken(verb, "ended before it was asked") from None
         status, error = self._parsed(verb, self._line(verb))
@@ -66,8 +46,7 @@ class WarmProcess:
             raise GateError(f"`serve` could not answer `{verb}`: {error}")
 
     def _line(self, verb: str) -> bytes:
-        assert self._popen.stdout is not None
-        descriptor, limit = self._popen.stdout.fileno(), time.monotonic() + self._timeout
+        descriptor, limit = self._process.output.fileno(), time.monotonic() + self._timeout
         while b"\n" not in self._read:
             left = limit - time.monotonic()
             if left <= 0 or not select.select([descriptor], [], [], left)[0]:
@@ -98,26 +77,13 @@ class WarmProcess:
 
     def _broken(self, verb: str, what: str) -> GateError:
         """The error; nothing more can be asked after it, and the last line it said tells most."""
-        self.kill_all_of_it()
-        said = self._errors.read_bytes()[-2000:].decode(errors="replace").strip().splitlines()
-        return GateError(f"`serve`, asked for `{verb}`, {what}" + (f": {said[-1][:300]}" if said else ""))
+        self._process.kill_all_of_it()
+        said = self._process.said()
+        return GateError(f"`serve`, asked for `{verb}`, {what}" + (f": {said}" if said else ""))
 
     def close(self) -> None:
         """Close its input, and give it a moment to end."""
-        assert self._popen.stdin is not None
         with contextlib.suppress(OSError):
-            self._popen.stdin.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._popen.wait(1.0)
-        self.kill_all_of_it()
-
-    def kill_all_of_it(self) -> None:
-        """SIGKILL to it and its children, and the pipes closed."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._popen.pid, signal.SIGKILL)
-        self._popen.wait()
-        for pipe in (self._popen.stdin, self._popen.stdout):
-            if pipe is not None:
-                with contextlib.suppress(OSError):
-                    pipe.close()
-        Process.forget(self)
+            self._process.input.close()
+        with contextlib.suppress(GateError):
+            self._process.wait(1.0)

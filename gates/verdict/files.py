@@ -10,20 +10,46 @@ from gates.verdict.definition import controls, rule_of
 from gates.verdict.finding import Finding
 from gates.verdict.outcome import PASSED, Verdict
 from honestloop.atomic_write import write_atomically
+from honestloop.guarded_files import UnreadableError, read_regular
 from reference.rules import RULES
 
 SCHEMA, CONTROLS_SCHEMA = "honestloop/verdict/v1", "honestloop/controls/v1"
 
 
-def write(verdict: Verdict, directory: Path) -> None:
-    """verdict.json, badge.json and badge.svg, each whole or not at all. A verdict always replaces the one before."""
+def write(verdict: Verdict, directory: Path) -> dict[Path, str]:
+    """verdict.json, badge.json and badge.svg, each whole or not at all. A verdict always replaces the one before.
+
+    What each file then says, for `changed`. OSError if that is impossible.
+    """
     content = badge(verdict)
+    text = json.dumps(as_dict(verdict), indent=2, ensure_ascii=False) + "\n"
+    said = {
+        # Half a surrogate pair in a subject's text is no UTF-8; as an escape it is JSON.
+        directory / "verdict.json": text.encode("utf-8", "backslashreplace").decode(),
+        directory / "badge.json": json.dumps(content) + "\n",
+        directory / "badge.svg": badge_svg(content),
+    }
     directory.mkdir(parents=True, exist_ok=True)
-    write_atomically(
-        directory / "verdict.json", json.dumps(as_dict(verdict), indent=2, ensure_ascii=False) + "\n"
-    )
-    write_atomically(directory / "badge.json", json.dumps(content) + "\n")
-    write_atomically(directory / "badge.svg", badge_svg(content))
+    for path, text in said.items():
+        write_atomically(path, text)
+    return said
+
+
+def changed(said: dict[Path, str]) -> list[str]:
+    """One line for each file that does not say any more what it was told to: somebody else wrote to it."""
+    problems = []
+    for path, text in said.items():
+        try:
+            found = read_regular(path).decode("utf-8", "replace")
+        except UnreadableError as error:
+            problems.append(
+                f"GATE verdict / {path.name}: got {error.found}, expected the verdict of this session"
+            )
+            continue
+        if found != text:
+            got = f"other {len(found):,} characters, written by somebody else"
+            problems.append(f"GATE verdict / {path.name}: got {got}, expected the verdict of this session")
+    return problems
 
 
 def write_controls(verdict: Verdict, directory: Path) -> None:
@@ -55,6 +81,8 @@ def as_dict(verdict: Verdict) -> dict[str, Any]:
         "schema": SCHEMA,
         "subject": verdict.subject,
         "verdict": verdict.overall,
+        "interrupted": verdict.interrupted,
+        "file_problems": verdict.file_problems,
         "level": {"number": int(verdict.level), "name": str(verdict.level)},
         "not_offered": dict(verdict.not_offered),
         "declared_and_not_asked": list(verdict.unjudged),

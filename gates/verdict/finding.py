@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gates.verdict.definition import rule_of
+from honestloop.guarded_files import printable
 from reference.rules import RULES
 
 
@@ -99,7 +100,7 @@ def no_problems(where: str, problems: Sequence[Problem], *, of: str, what: str =
         figure=f"{of}: {len(problems)} {what}",
         threshold="0",
         margin="exact",
-        problem=first.what + more,
+        problem=printable(first.what) + more,
         got=_short(first.got),
         expected=_short(first.expected),
     )
@@ -112,5 +113,5 @@ def all_equal(where: str, facts: Mapping[str, tuple[Any, Any]], *, of: str) -> F
 
 
 def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else repr(value)
+    text = printable(value if isinstance(value, str) else repr(value))
     return text if len(text) <= 300 else text[:297] + "..."

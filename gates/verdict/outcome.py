@@ -43,9 +43,12 @@ class Verdict:
     """What the subject does not hand over -> what that leaves unproved."""
     left_out: frozenset[str] = frozenset()
     """Checks, "gate/check", that need what the subject does not hand over."""
-
     unjudged: tuple[str, ...] = ()
     """Commands that the subject declares and that no gate asked."""
+    interrupted: str | None = None
+    """The signal that ended the session before it was over."""
+    file_problems: list[str] = field(default_factory=list)
+    """What became of the verdict's own files: changed by somebody else, not written."""
 
     @property
     def gates(self) -> tuple[Gate, ...]:
@@ -118,9 +121,9 @@ class Verdict:
     def overall(self) -> str:
         """PASSED, FAILED or INCOMPLETE."""
         parts = [self.of_gate(g.name) for g in self.gates]
-        if FAILED in parts or self.unfulfilled:
+        if FAILED in parts or self.unfulfilled or self.file_problems:
             return FAILED
-        return INCOMPLETE if NOT_RUN in parts or self.unjudged else PASSED
+        return INCOMPLETE if NOT_RUN in parts or self.unjudged or self.interrupted else PASSED
 
 
 def refused(name: str, finding: Finding) -> bool:

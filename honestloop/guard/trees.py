@@ -66,5 +66,7 @@ def same(a: Any, b: Any) -> bool:
         return same(vars(a), vars(b))
     try:
         return bool(a == b) or bool(a != a and b != b)
-    except Exception:  # what cannot be compared says nothing
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # what cannot be compared says nothing
         return True

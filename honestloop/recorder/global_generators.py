@@ -10,4 +10,4 @@ def global_generators() -> dict[str, Any]:
     """By name: Python's, NumPy's, PyTorch's on the CPU."""
     import torch
 
-    return {"python": random, "numpy": np.random.get_bit_generator(), "torch": torch.default_generator}
+    return {"python": random, "numpy": np.random.mtrand.get_bit_generator(), "torch": torch.default_generator}

@@ -19,8 +19,20 @@ import threading
 
 EXCEPTED = "numba.core.caching"
 # git for the manifest; what `platform` and `cpuinfo` ask for the processor, and Matplotlib for the fonts.
-PROGRAMS = ("git", "uname", "lscpu", "sysctl", "fc-list", "system_profiler")
+PROGRAMS = (
+    "git",
+    "uname",
+    "lscpu",
+    "sysctl",
+    "fc-list",
+    "system_profiler",
+    "file",
+    "dmesg",
+    "sestatus",
+    "cpufreq-info",
+)
 STARTS = ("os.exec", "os.posix_spawn", "os.spawn", "os.system", "os.startfile", "pty.spawn")
+CPUINFO = ("-m", "cpuinfo", "--internal-cpuid")
 _search = os.environ.get("PATH")
 _let_through = threading.local()
 _excepted: dict[str, int] = {}
@@ -69,11 +81,26 @@ def _forbidden_class(base, what):
     return type(base.__name__, (base,), {"__init__": refuse})
 
 
+def _is_guarded_cpuinfo(words, environment):
+    """What `cpuinfo` starts to ask the processor itself: a Python that has this guard too."""
+    given = os.environ if environment is None else environment
+    return words == [sys.executable, *CPUINFO] and _of_python(given) == _inherited
+
+
+def _of_python(environment):
+    """The variables that decide what a Python loads first."""
+    return {
+        name: value for name, value in environment.items() if name.startswith(("PYTHON", "HONESTLOOP_GUARD"))
+    }
+
+
 def _may_start(program, arguments, environment):
     """One of the programs, found where it always is, and git without settings that make it run something else."""
     if isinstance(arguments, (str, bytes)):
         arguments = [arguments]
     words = [os.fsdecode(word) for word in arguments]
+    if _is_guarded_cpuinfo(words, environment):
+        return True
     where = (os.environ if environment is None else environment).get("PATH", _search)
     settings = [word for word in words if word == "-c" or word.startswith(("--exec-path", "--config-env"))]
     return os.fsdecode(program) in PROGRAMS and words[:1] == [program] and where == _search and not settings
@@ -93,6 +120,7 @@ for _module in (pickle, _pickle):
     for _name in ("Unpickler", "_Unpickler"):
         if hasattr(_module, _name):
             setattr(_module, _name, _forbidden_class(getattr(_module, _name), f"{_module.__name__}.{_name}"))
+_inherited = _of_python(os.environ)
 sys.addaudithook(_audit)
 _write()
 atexit.register(_write)
