@@ -45,6 +45,7 @@ FAMILIES = {
     "ROUND": "Rounding to float16 and bfloat16",
     "TOK": "Tokenizer",
     "UPDATE": "Updates of a whole run",
+    "AUDIT": "The whole run, audited",
     "RESUME": "Resume of a whole run",
     "CKPT": "Checkpoint and model files",
     "MAN": "Manifest",

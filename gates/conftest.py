@@ -69,13 +69,13 @@ def pytest_configure(config: pytest.Config) -> None:
         expected = expected_of(subject)
     except (ControlError, ProtocolError) as error:
         raise pytest.UsageError(str(error)) from None
-    facts = {"blind_seed": blind, "kill_seed": kill, "runs": str(home)}
+    facts = {"runs": str(home)}
     everything = bool(config.getoption("--all-controls", default=False))
     config.stash[VERDICT] = Verdict(subject, facts=facts, all_controls=everything, expected=expected)
 
 
 def pytest_report_header(config: pytest.Config) -> str:
-    return f"gates: {_repeat(config.stash[SESSION])}"
+    return f"gates: {config.stash[SESSION].subject}; the seeds are told at the end, when no subject runs any more"
 
 
 # Which runs to start
@@ -212,6 +212,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if not config.stash[JUDGING]:
         return
     verdict, context = config.stash[VERDICT], config.stash[SESSION]
+    # Not earlier: a subject that knew the seeds would know what it is going to be asked.
+    verdict.facts |= {"blind_seed": context.blind_seed, "kill_seed": context.kill_seed}
     verdict.notes.append(f"to repeat this: {_repeat(context)}; runs are in {context.home}")
     _write(config)
     if verdict.all_controls:

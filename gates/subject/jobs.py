@@ -8,6 +8,7 @@ from functools import partial
 
 from fixtures.controls.shared.table import Control
 from gates.subject.controls import RUNS, follow_impl, uninterrupted
+from gates.subject.drawn_resumes import audit
 from gates.subject.interrupted_runs import (
     KILL_EARLY,
     KILL_LATE,
@@ -20,10 +21,10 @@ from gates.subject.interrupted_runs import (
     terminate_and_resume,
 )
 from gates.subject.mutants import STRENGTH, judge_mutants
-from gates.subject.pool import Job
+from gates.subject.pool import Job, Once
 from gates.subject.run_directory import RunDirectory
 from gates.subject.session import Session
-from gates.subject.stepwise_runs import diverge, train_updates
+from gates.subject.stepwise_runs import diverge, follow_micro_batches, train_updates
 from gates.subject.tampering import WAYS, tamper
 from gates.subject.training_runs import (
     kill_at_first_step,
@@ -37,13 +38,16 @@ from gates.subject.training_runs import (
 def all_jobs(session: Session, controls: Iterable[Control]) -> dict[str, Job]:
     """Name -> job, for every job there is."""
     subject = session.subject
+    committed = Once(partial(train_committed, session))
     jobs: dict[str, Job] = {
-        "committed": partial(train_committed, session),
+        "committed": committed,
         "blind": partial(train_blind, session),
         "overlap": partial(train_on_overlap, session, subject, "overlap"),
         "manifest": partial(kill_at_first_step, session, subject, "manifest"),
         "guarded": partial(train_guarded, session, subject, "guarded"),
         "updates": partial(train_updates, session),
+        "whole-run": lambda: audit(session, committed().run),
+        "micro-batches": partial(follow_micro_batches, session),
         "diverging": lambda: diverge(session, subject, "diverging", session.begun().config),
         "tampered": lambda: tamper(session, subject, "tampered", session.begun().config, *WAYS),
         "strength": partial(judge_mutants, session, STRENGTH, "strength"),

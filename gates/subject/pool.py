@@ -1,5 +1,6 @@
 """Runs that are under way while the gates that need them are still waiting: two at a time, in the order of need."""
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,6 +13,25 @@ WORKERS = 2
 
 Job = Callable[[], Any]
 """Work that a gate needs done by a subject; returns the evidence, raises GateError if there is none."""
+
+
+class Once:
+    """A job whose result another job needs too: it is done by the first that asks, and kept for all."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._lock = threading.Lock()
+        self._outcome: Future[Any] = Future()
+
+    def __call__(self) -> Any:
+        """The result, waited for if another thread is at it. Raises what the job raised."""
+        with self._lock:
+            if not self._outcome.done():
+                try:
+                    self._outcome.set_result(self._job())
+                except Exception as error:
+                    self._outcome.set_exception(error)
+        return self._outcome.result()
 
 
 class Pool:

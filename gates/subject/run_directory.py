@@ -9,6 +9,8 @@ from typing import Any
 from gates.errors import GateError
 from gates.subject import tensors
 
+LOG = "train_log.jsonl"
+
 
 @dataclass(frozen=True)
 class RunDirectory:

@@ -57,6 +57,17 @@ GATES = (
         },
     ),
     Gate(
+        "whole_run",
+        "The whole run is the formula",
+        {
+            "lines": "AUDIT-01",
+            "replay": "AUDIT-02",
+            "evaluations": "AUDIT-03",
+            "totals": "AUDIT-04",
+            "micro_batches": "AUDIT-05",
+        },
+    ),
+    Gate(
         "resume",
         "Resume is bit-identical",
         {
