@@ -16,6 +16,7 @@ from fixtures.controls.shared.table import ControlError
 from gates.errors import GateError
 from gates.judge.scoring import ReferenceScorer
 from gates.run_selection import gate_of_test, select_tests, start_runs
+from gates.subject.offers import adapter_of, not_offered
 from gates.subject.pool import Pool
 from gates.subject.process import Process
 from gates.subject.session import Session
@@ -24,8 +25,8 @@ from gates.verdict.definition import control, controls
 from gates.verdict.finding import Finding
 from gates.verdict.outcome import FAILED, PASSED, Verdict, refused
 from gates.verdict.printing import print_verdict
+from honestloop.description import Level, describe, must_be_there
 from honestloop.protocol import ProtocolError
-from honestloop.subject_file import expected_of
 from honestloop.suite_location import ROOT
 
 KEPT_SESSIONS = 3  # directories of the last sessions are kept for inspection, older ones are removed
@@ -62,16 +63,23 @@ def pytest_configure(config: pytest.Config) -> None:
     blind, kill = (secrets.randbits(32) if seed is None else seed for seed in seeds)
     runs = config.getoption("--runs", default=ROOT / "runs").resolve()
     home = runs / "gates" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-    config.stash[SESSION] = Session(subject, home, blind, kill)
     config.stash[JUDGING] = False
     try:
         controls()
-        expected = expected_of(subject)
+        description = must_be_there(describe(subject))
+        adapter = adapter_of(description)
     except (ControlError, ProtocolError) as error:
         raise pytest.UsageError(str(error)) from None
-    facts = {"runs": str(home)}
-    everything = bool(config.getoption("--all-controls", default=False))
-    config.stash[VERDICT] = Verdict(subject, facts=facts, all_controls=everything, expected=expected)
+    config.stash[SESSION] = Session(description, home, blind, kill)
+    config.stash[VERDICT] = Verdict(
+        subject,
+        facts={"runs": str(home)},
+        all_controls=bool(config.getoption("--all-controls", default=False)),
+        expected=description.expected,
+        level=description.level,
+        adapter=adapter is not None,
+        not_offered=not_offered(description, adapter),
+    )
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -84,7 +92,8 @@ def pytest_report_header(config: pytest.Config) -> str:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(session: pytest.Session, items: list[pytest.Item]) -> None:
     """Put the gates' tests in order; those of controls that are not tried go."""
-    items[:], left_out = select_tests(items, session.config.stash[VERDICT].controls)
+    verdict = session.config.stash[VERDICT]
+    items[:], left_out = select_tests(items, verdict.controls, verdict.gates)
     session.config.hook.pytest_deselected(items=left_out)
 
 
@@ -214,6 +223,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     verdict, context = config.stash[VERDICT], config.stash[SESSION]
     # Not earlier: a subject that knew the seeds would know what it is going to be asked.
     verdict.facts |= {"blind_seed": context.blind_seed, "kill_seed": context.kill_seed}
+    if verdict.level < Level.PHASE_18:
+        verdict.unasked = tuple(verb for verb in context.description.commands if verb not in context.asked)
     verdict.notes.append(f"to repeat this: {_repeat(context)}; runs are in {context.home}")
     _write(config)
     if verdict.all_controls:
@@ -238,7 +249,7 @@ def _write(config: pytest.Config) -> None:
 
 def _repeat(session: Session) -> str:
     seeds = f"--blind-seed {session.blind_seed} --kill-seed {session.kill_seed}"
-    return f"pytest gates/ --impl {session.subject} {seeds}"
+    return f"pytest gates/ --impl {session.description.name} {seeds}"
 
 
 def _tidy(home: Path, *, passed: bool) -> None:

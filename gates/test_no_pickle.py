@@ -9,7 +9,7 @@ from honestloop.suite_location import ROOT
 
 def test_the_source_has_no_way_to_unpickle(accept, note, session):
     note(unpickling_attempts.SHOWS)
-    accept(static_scan.check(session.subject, ROOT))
+    accept(static_scan.check(session.subject, session.description.folder))
 
 
 @pytest.mark.needs("committed")

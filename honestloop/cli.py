@@ -1,7 +1,6 @@
 """The command `honestloop`. Bad input is one line on standard error and status 2; nothing is overwritten."""
 
 import contextlib
-import importlib.util
 import json
 import os
 import sys
@@ -12,6 +11,7 @@ import click
 
 from honestloop import __version__, guard, scaffold
 from honestloop.atomic_write import write_atomically
+from honestloop.description import describe, must_be_there
 from honestloop.exit_status import FAILED, NO_SUBJECT, OK, OWN_ERROR, USAGE
 from honestloop.protocol import ProtocolError
 from honestloop.rule_names import selected, unknown_rule
@@ -120,17 +120,15 @@ def check(
 def grade(subject: str, runs: Path, blind_seed: int | None, kill_seed: int | None, all_controls: bool) -> int:
     """Train SUBJECT, interrupt it, recompute what it claims: is it done? Some minutes.
 
-    SUBJECT is a module that offers the verbs of a subject (python -m SUBJECT train ...). What is found goes into
-    verdict.json and a badge.
+    SUBJECT is a subject.toml, a folder that holds one, or a module that offers the verbs of a subject (python -m
+    SUBJECT train ...). What it hands over decides the level of the verdict. What is found goes into verdict.json and a
+    badge.
     """
     from honestloop import run_gates
 
     if missing := run_gates.missing_packages():
         raise click.UsageError(f"grading runs needs {', '.join(missing)}: pip install 'honestloop[gates]'")
-    if importlib.util.find_spec(subject.partition(".")[0]) is None:
-        raise ProtocolError(
-            f"no such subject: {subject} (no module of that name in {os.getcwd()} or installed)"
-        )
+    must_be_there(describe(subject))
     seeds = {"--blind-seed": blind_seed, "--kill-seed": kill_seed}
     return run_gates.grade(subject, runs, seeds, all_controls=all_controls)
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from gates.verdict.definition import GATES
+from gates.verdict.definition import gates_of
+from honestloop.description import Level
 from honestloop.suite_location import ROOT
 
 SCORER = "gates/test_perplexity.py::test_uniform_weights_have_perplexity_v"
@@ -58,11 +59,20 @@ def test_skipped_gates_fail_the_verdict_and_the_session(tmp_path):
     assert badge["color"] == "red"
 
 
-def test_a_subject_that_is_not_there_fails_in_one_line_a_check(tmp_path):
+def test_a_subject_that_is_not_there_is_one_line_and_no_verdict(tmp_path):
+    done, badge = session(tmp_path, "--impl", "no_such_subject", "gates/")
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "ERROR: no such subject: no_such_subject (no module no_such_subject in " in done.stderr
+    assert len((done.stdout + done.stderr).strip().splitlines()) == 1
+    assert badge is None
+
+
+def test_a_subject_that_cannot_be_started_fails_in_one_line_a_check(tmp_path):
+    (tmp_path / "breaks_at_once.py").write_text("raise SystemExit('it does not start')\n", encoding="utf-8")
     selected = "test_the_file_name_carries_the_hash or test_overlapping_splits_are_refused"
-    done, badge = session(tmp_path, "--impl", "no_such_subject", "gates/", "-k", selected)
+    done, badge = session(tmp_path, "--impl", "breaks_at_once", "gates/", "-k", selected)
     assert done.returncode == pytest.ExitCode.TESTS_FAILED
-    assert "GATE reload / run: no evidence; got `python -m no_such_subject train" in done.stdout
+    assert "GATE reload / run: no evidence; got `python -m breaks_at_once train" in done.stdout
     assert "Traceback" not in done.stdout
     assert badge is not None
     assert badge["color"] == "red"
@@ -103,7 +113,7 @@ def test_a_session_that_is_killed_leaves_no_green_badge(tmp_path):
     done, badge = session(tmp_path, "-p", "kill", SCORER)
     assert done.returncode == -signal.SIGKILL, done.stdout
     assert badge is not None
-    assert badge["message"] == f"0/{len(GATES)} incomplete"
+    assert badge["message"] == f"0/{len(gates_of(Level.PHASE_18))} incomplete"
 
 
 def test_a_session_without_a_terminal_reporter_writes_its_verdict(tmp_path):

@@ -8,26 +8,29 @@ from xml.etree import ElementTree
 import pytest
 
 from gates.verdict.badge import badge
-from gates.verdict.definition import GATES, controls, gate_of, rule_of
+from gates.verdict.definition import GATES, controls, gate_of, gates_of, rule_of
 from gates.verdict.files import as_dict, write, write_controls
 from gates.verdict.finding import Finding, at_most, no_problems, within
 from gates.verdict.outcome import EXPECTED, FAILED, INCOMPLETE, NOT_RUN, PASSED, Verdict
 from gates.verdict.printing import table
+from honestloop.description import Level
 from honestloop.suite_location import ROOT
 from reference.rules import RULES
+
+PHASE_18 = gates_of(Level.PHASE_18)
 
 
 def finding(where: str, passed: bool = True, problem: str = "") -> Finding:
     return Finding(where, passed, "1", "<= 2", "+1", problem, "3", "2")
 
 
-def complete(all_controls: bool = True) -> Verdict:
+def complete(all_controls: bool = True, level: Level = Level.PHASE_18, adapter: bool = True) -> Verdict:
     """Everything ran, everything passed, every control was refused for its fault."""
-    verdict = Verdict("impl", all_controls=all_controls)
-    for gate in GATES:
+    verdict = Verdict("impl", all_controls=all_controls, level=level, adapter=adapter)
+    for gate in verdict.gates:
         for check in gate.checks:
             verdict.record(finding(f"{gate.name}/{check}"))
-    for c in controls():
+    for c in verdict.controls:
         verdict.record_control(
             c.name, finding(f"{c.gate}/{c.check}", passed=False, problem=f"it says {c.because}")
         )
@@ -49,7 +52,7 @@ def test_every_gate_has_its_test_file_and_every_control_its_subject():
 
 
 def test_every_gate_has_a_control_that_it_must_refuse():
-    assert {c.gate for c in controls()} == {g.name for g in GATES}
+    assert {c.gate for c in controls()} == {g.name for g in PHASE_18}
 
 
 def test_every_check_has_a_rule_and_every_rule_of_a_gate_a_check():
@@ -83,7 +86,7 @@ def test_green_needs_everything():
     assert colour(complete()) == "brightgreen"
 
 
-@pytest.mark.parametrize("gate", [g.name for g in GATES])
+@pytest.mark.parametrize("gate", [g.name for g in PHASE_18])
 def test_a_check_that_did_not_run_did_not_pass(gate):
     verdict = complete()
     where = next(where for where in verdict.findings if where.startswith(gate))
@@ -141,9 +144,9 @@ def test_the_table_shows_every_check_and_every_control():
     verdict = complete()
     verdict.notes.append("a note")
     text = table(verdict, 120)
-    assert all(f"  {check} " in text for gate in GATES for check in gate.checks)
+    assert all(f"  {check} " in text for gate in PHASE_18 for check in gate.checks)
     assert all(f"  {control.name} " in text for control in controls())
-    assert text.endswith("VERDICT: PASSED")
+    assert text.endswith("VERDICT: PASSED at level 4, phase 18")
     assert "a note" in text
     assert max(map(len, text.splitlines())) <= 120
 
@@ -165,10 +168,10 @@ def test_files_are_written_whole_and_replace_the_verdict_before(tmp_path):
     assert json.loads((tmp_path / "badge.json").read_bytes()) == {
         "schemaVersion": 1,
         "label": "honestloop",
-        "message": f"{len(GATES) - 1}/{len(GATES)} failed",
+        "message": f"{len(PHASE_18) - 1}/{len(PHASE_18)} failed",
         "color": "red",
     }
-    assert f"{len(GATES) - 1}/{len(GATES)} failed" in str(
+    assert f"{len(PHASE_18) - 1}/{len(PHASE_18)} failed" in str(
         ElementTree.fromstring((tmp_path / "badge.svg").read_text())[0].text
     )
 
@@ -212,8 +215,8 @@ def test_an_expected_failure_passes_and_is_shown_everywhere():
     assert (verdict.overall, verdict.of_check("update/schedule")) == (PASSED, EXPECTED)
     text = table(verdict, 110)
     assert "EXPECTED FAILURE UPDATE-04: " in text
-    assert text.endswith("VERDICT: PASSED (1 expected failure)")
-    assert badge(verdict)["message"] == "9/9 gates passed, 1 expected failure"
+    assert text.endswith("VERDICT: PASSED at level 4, phase 18 (1 expected failure)")
+    assert badge(verdict)["message"] == "10/10 gates passed, 1 expected failure"
     assert colour(verdict) == "yellowgreen"
     assert as_dict(verdict)["expected_failures"] == {"UPDATE-04": "on purpose"}
 
@@ -236,3 +239,30 @@ def test_a_declared_rule_of_which_nothing_ran_is_no_pass():
     verdict = declared("UPDATE-04")
     del verdict.findings["update/schedule"]
     assert verdict.overall == INCOMPLETE
+
+
+@pytest.mark.parametrize("level", [level for level in Level if level < Level.PHASE_18])
+def test_a_verdict_names_its_level_and_what_was_not_offered(level):
+    verdict = complete(level=level)
+    verdict.not_offered = {"resume": "that it resumes"}
+    assert verdict.overall == PASSED
+    text = table(verdict, 120)
+    assert f"VERDICT: PASSED at level {int(level)}, {level}" in text
+    assert "not offered: resume, so unproved: that it resumes" in text
+    assert as_dict(verdict)["level"] == {"number": int(level), "name": str(level)}
+    assert as_dict(verdict)["not_offered"] == {"resume": "that it resumes"}
+    assert badge(verdict)["message"].startswith(f"level {int(level)}: ")
+
+
+def test_the_properties_are_asked_where_there_is_an_adapter_and_only_there():
+    asked, unasked = complete(), complete(adapter=False)
+    assert {g.name for g in asked.gates} - {g.name for g in unasked.gates} == {"properties"}
+    del asked.findings["properties/adapter"]
+    assert (asked.overall, unasked.overall) == (INCOMPLETE, PASSED)
+
+
+def test_a_declared_command_that_no_gate_asked_is_incomplete():
+    verdict = complete(level=Level.MODEL)
+    verdict.unasked = ("masks",)
+    assert (verdict.overall, colour(verdict)) == (INCOMPLETE, "yellow")
+    assert "NOT RUN: the subject declares a command `masks`" in table(verdict, 120)

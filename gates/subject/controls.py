@@ -15,6 +15,7 @@ from gates.subject.interrupted_runs import Interrupted, kill_and_resume, stop_an
 from gates.subject.logit_probes import Answers
 from gates.subject.mutants import judge_mutants
 from gates.subject.process import UNDRAWN, UNTRACKED, Finished, Subject
+from gates.subject.property_runs import Checked, check_module
 from gates.subject.run_directory import RunDirectory
 from gates.subject.session import Session
 from gates.subject.stepwise_runs import (
@@ -28,7 +29,7 @@ from gates.subject.stepwise_runs import (
 )
 from gates.subject.training_runs import Trained, kill_at_first_step, train_on_overlap, watch
 from gates.subject.unpickling_guard import Report, guarded, read_reports
-from honestloop.suite_location import in_suite
+from honestloop.suite_location import ROOT, in_suite
 
 IMPL = in_suite("impl")
 """The loop that the controls are derived from."""
@@ -125,7 +126,7 @@ def train_on_overlapping_splits(session: Session, control: Control) -> tuple[Fin
 
 def train_guarded(session: Session, control: Control) -> tuple[Finished, list[Report]]:
     """A run that unpickles, where unpickling raises; it must break."""
-    subject, reports = guarded(module_of(control.name), session.home / home_of(control))
+    subject, reports = guarded(session, module_of(control.name), home_of(control))
     finished = subject.run("train", "--out", subject.home / "run", "--steps", "4", "--stop-after", "2")
     return finished, read_reports(reports)
 
@@ -219,7 +220,7 @@ def audit_late(session: Session, control: Control) -> Late:
 def late_subject_of(session: Session, control: Control) -> Subject:
     """The control, untracked, told when to begin."""
     env = {**UNTRACKED, FIRST_WRONG: str(first_wrong(session, control))}
-    return Subject(module_of(control.name), session.home / home_of(control), env)
+    return session.started(module_of(control.name), home_of(control), env)
 
 
 def first_wrong(session: Session, control: Control) -> int:
@@ -237,6 +238,11 @@ def follow_in_parts(session: Session, control: Control) -> ConfiguredRun:
     """Followed up to its first short batch, each batch cut into parts."""
     subject = subject_of(session, control)
     return follow(session, subject, "", *TO_THE_SHORT_BATCH, settings=IN_PARTS)
+
+
+def check_properties(session: Session, control: Control) -> Checked:
+    """An adapter that breaks a rule, graded by the rules of its family."""
+    return check_module(module_of(control.name), session.home / home_of(control), ROOT, control.rules)
 
 
 def nothing(session: Session, control: Control) -> None:
@@ -269,6 +275,7 @@ RUNS: Mapping[str, Callable[[Session, Control], Any]] = {
     "audit": audit_late,
     "follow late": follow_late,
     "follow in parts": follow_in_parts,
+    "check properties": check_properties,
     "nothing": nothing,
 }
 """What a control's `run` says -> what is done; each returns what it left."""

@@ -22,6 +22,7 @@ from gates.subject.interrupted_runs import (
 )
 from gates.subject.mutants import STRENGTH, judge_mutants
 from gates.subject.pool import Job, Once
+from gates.subject.property_runs import check_adapter
 from gates.subject.run_directory import RunDirectory
 from gates.subject.session import Session
 from gates.subject.stepwise_runs import diverge, follow_micro_batches, train_updates
@@ -50,6 +51,7 @@ def all_jobs(session: Session, controls: Iterable[Control]) -> dict[str, Job]:
         "micro-batches": partial(follow_micro_batches, session),
         "diverging": lambda: diverge(session, subject, "diverging", session.begun().config),
         "tampered": lambda: tamper(session, subject, "tampered", session.begun().config, *WAYS),
+        "properties": partial(check_adapter, session),
         "strength": partial(judge_mutants, session, STRENGTH, "strength"),
         "resume": partial(_uninterrupted, session, "resume"),
         "resume/rerun": partial(_uninterrupted, session, "rerun"),

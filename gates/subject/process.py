@@ -1,17 +1,18 @@
 """Start a subject, interrupt it, wait for its end; what it leaves is read by run_directory.py.
 
-A subject is a module that offers the verbs of the command line (`python -m SUBJECT train ...`). It runs from the
-repository root, in a process of its own; nothing of it is ever imported here.
+A subject of phase 18 is a module that offers the verbs of the command line (`python -m SUBJECT train ...`). It runs in
+a process of its own, from the folder that its description names; nothing of it is ever imported here.
 """
 
 import contextlib
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -64,23 +65,26 @@ class Process:
     _no_more: ClassVar[bool] = False
     _lock = threading.Lock()
 
-    def __init__(self, subject: str, *arguments: str | Path, env: Mapping[str, str], output: Path) -> None:
-        words = [subject, *(str(a) for a in arguments)]
-        self.command = " ".join(["python -m", *words])
+    def __init__(self, argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], output: Path) -> None:
+        """Start it. GateError if there is no such program, or the session is over."""
+        self.command = shlex.join(argv).replace(shlex.quote(sys.executable), "python", 1)
         self._stdout, self._stderr = output.with_suffix(".out"), output.with_suffix(".err")
         self._started = time.monotonic()
         with self._lock, self._stdout.open("wb") as out, self._stderr.open("wb") as err:
             if self._no_more:
                 raise GateError("the session was ended before this run began")
-            self._popen = subprocess.Popen(
-                [sys.executable, "-m", *words],
-                cwd=ROOT,
-                env=environment(env),
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
-                start_new_session=True,
-            )
+            try:
+                self._popen = subprocess.Popen(
+                    argv,
+                    cwd=cwd,
+                    env=environment(env),
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=err,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise GateError(f"`{self.command}` could not be started: {error.strerror}") from None
             self._running.add(self)
 
     def wait(self, timeout: float = TIMEOUT) -> Finished:
@@ -136,14 +140,16 @@ class Subject:
     module: str
     home: Path
     env: Mapping[str, str] = field(default_factory=lambda: UNTRACKED)
+    folder: Path = ROOT
+    python: str = sys.executable
 
     def start(self, *arguments: str | Path) -> Process:
         """Start a verb and return at once."""
         self.home.mkdir(parents=True, exist_ok=True)
         number = sum(1 for _ in self.home.glob("*.out"))
-        return Process(
-            self.module, *arguments, env=self.env, output=self.home / f"{number:02d}-{arguments[0]}"
-        )
+        output = self.home / f"{number:02d}-{arguments[0]}"
+        argv = [self.python, "-m", self.module, *map(str, arguments)]
+        return Process(argv, cwd=self.folder, env=self.env, output=output)
 
     def run(self, *arguments: str | Path) -> Finished:
         """Start a verb and wait for its end, whatever its status."""

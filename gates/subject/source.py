@@ -21,10 +21,10 @@ def sources(subject: str, root: Path) -> Iterator[Path]:
     top-level package is never taken for a library.
     """
     path = [str(root), *sys.path]
-    waiting = [*_chain(subject, path), *_inside(_find(subject, path)[1])]
+    waiting = [*_chain(subject, path), *_inside(find(subject, path)[1])]
     if not waiting:
         raise GateError(f"the source of subject {subject!r} was not found on the path")
-    own_files, own_folders = _find(subject.partition(".")[0], path)
+    own_files, own_folders = find(subject.partition(".")[0], path)
     seen: set[Path] = set()
     while waiting:
         file = waiting.pop()
@@ -64,10 +64,10 @@ def _imports(file: Path) -> Iterator[str]:
 def _chain(name: str, path: list[str]) -> list[Path]:
     """The files that importing a module would run: its parents' and its own, as far as they are found."""
     parts = name.split(".")
-    return [file for end in range(len(parts)) for file in _find(".".join(parts[: end + 1]), path)[0]]
+    return [file for end in range(len(parts)) for file in find(".".join(parts[: end + 1]), path)[0]]
 
 
-def _find(name: str, path: list[str]) -> tuple[list[Path], list[Path]]:
+def find(name: str, path: list[str]) -> tuple[list[Path], list[Path]]:
     """The file that a module is, if any, and the folders of its package: both empty if it is not found."""
     parts = name.split(".")
     locations, file = path, list[Path]()

@@ -86,7 +86,7 @@ class Blind:
 
 def train_committed(session: Session) -> Committed:
     """The run of the definition of done: defaults, committed corpus, tracked by MLflow; and its answers afterwards."""
-    subject = Subject(session.subject, session.home / "committed", env={})
+    subject = session.started(session.subject, "committed", env={})
     trained = watch(subject, files.COMMITTED)
     answers = logit_probes.probe(subject, trained.run, session.committed)
     return Committed(trained, trained.run, answers, logit_probes.repeat_live_logits(subject, trained.run))
@@ -137,7 +137,7 @@ def kill_at_first_step(session: Session, module: str, name: str) -> RunDirectory
 
 def train_guarded(session: Session, module: str, name: str) -> tuple[RunDirectory, list[Report]]:
     """Steps, a save, a load, more steps and the end of a run, where unpickling raises."""
-    subject, reports = guarded(module, session.home / name)
+    subject, reports = guarded(session, module, name)
     subject.train("--steps", "4", "--stop-after", "2")
     run = subject.train("--steps", "4", "--resume")
     return run, read_reports(reports)

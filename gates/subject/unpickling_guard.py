@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gates.subject.process import UNTRACKED, Subject
+from gates.subject.session import Session
 
 GUARD = Path(__file__).with_name("unpickling_forbidden")
 
@@ -18,10 +19,10 @@ class Report:
     refused: list[str]
 
 
-def guarded(module: str, home: Path) -> tuple[Subject, Path]:
+def guarded(session: Session, module: str, name: str) -> tuple[Subject, Path]:
     """A subject whose processes are guarded, and where they report."""
-    reports = home / "guard"
-    return Subject(module, home, env={**UNTRACKED, **environment(reports)}), reports
+    reports = session.home / name / "guard"
+    return session.started(module, name, env={**UNTRACKED, **environment(reports)}), reports
 
 
 def environment(directory: Path) -> dict[str, str]:

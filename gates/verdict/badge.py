@@ -3,8 +3,8 @@
 from html import escape
 from typing import Any
 
-from gates.verdict.definition import GATES
 from gates.verdict.outcome import FAILED, INCOMPLETE, PASSED, Verdict
+from honestloop.description import Level
 
 COLOURS = {PASSED: "brightgreen", FAILED: "red", INCOMPLETE: "yellow"}
 EXPECTED_COLOUR = "yellowgreen"
@@ -16,16 +16,17 @@ def badge(verdict: Verdict) -> dict[str, Any]:
 
     Expected failures are counted in its text, and take the plain green away.
     """
-    passed = sum(verdict.of_gate(g.name) == PASSED for g in GATES)
+    passed = sum(verdict.of_gate(g.name) == PASSED for g in verdict.gates)
     colour = COLOURS[verdict.overall]
     word = verdict.overall.lower() if verdict.overall != PASSED else "gates passed"
     if count := len(verdict.failed_as_expected):
         word += f", {count} expected failure{'s' * (count > 1)}"
         colour = EXPECTED_COLOUR if verdict.overall == PASSED else colour
+    level = "" if verdict.level == Level.PHASE_18 else f"level {int(verdict.level)}: "
     return {
         "schemaVersion": 1,
         "label": "honestloop" if verdict.subject == "impl" else f"honestloop: {verdict.subject}",
-        "message": f"{passed}/{len(GATES)} {word}",
+        "message": f"{level}{passed}/{len(verdict.gates)} {word}",
         "color": colour,
     }
 

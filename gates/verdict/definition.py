@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from fixtures.controls.shared.table import Control, ControlError, read_all
+from honestloop.description import Level
 
 
 @dataclass(frozen=True)
@@ -20,8 +21,13 @@ class Gate:
     title: str
     checks: Mapping[str, str]
     """Check -> id of its rule (reference/rules.toml), which says what it establishes."""
+    levels: frozenset[Level] = frozenset({Level.PHASE_18})
+    """The levels at which it is a condition."""
 
 
+EVERY_LEVEL = frozenset(Level)
+PROPERTIES = "properties"
+"""The gate that is asked wherever the subject has an adapter."""
 RATIO_LIMIT = 0.7
 
 GATES = (
@@ -117,8 +123,14 @@ GATES = (
         "Low-precision drift",
         {"report": "DRIFT-01", "errors": "DRIFT-02", "flips": "DRIFT-03"},
     ),
+    Gate(PROPERTIES, "The properties hold", {"adapter": "SUITE-02"}, EVERY_LEVEL),
     Gate("strength", "The suite kills mutants", {"mutants": "SUITE-01"}),
 )
+
+
+def gates_of(level: Level, *, adapter: bool = True) -> tuple[Gate, ...]:
+    """The definition of done of a level; without the properties if there is no adapter to ask."""
+    return tuple(g for g in GATES if level in g.levels and (adapter or g.name != PROPERTIES))
 
 
 @cache

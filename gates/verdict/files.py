@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from fixtures.controls.shared.table import Control
 from gates.verdict.badge import badge, badge_svg
-from gates.verdict.definition import GATES, controls, rule_of
+from gates.verdict.definition import controls, rule_of
 from gates.verdict.finding import Finding
 from gates.verdict.outcome import PASSED, Verdict
 from honestloop.atomic_write import write_atomically
@@ -54,6 +55,9 @@ def as_dict(verdict: Verdict) -> dict[str, Any]:
         "schema": SCHEMA,
         "subject": verdict.subject,
         "verdict": verdict.overall,
+        "level": {"number": int(verdict.level), "name": str(verdict.level)},
+        "not_offered": dict(verdict.not_offered),
+        "declared_and_not_asked": list(verdict.unasked),
         "expected_failures": verdict.failed_as_expected,
         "expected_and_held": verdict.unfulfilled,
         "gates": [
@@ -72,7 +76,7 @@ def as_dict(verdict: Verdict) -> dict[str, Any]:
                 ],
                 "broken_tests": verdict.broken.get(g.name, []),
             }
-            for g in GATES
+            for g in verdict.gates
         ],
         "controls": [
             {
@@ -85,10 +89,16 @@ def as_dict(verdict: Verdict) -> dict[str, Any]:
             }
             for c in verdict.controls
         ],
-        "controls_left_out": len(controls()) - len(verdict.controls),
+        "controls_left_out": len(controls_at(verdict)) - len(verdict.controls),
         "notes": verdict.notes,
         **verdict.facts,
     }
+
+
+def controls_at(verdict: Verdict) -> list[Control]:
+    """Every control of the gates that are asked, tried in this session or not."""
+    names = {g.name for g in verdict.gates}
+    return [c for c in controls() if c.gate in names]
 
 
 def _facts(finding: Finding | None) -> dict[str, str]:

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fixtures.controls.shared.table import Control
-from gates.verdict.definition import GATES, control, controls, rule_of
+from gates.verdict.definition import Gate, control, controls, gates_of, rule_of
 from gates.verdict.finding import Finding
+from honestloop.description import Level
 
 PASSED, FAILED, NOT_RUN, INCOMPLETE = "PASSED", "FAILED", "NOT RUN", "INCOMPLETE"
 EXPECTED = "EXPECTED FAILURE"
@@ -33,11 +34,25 @@ class Verdict:
     """Whether every control must be refused, or only the selection of every session."""
     expected: Mapping[str, str] = field(default_factory=dict)
     """Rule -> reason, of the rules that the subject declares not to keep."""
+    level: Level = Level.PHASE_18
+    adapter: bool = True
+    """Whether there are functions for the properties to grade."""
+    not_offered: Mapping[str, str] = field(default_factory=dict)
+    """What the subject does not hand over -> what that leaves unproved."""
+
+    unasked: tuple[str, ...] = ()
+    """Commands that the subject declares and that no gate asked."""
+
+    @property
+    def gates(self) -> tuple[Gate, ...]:
+        """The definition of done of the subject's level."""
+        return gates_of(self.level, adapter=self.adapter)
 
     @property
     def controls(self) -> list[Control]:
         """The controls that this session must refuse."""
-        return [c for c in controls() if c.always or self.all_controls]
+        names = {g.name for g in self.gates}
+        return [c for c in controls() if c.gate in names and (c.always or self.all_controls)]
 
     def record(self, finding: Finding) -> None:
         """Keep a finding about the subject. KeyError if the definition knows no such check."""
@@ -70,7 +85,7 @@ class Verdict:
     def unfulfilled(self) -> dict[str, str]:
         """Rule -> reason, of the declared failures that did not happen: every check of the rule passed."""
         checks: dict[str, list[str]] = {}
-        for g in GATES:
+        for g in self.gates:
             for check, rule in g.checks.items():
                 checks.setdefault(rule, []).append(self.of_check(f"{g.name}/{check}"))
         return {r: reason for r, reason in self.expected.items() if set(checks.get(r, ())) == {PASSED}}
@@ -84,7 +99,7 @@ class Verdict:
 
     def of_gate(self, name: str) -> str:
         """FAILED if anything in it failed, else NOT RUN if anything in it is missing, else PASSED."""
-        parts = [self.of_check(f"{name}/{check}") for g in GATES if g.name == name for check in g.checks]
+        parts = [self.of_check(f"{name}/{check}") for g in self.gates if g.name == name for check in g.checks]
         parts += [self.of_control(c.name) for c in self.controls if c.gate == name]
         if FAILED in parts or name in self.broken:
             return FAILED
@@ -93,10 +108,10 @@ class Verdict:
     @property
     def overall(self) -> str:
         """PASSED, FAILED or INCOMPLETE."""
-        parts = [self.of_gate(g.name) for g in GATES]
+        parts = [self.of_gate(g.name) for g in self.gates]
         if FAILED in parts or self.unfulfilled:
             return FAILED
-        return INCOMPLETE if NOT_RUN in parts else PASSED
+        return INCOMPLETE if NOT_RUN in parts or self.unasked else PASSED
 
 
 def refused(name: str, finding: Finding) -> bool:

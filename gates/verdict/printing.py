@@ -8,7 +8,6 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from gates.verdict.definition import GATES
 from gates.verdict.outcome import FAILED, NOT_RUN, PASSED, Verdict
 from reference.rules import RULES
 
@@ -28,7 +27,8 @@ def table(verdict: Verdict, width: int) -> str:
     text = io.StringIO()
     console = Console(file=text, width=width, force_terminal=False, color_system=None, highlight=False)
     console.print(_gates_table(verdict))
-    console.print(_controls_table(verdict))
+    if verdict.controls:
+        console.print(_controls_table(verdict))
     for note in verdict.notes:
         console.print(note, soft_wrap=False)
     lines = [line.rstrip() for line in text.getvalue().splitlines()]
@@ -36,14 +36,21 @@ def table(verdict: Verdict, width: int) -> str:
         lines.append(f"EXPECTED FAILURE {rule}: {RULES[rule].statement}; declared: {reason}")
     for rule, reason in verdict.unfulfilled.items():
         lines.append(f"FAILED {rule} holds, though it is declared not to ({reason}): remove the declaration")
+    lines += [
+        f"NOT RUN: the subject declares a command `{verb}`, and no gate asked it" for verb in verdict.unasked
+    ]
+    for offer, unproved in verdict.not_offered.items():
+        lines.append(f"not offered: {offer}, so unproved: {unproved}")
     count = len(verdict.failed_as_expected)
     noted = f" ({count} expected failure{'s' * (count > 1)})" if count else ""
-    return "\n".join([*lines, "", f"VERDICT: {verdict.overall}{noted}"])
+    return "\n".join(
+        [*lines, "", f"VERDICT: {verdict.overall} at level {verdict.level:d}, {verdict.level}{noted}"]
+    )
 
 
 def _gates_table(verdict: Verdict) -> Table:
     sheet = _sheet("gate", "verdict", "figure", "threshold", "margin")
-    for g in GATES:
+    for g in verdict.gates:
         wheres = [f"{g.name}/{check}" for check in g.checks]
         controls = [c.name for c in verdict.controls if c.gate == g.name]
         passed = sum(verdict.of_check(where) == PASSED for where in wheres)

@@ -1,0 +1,41 @@
+"""What a subject hands over, and what remains unproved without the rest. Nothing of it is imported to find out."""
+
+import sys
+from collections.abc import Mapping
+
+from gates.subject import source
+from honestloop.description import Description, Level
+
+UNPROVED: Mapping[str, str] = {
+    "resume": "that a run that was interrupted goes on as if it had not been",
+    "adapter": "its functions, case by case",
+    "checkpoints with parameters and moments": "the optimizer, the rate, the decay and the clipping of its updates",
+    "logits and loss": "its perplexity, causality and padding, and that its gradients are those of its loss",
+    "rows": "that the loss and the gradient are those of the rows it names, unless its log names them",
+    "the model, corpus and files of phase 18": "every number of the run, by the oracles",
+}
+
+
+def not_offered(description: Description, adapter: str | None) -> dict[str, str]:
+    """What is not offered -> what that leaves unproved."""
+    level = description.level
+    missing = {
+        "resume": level < Level.PHASE_18 and not description.offers("resume"),
+        "adapter": adapter is None,
+        "checkpoints with parameters and moments": level < Level.RECORD,
+        "logits and loss": level < Level.MODEL,
+        "rows": level == Level.MODEL and not description.offers("rows"),
+        "the model, corpus and files of phase 18": level < Level.PHASE_18,
+    }
+    return {name: UNPROVED[name] for name, is_missing in missing.items() if is_missing}
+
+
+def adapter_of(description: Description) -> str | None:
+    """The module that the properties grade: the one that is declared, or NAME.adapter; None if there is none."""
+    if description.adapter is not None:
+        return description.adapter
+    if description.module is None:
+        return None
+    name = f"{description.module}.adapter"
+    file, folders = source.find(name, [str(description.folder), *sys.path])
+    return name if file or folders else None
