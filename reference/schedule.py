@@ -1,4 +1,4 @@
-"""Learning rate: linear warm-up, then a half cosine down to a floor. Step s counts updates from 0.
+"""Learning rate: linear warm-up, then a half cosine to a floor, or a line, or no change. Step s counts updates from 0.
 
 W is the number of warm-up steps, N the horizon, and r the progress of the cosine:
     rate = floor + (peak - floor) (1 + cos(pi r)) / 2
@@ -13,6 +13,11 @@ where the two parts begin and end:
     cs336        s / W              (s - W) / (N - W)          s > N: floor; OLMo's as well
     torchtitan   (s + 1) / W        (s - W + 1) / (N - W)      rises again
     optax        s / W              (s - W) / (N - W)          s > N: floor; N is its `decay_steps`
+
+Two without a cosine, transformers' get_linear_schedule_with_warmup (its Trainer's default) and its constant one:
+
+    linear       s / max(1, W)      floor + (peak - floor) max(0, N - s) / max(1, N - W)
+    constant     s / max(1, W)      peak
 
 In `honestloop` the first update already moves, the peak is used once and the floor by the last update (s = N - 1).
 """
@@ -31,6 +36,8 @@ class Variant:
     """The cosine is read this many steps ahead."""
     end: str = "floor"
     """After the horizon: the floor, nothing ("refused"), or the cosine goes on ("rises")."""
+    shape: str = "cosine"
+    """What follows the warm-up."""
 
 
 VARIANTS = {
@@ -41,7 +48,11 @@ VARIANTS = {
     "cs336": Variant(),
     "torchtitan": Variant(warm=(1, 0), ahead=1, end="rises"),
     "optax": Variant(),
+    "linear": Variant(shape="linear"),
+    "constant": Variant(shape="constant"),
 }
+WARMS_UP_FROM_ZERO = ("huggingface", "linear", "constant")
+"""Those of transformers: defined for every step, whatever W and N are."""
 
 
 def learning_rate(
@@ -54,6 +65,10 @@ def learning_rate(
     warmup = min(warmup, total) if schedule == "honestloop" else warmup
     if step < warmup:
         return peak * (step + variant.warm[0]) / (warmup + variant.warm[1])
+    if variant.shape == "constant":
+        return peak
+    if variant.shape == "linear":
+        return floor + (peak - floor) * max(0, total - step) / max(1, total - warmup)
     ratio = progress(step, warmup=warmup, total=total, schedule=schedule)
     if variant.end == "floor" and ratio > 1.0:
         return floor
@@ -64,14 +79,14 @@ def progress(step: int, *, warmup: int, total: int, schedule: str = "honestloop"
     """How far the cosine is at a step after the warm-up: 1 at its end; infinite after a cosine of no length."""
     length = total - min(warmup, total) if schedule == "honestloop" else total - warmup
     done = step - (total - length) + VARIANTS[schedule].ahead
-    if schedule == "huggingface":
+    if schedule in WARMS_UP_FROM_ZERO:
         length = max(1, length)
     return done / length if length > 0 else math.inf
 
 
 def defined(step: int, *, warmup: int, total: int, schedule: str = "honestloop") -> bool:
     """Whether the variant has a rate for this step: some divide by N - W, and llm.c asserts that s <= N."""
-    if schedule in ("honestloop", "huggingface") or (step < warmup and schedule != "optax"):
+    if schedule == "honestloop" or schedule in WARMS_UP_FROM_ZERO or (step < warmup and schedule != "optax"):
         return True
     if schedule in ("nanogpt", "cs336") and step > total:
         return True

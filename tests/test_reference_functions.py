@@ -215,14 +215,17 @@ SCHEDULES = {
     "cs336": [0.0, 0.25, 0.5, 0.75, 1.0, 0.966, 0.868, 0.722, 0.55, 0.378, 0.232, 0.134, 0.1, 0.1],
     "torchtitan": [0.25, 0.5, 0.75, 1.0, 0.966, 0.868, 0.722, 0.55, 0.378, 0.232, 0.134, 0.1, 0.134, 0.232],
     "optax": [0.0, 0.25, 0.5, 0.75, 1.0, 0.966, 0.868, 0.722, 0.55, 0.378, 0.232, 0.134, 0.1, 0.1],
+    "linear": [0.0, 0.25, 0.5, 0.75, 1.0, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125, 0.0, 0.0],
+    "constant": [0.0, 0.25, 0.5, 0.75, *[1.0] * 10],
 }
-"""Rates of steps 0 .. 13 with W = 4, N = 12, peak 1, floor 0.1 (0 for huggingface), as the code bases give them."""
+"""Rates of steps 0 .. 13 with W = 4, N = 12, peak 1, floor 0.1 (0 for those of transformers), as the code bases give
+them."""
 
 
 @pytest.mark.parametrize("variant", sorted(schedule.VARIANTS))
 def test_the_table_of_every_schedule(variant):
     settings: dict[str, Any] = {"warmup": 4, "total": 12, "schedule": variant}
-    floor = 0.0 if variant == "huggingface" else 0.1
+    floor = 0.0 if variant in schedule.WARMS_UP_FROM_ZERO else 0.1
     rates: Any = SCHEDULES[variant]
     for step, rate in enumerate(rates):
         assert schedule.defined(step, **settings) is (rate is not None)

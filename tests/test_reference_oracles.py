@@ -174,6 +174,8 @@ def test_learning_rate_stays_within_its_bound(variant, warmup, total):
         past = line.end == "floor" and share > 1
         cosine = digits(floor) + (digits(peak) - digits(floor)) * (1 + mp.cos(mp.pi * share)) / 2
         warm = digits(peak) * (step + line.warm[0]) / (warmup + line.warm[1]) if step < warmup else None
-        exact = warm if warm is not None else digits(floor) if past else cosine
+        line_down = digits(floor) + (digits(peak) - digits(floor)) * max(0, total - step) / (total - warmup)
+        after = {"cosine": cosine, "linear": line_down, "constant": digits(peak)}[line.shape]
+        exact = warm if warm is not None else digits(floor) if past and line.shape == "cosine" else after
         bound = bounds.learning_rate(peak=peak, floor=floor, half_turns=float(share))
         assert abs(digits(got) - exact) <= bound / 2
