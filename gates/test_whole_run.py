@@ -4,7 +4,7 @@ import pytest
 
 from gates.control_parameters import control_parameters
 from gates.judge import run_numbers, whole_run
-from gates.judge.run_record import TrainingPlan
+from gates.judge.run_record import Settings, TrainingPlan
 from gates.judge.scoring import ReferenceScorer
 from gates.subject.stepwise_runs import by_default
 
@@ -14,6 +14,12 @@ def test_resumed_lines_are_the_runs_own(accept, note, runs):
     audit = runs["whole-run"]
     note(f"audited updates: {', '.join(str(drawn.update) for drawn in audit.drawn)}")
     accept(whole_run.lines(audit))
+
+
+@pytest.mark.needs("committed", "whole-run")
+def test_the_optimizer_of_every_drawn_update_is_the_declared_one(accept, runs, session):
+    audit = runs["whole-run"]
+    accept(whole_run.optimizer(audit, Settings.read(audit.judged.config), session.description))
 
 
 @pytest.mark.needs("committed", "whole-run")
@@ -41,6 +47,12 @@ def test_batches_that_are_cut_into_parts_give_the_same_updates(accept, runs):
 @pytest.mark.parametrize("name", control_parameters("whole_run", "lines"))
 def test_refuses_a_run_that_is_not_made_again(refuse, runs, name):
     refuse(name, whole_run.lines(runs[f"control/{name}"].audit))
+
+
+@pytest.mark.parametrize("name", control_parameters("whole_run", "optimizer"))
+def test_refuses_a_run_whose_optimizer_changes_later(refuse, runs, session, name):
+    late = runs[f"control/{name}"]
+    refuse(name, whole_run.optimizer(late.audit, Settings.read(late.followed.config), session.description))
 
 
 @pytest.mark.parametrize("name", control_parameters("whole_run", "replay"))

@@ -67,6 +67,7 @@ GATES = (
         "The whole run is the formula",
         {
             "lines": "AUDIT-01",
+            "optimizer": "AUDIT-06",
             "replay": "AUDIT-02",
             "evaluations": "AUDIT-03",
             "totals": "AUDIT-04",
