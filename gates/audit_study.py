@@ -32,6 +32,23 @@ DEFAULT_OUT = ROOT / "docs" / "audit.md"
 LASTING = (1, 5, 10, 25, 50, 99)
 COMMITTED_STEPS, COMMITTED_EVERY = 600, 50
 
+TEXT = """# How well the audit sees what begins late
+
+`python -m gates.audit_study --seeds {seeds} --draws {draws}` wrote this page.
+
+After the judged run one update of every stretch between two checkpoints is drawn from the grading's seed, and the
+special ones are added: the last of the warm-up, an edge of an epoch, the last. A mistake that lasts k updates is seen
+with the chance `1 - prod(1 - k_i / n_i)`, where k_i of them are in stretch i of n_i updates
+(`gates/subject/audit_draw.py`); surely, if it fills a stretch or lasts to the end. If it begins anywhere in {steps}
+updates with a checkpoint every {every}, the special ones not counted:"""
+MEASURED = """What can be judged from tensors (moments, decay, rate, clipping) is judged of every drawn update, and
+every line that is made again is compared. What only the oracles see (batch, masks, loss) is judged of eight of them or a few more. The
+validation loss is recomputed at every checkpoint; where the rate is low, as at the end, that of weights a single update
+too old is within the bound of single precision.
+
+Measured on runs of {steps} updates with a checkpoint every {every}. Each mistake begins at an update that is drawn, and
+lasts to the end."""
+
 
 @dataclass(frozen=True)
 class Studied:
@@ -79,29 +96,17 @@ def page(studied: Sequence[Studied], seeds: int, draws: int) -> str:
     saved = range(0, COMMITTED_STEPS + 1, COMMITTED_EVERY)
     chances = [mean_chance_of_seeing(k, COMMITTED_STEPS, saved, at_least=REPLAYED) for k in LASTING]
     late, right = [s for s in studied if s.first_wrong], [s for s in studied if not s.first_wrong]
+    seen = [sum(s.refused for s in part) for part in (late, right)]
+    made = [sum(s.draws for s in part) for part in (late, right)]
     lines = [
-        "# How well the audit sees what begins late",
-        "",
-        f"`python -m gates.audit_study --seeds {seeds} --draws {draws}` wrote this page.",
-        "",
-        "After the judged run one update of every stretch between two checkpoints is drawn from the grading's seed, and",
-        "the special ones are added: the last of the warm-up, an edge of an epoch, the last. A mistake that lasts k",
-        "updates is seen with the chance `1 - prod(1 - k_i / n_i)`: k_i of them are in stretch i, of n_i updates",
-        "(`gates/subject/audit_draw.py`). It is surely seen if it fills a stretch, or lasts to the end. Of mistakes that",
-        f"begin anywhere in {COMMITTED_STEPS} updates with a checkpoint every {COMMITTED_EVERY}, without the special ones:",
+        *TEXT.format(seeds=seeds, draws=draws, steps=COMMITTED_STEPS, every=COMMITTED_EVERY).splitlines(),
         "",
         "| updates it lasts | " + " | ".join(map(str, LASTING)) + " |",
         "| --- |" + " ---: |" * len(LASTING),
         "| is seen | " + " | ".join(f"{chance:.1%}" for chance in chances) + " |",
         "",
-        "What is judged from the tensors (moments, decay, rate, clipping) is judged of every drawn update, and every line",
-        f"that is made again is compared. What only the oracles see (batch, masks, loss) is judged of {REPLAYED} of them or a",
-        "few more. A validation loss is recomputed at every checkpoint; one of weights that are a single update too old is",
-        "within the bound of single precision where the rate is low, as at the end of a run.",
-        "",
-        "Measured on runs of 240 updates with a checkpoint every 40. Each mistake begins at an update that is drawn, and",
-        f"lasts to the end: **{sum(s.refused for s in late)} of {sum(s.draws for s in late)} draws refused** it. `impl`: "
-        f"{sum(s.refused for s in right)} of {sum(s.draws for s in right)} draws refused.",
+        *MEASURED.format(steps=controls.LONG["steps"], every=controls.LONG["checkpoint_every"]).splitlines(),
+        f"**{seen[0]} of {made[0]} draws refused** what is wrong; {seen[1]} of {made[1]} refused `impl`.",
         "",
         "| run | grading's seed | wrong from update | refused, of draws | by |",
         "| --- | ---: | ---: | ---: | --- |",

@@ -22,7 +22,7 @@ def evaluations(run: RunDirectory, scorer: ReferenceScorer, rows: Sequence[Row])
     """val_loss of every checkpoint, val_ppl of every line that has one, and which of them is the best."""
     scored = {step: line for step, line in enumerate(run.log, 1) if "val_loss" in line}
     problems, worst, compared = list[Problem](), Agreement(0.0), 0
-    for step in run.checkpoints().keys() & scored.keys():
+    for step in sorted(run.checkpoints().keys() & scored.keys()):
         found = _agreement(State.read(run, step), scored[step]["val_loss"], scorer, rows)
         compared, worst = compared + 1, max(worst, found, key=lambda a: a.ratio)
         if not found.within:
@@ -36,7 +36,7 @@ def evaluations(run: RunDirectory, scorer: ReferenceScorer, rows: Sequence[Row])
     if said != best:
         problems.append(Problem("results.json: best_step is not that of the lowest val_loss", said, best))
     of = f"{compared} evaluations recomputed, {worst.ratio:.2g} of the derived bound; {len(scored)} logged"
-    return no_problems("whole_run/evaluations", sorted(problems, key=lambda p: p.what), of=of)
+    return no_problems("whole_run/evaluations", problems, of=of)
 
 
 def _agreement(state: State, said: Any, scorer: ReferenceScorer, rows: Sequence[Row]) -> Agreement:
