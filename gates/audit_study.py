@@ -42,9 +42,9 @@ with the chance `1 - prod(1 - k_i / n_i)`, where k_i of them are in stretch i of
 (`gates/subject/audit_draw.py`); surely, if it fills a stretch or lasts to the end. If it begins anywhere in {steps}
 updates with a checkpoint every {every}, the special ones not counted:"""
 MEASURED = """What can be judged from tensors (moments, decay, rate, clipping) is judged of every drawn update, and
-every line that is made again is compared. What only the oracles see (batch, masks, loss) is judged of eight of them or a few more. The
-validation loss is recomputed at every checkpoint; where the rate is low, as at the end, that of weights a single update
-too old is within the bound of single precision.
+every line that is made again is compared. What only the oracles see (batch, masks, loss) is judged of eight of them or
+a few more. The validation loss is recomputed at every checkpoint; where the rate is low, as at the end, that of weights
+a single update too old is within the bound of single precision.
 
 Measured on runs of {steps} updates with a checkpoint every {every}. Each mistake begins at an update that is drawn, and
 lasts to the end."""
