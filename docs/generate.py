@@ -17,6 +17,7 @@ sys.path.insert(0, str(ROOT))
 from fixtures.mutants import MUTANTS
 from gates.verdict.definition import GATES
 from gates.verdict.definition import controls as all_controls
+from honestloop import run_check
 from properties.checks import all_properties
 from reference.rules import RULES, Rule
 
@@ -51,7 +52,11 @@ FAMILIES = {
     "MAN": "Manifest",
     "TRACK": "Tracking",
     "DRIFT": "Low-precision drift",
+    "DECL": "What a loop with its own generator declares",
     "SUITE": "The suite itself",
+    "DIR": "A run directory",
+    "RECORD": "The record of a run",
+    "OWN": "A model of your own",
 }
 
 
@@ -60,6 +65,8 @@ def checked_by() -> dict[str, list[str]]:
     found: dict[str, list[str]] = {rule: [] for rule in RULES}
     for rule in ("SUBJ-05", "SUBJ-07"):
         found[rule].append("every call (`honestloop/guard/`)")
+    for rule in run_check.CHECKED:
+        found[rule].append("`honestloop check-run`")
     for test, prop in all_properties().items():
         for rule in prop.rules:
             found[rule].append(f"`properties/{test}`")

@@ -16,7 +16,7 @@ from fixtures.controls.shared.table import ControlError
 from gates.errors import GateError
 from gates.judge.scoring import ReferenceScorer
 from gates.run_selection import gate_of_test, select_tests, start_runs
-from gates.subject.offers import adapter_of, not_offered
+from gates.subject.offers import adapter_of, not_offered, unasked
 from gates.subject.pool import Pool
 from gates.subject.process import Process
 from gates.subject.session import Session
@@ -50,12 +50,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--all-controls", action="store_true", help="try every negative control, not only a selection"
     )
+    group.addoption(
+        "--every-event",
+        action="store_true",
+        help="resume after a kill at every file event, not at a drawn sample",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "needs(*jobs): the runs of gates/subject/jobs.py that a gate's test looks at"
     )
+    config.addinivalue_line("markers", "establishes(check): the test goes where the check is not asked")
     subject = config.getoption("--impl", default=None)
     if subject is None:
         raise pytest.UsageError("which subject? name its module: --impl my_pkg")
@@ -70,7 +76,8 @@ def pytest_configure(config: pytest.Config) -> None:
         adapter = adapter_of(description)
     except (ControlError, ProtocolError) as error:
         raise pytest.UsageError(str(error)) from None
-    config.stash[SESSION] = Session(description, home, blind, kill)
+    every = bool(config.getoption("--every-event", default=False))
+    config.stash[SESSION] = Session(description, home, blind, kill, every)
     config.stash[VERDICT] = Verdict(
         subject,
         facts={"runs": str(home)},
@@ -78,7 +85,9 @@ def pytest_configure(config: pytest.Config) -> None:
         expected=description.expected,
         level=description.level,
         adapter=adapter is not None,
+        own_generator=description.conventions.generator == "own",
         not_offered=not_offered(description, adapter),
+        unasked=unasked(description),
     )
 
 
@@ -224,7 +233,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     # Not earlier: a subject that knew the seeds would know what it is going to be asked.
     verdict.facts |= {"blind_seed": context.blind_seed, "kill_seed": context.kill_seed}
     if verdict.level < Level.PHASE_18:
-        verdict.unasked = tuple(verb for verb in context.description.commands if verb not in context.asked)
+        verdict.unjudged = tuple(verb for verb in context.description.commands if verb not in context.asked)
     verdict.notes.append(f"to repeat this: {_repeat(context)}; runs are in {context.home}")
     _write(config)
     if verdict.all_controls:

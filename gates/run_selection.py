@@ -24,11 +24,13 @@ def select_tests(
     """
     names = {f"control/{c.name}" for c in tried}
     gates = {None, *(g.name for g in asked)}
+    checks = {f"{g.name}/{check}" for g in asked for check in g.checks}
     kept, left_out = list[pytest.Item](), list[pytest.Item]()
     for item in items:
         gate = gate_of_test(item)
         untried = gate and any(n[:8] == "control/" and n not in names for n in _needs(item))
-        (left_out if untried or gate not in gates else kept).append(item)
+        unasked = any(f"{gate}/{check}" not in checks for check in _marked(item, "establishes"))
+        (left_out if untried or unasked or gate not in gates else kept).append(item)
     order = [None, *(g.name for g in GATES if g.name != MOST_RUNS), MOST_RUNS]
     return sorted(kept, key=lambda item: order.index(gate_of_test(item))), left_out
 
@@ -46,4 +48,9 @@ def gate_of_test(item: pytest.Item) -> str | None:
 
 def _needs(item: pytest.Item) -> list[str]:
     """The jobs that a test looks at."""
-    return [name for mark in item.iter_markers("needs") for name in mark.args]
+    return _marked(item, "needs")
+
+
+def _marked(item: pytest.Item, mark: str) -> list[str]:
+    """What a test is marked with."""
+    return [name for found in item.iter_markers(mark) for name in found.args]

@@ -15,9 +15,9 @@ CHECKS = {
 
 
 @pytest.fixture(scope="module")
-def tracked_run(runs):
+def tracked_run(runs, session):
     run = runs["committed"].run
-    return run, tracking.read(run, tracking.DEFAULT_STORE)
+    return run, tracking.read(run, tracking.DEFAULT_STORE, session.description.folder)
 
 
 @pytest.mark.needs("committed")

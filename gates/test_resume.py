@@ -5,11 +5,11 @@ import pytest
 from gates.control_parameters import control_parameters
 from gates.errors import GateError
 from gates.judge import resume
-from gates.subject.interrupted_runs import STOPS
+from gates.subject.interrupted_runs import KILLED, STOPS
 from gates.subject.tampering import STOP
 from gates.verdict.definition import control
 
-INTERRUPTIONS = [*STOPS, "kill-early", "kill-late", "terminate"]
+INTERRUPTIONS = [*STOPS, *KILLED]
 
 
 @pytest.mark.needs("resume", "resume/rerun")

@@ -1,5 +1,6 @@
 from honestloop.checking import Report as Report
 from honestloop.checking import check as check
+from honestloop.recorder import Recorder as Recorder
 
 __version__: str
 pytest_plugins: tuple[str, ...]

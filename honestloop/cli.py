@@ -117,7 +117,17 @@ def check(
 @click.option(
     "--all-controls", is_flag=True, help="Try every wrong loop that the gates must refuse, not some."
 )
-def grade(subject: str, runs: Path, blind_seed: int | None, kill_seed: int | None, all_controls: bool) -> int:
+@click.option(
+    "--every-event", is_flag=True, help="Resume after a kill at every file event, not at a drawn sample."
+)
+def grade(
+    subject: str,
+    runs: Path,
+    blind_seed: int | None,
+    kill_seed: int | None,
+    all_controls: bool,
+    every_event: bool,
+) -> int:
     """Train SUBJECT, interrupt it, recompute what it claims: is it done? Some minutes.
 
     SUBJECT is a subject.toml, a folder that holds one, or a module that offers the verbs of a subject (python -m
@@ -130,7 +140,37 @@ def grade(subject: str, runs: Path, blind_seed: int | None, kill_seed: int | Non
         raise click.UsageError(f"grading runs needs {', '.join(missing)}: pip install 'honestloop[gates]'")
     must_be_there(describe(subject))
     seeds = {"--blind-seed": blind_seed, "--kill-seed": kill_seed}
-    return run_gates.grade(subject, runs, seeds, all_controls=all_controls)
+    flags = {"--all-controls": all_controls, "--every-event": every_event}
+    return run_gates.grade(subject, runs, seeds, flags)
+
+
+@app.command(
+    "check-run",
+    short_help="Judge one run directory by its files, in seconds.",
+    epilog="Example:  honestloop check-run runs/1",
+)
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.option(
+    "--level",
+    type=click.Choice(["record", "phase18"]),
+    help="What it must have; by default what it says it is.",
+)
+def check_run(directory: Path, level: str | None) -> int:
+    """Judge the run DIRECTORY by its files alone: forms, digests, names of tensors, counts, formats.
+
+    Nothing is started and nothing is recomputed. Each complaint is one line: file, field, found, expected, rule. The
+    layout is described in docs/run-directory.md.
+    """
+    from honestloop import run_check
+
+    try:
+        report = run_check.check_run(directory, level)
+    except NotADirectoryError as error:
+        raise ProtocolError(str(error)) from None
+    for complaint in report.complaints:
+        click.echo(str(complaint))
+    click.echo(str(report))
+    return FAILED if report.complaints else OK
 
 
 @app.command(

@@ -18,7 +18,7 @@ def missing_packages() -> list[str]:
     return [name for name in NEEDED if importlib.util.find_spec(name) is None]
 
 
-def grade(subject: str, runs: Path, seeds: Mapping[str, int | None], *, all_controls: bool) -> int:
+def grade(subject: str, runs: Path, seeds: Mapping[str, int | None], flags: Mapping[str, bool]) -> int:
     """Run the gates on a subject; the exit status of the command."""
     import gates
     from honestloop import plugin
@@ -33,7 +33,7 @@ def grade(subject: str, runs: Path, seeds: Mapping[str, int | None], *, all_cont
             f"--impl={subject}",
             f"--runs={runs}",
             *given,
-            *(["--all-controls"] if all_controls else []),
+            *(flag for flag, is_set in flags.items() if is_set),
         ],
         plugins=[plugin],
     )

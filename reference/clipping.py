@@ -32,13 +32,24 @@ def clip_by_global_norm(
 ) -> tuple[list[Float[np.ndarray, "..."]], Float[np.ndarray, ""]]:
     """(gradients of norm at most max_norm, norm before clipping), in one of the four variants of the table above."""
     total = global_norm(gradients, norm)
+    return clip_by_norm(gradients, total, max_norm, clip=clip), total
+
+
+def clip_by_norm(
+    gradients: list[Float[np.ndarray, "..."]],
+    total: Float[np.ndarray, ""],
+    max_norm: float,
+    *,
+    clip: str = "exact",
+) -> list[Float[np.ndarray, "..."]]:
+    """The same gradients, for a norm that is known."""
     if clip == "torch":
         factor = np.minimum(1.0, max_norm / (total + SAFETY))
     elif total < max_norm or (total <= max_norm and clip == "exact"):
-        return gradients, total
+        return gradients
     else:
         factor = max_norm / (total + SAFETY if clip == "cs336" else total)
-    return [g * factor for g in gradients], total
+    return [g * factor for g in gradients]
 
 
 def untouched(total: float, max_norm: float, *, clip: str = "exact", slack: float = 0.0) -> bool:

@@ -173,7 +173,7 @@ def optax_run(steps=STEPS, seed=0):
     def update(p, s, x, y):
         value, g = jax.value_and_grad(loss)(p, x, y)
         changes, s = tx.update(g, s, p)
-        return optax.apply_updates(p, changes), s, value, optax.global_norm(g)
+        return optax.apply_updates(p, changes), s, value, optax.tree.norm(g)
 
     snapshots, lines = [optax_snapshot(0, params, state)], {}
     for step in range(1, steps + 1):

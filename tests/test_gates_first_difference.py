@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gates.errors import GateError
 from gates.judge import first_difference, resume
-from gates.subject import tensors
+from gates.subject import interrupted_runs, tensors
 from gates.subject.interrupted_runs import Interrupted
 from gates.subject.run_directory import RunDirectory
 
@@ -212,3 +213,50 @@ def test_the_message_says_step_machine_tensor_index_and_ulps(tmp_path):
         "tensor E[0, 0], 1 ulp apart; got 3, expected 6; RESUME-03: a run that was stopped and resumed is, byte for "
         "byte, the run that was not (docs/rules.md#resume-03)"
     )
+
+
+def rename_states(run: RunDirectory, **changes: Any) -> None:
+    """As a loop that has names of its own for what it keeps."""
+    path = run.path / "checkpoints" / f"step-{STEPS:08d}" / "state.json"
+    state = {"step": STEPS, "epoch": 0, "batch": 6, "log": {"bytes": 5}, **changes}
+    path.write_text(json.dumps(state), encoding="utf-8")
+
+
+def test_states_under_other_names_are_compared_too(tmp_path):
+    expected, same, other = (write(tmp_path / name, content()) for name in "abc")
+    rename_states(expected)
+    rename_states(same, log={"bytes": 7})
+    rename_states(other, batch=5)
+    assert first_difference.missing_state(expected) is None
+    found = first_difference.between(expected, other)
+    assert found is not None
+    assert found.place == "batch"
+    assert resume.identical("resume/rerun", expected, other, story="").passed is False
+
+
+def test_a_state_that_keeps_nothing_is_not_whole(tmp_path):
+    run = write(tmp_path / "a", content())
+    (run.path / "checkpoints" / f"step-{STEPS:08d}" / "state.json").write_text("{}")
+    assert "keeps nothing" in str(first_difference.missing_state(run))
+
+
+def test_a_difference_is_the_fault_of_the_resume_that_made_the_step(tmp_path):
+    """A run that was stopped after steps 1 and 4; what differs from step 3 on is the work of the first resume."""
+    changed = content()
+    change_losses(changed, 3)
+    expected, got = write(tmp_path / "a", content()), write(tmp_path / "b", changed)
+    stops = {"first": ((1, [1]), "stop 1", 0), "second": ((4, [1, 4]), "stop 4", 0)}
+    links = interrupted_runs.links(got, stops)
+    assert not resume.resumed("first-step", expected, links["first"]).passed
+    with pytest.raises(GateError, match="differs from step 3 on, before this interruption"):
+        resume.resumed("last-step", expected, links["second"])
+
+
+def test_a_difference_after_a_later_interruption_is_not_the_fault_of_an_earlier_resume(tmp_path):
+    changed = content()
+    change_losses(changed, 5)
+    expected, got = write(tmp_path / "a", content()), write(tmp_path / "b", changed)
+    stops = {"first": ((1, [1]), "stop 1", 0), "second": ((4, [1, 4]), "stop 4", 0)}
+    links = interrupted_runs.links(got, stops)
+    assert resume.resumed("first-step", expected, links["first"]).passed
+    assert not resume.resumed("last-step", expected, links["second"]).passed

@@ -5,14 +5,13 @@ import hashlib
 import json
 import re
 import subprocess
-import sys
 from importlib import metadata
 from pathlib import Path
 
-import jsonschema
 import pytest
 import rfc8785
 
+from honestloop import schemas
 from impl.config import Config
 from impl.data.corpus import load_corpus
 from impl.errors import UsageError
@@ -20,7 +19,6 @@ from impl.run import manifest
 from impl.run.files import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
-SCHEMA = json.loads((ROOT / "reference" / "manifest.schema.json").read_bytes())
 CORPUS = ROOT / "fixtures" / "corpus"
 EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
@@ -40,7 +38,7 @@ def value(built):
 
 
 def errors(value):
-    return [error.message for error in jsonschema.Draft202012Validator(SCHEMA).iter_errors(value)]
+    return list(schemas.deviations("phase18_manifest", value))
 
 
 def objects(value, path=()):
@@ -57,31 +55,32 @@ def inside(value, path):
     return value
 
 
-def test_committed_schema_is_the_one_of_the_model():
-    printed = subprocess.run(
-        [sys.executable, "-m", "impl.run.manifest"], cwd=ROOT, capture_output=True, check=True
-    )
-    assert (ROOT / "reference" / "manifest.schema.json").read_bytes() == printed.stdout
-    jsonschema.Draft202012Validator.check_schema(SCHEMA)
-
-
 def test_a_built_manifest_is_valid_and_survives_the_disk(built, value, tmp_path):
     assert errors(value) == []
     write_json(tmp_path / "manifest.json", value)
     assert manifest.load(tmp_path / "manifest.json") == built
 
 
-def test_every_field_is_required_and_no_other_is_allowed(value):
+def refused(value, tmp_path):
+    write_json(tmp_path / "manifest.json", value)
+    try:
+        manifest.load(tmp_path / "manifest.json")
+    except UsageError:
+        return True
+    return False
+
+
+def test_every_field_is_required_and_no_other_is_allowed(value, tmp_path):
     tried = 0
     for path in objects(value):
         for key in inside(value, path):
             broken = copy.deepcopy(value)
             del inside(broken, path)[key]
-            assert errors(broken), f"{path} without {key}"
+            assert refused(broken, tmp_path), f"{path} without {key}"
             tried += 1
         broken = copy.deepcopy(value)
         inside(broken, path)["surplus"] = 1
-        assert errors(broken), f"{path} with a surplus field"
+        assert refused(broken, tmp_path), f"{path} with a surplus field"
     assert tried == 22 + 2 + 3 + 3 + 2 + 3  # manifest, rng, streams, git, cores, numba
 
 
@@ -105,7 +104,7 @@ def test_every_field_is_required_and_no_other_is_allowed(value):
         (("loss_reduction",), ""),
         (("n_parameters",), 103_680.5),
         (("rng", "streams", "init"), "xyz"),
-        (("numba", "threads"), None),
+        (("numba", "version"), None),
     ],
 )
 def test_a_wrong_value_is_refused_by_schema_and_loader(value, tmp_path, path, wrong):

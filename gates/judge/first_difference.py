@@ -80,16 +80,26 @@ def missing_state(run: RunDirectory) -> str | None:
     """
     for step, folder in run.checkpoints().items():
         weights, moments = (run.tensors(f"{folder}/{name}") for name in FILES[:2])
-        machines = run.json(f"{folder}/state.json")["machines"]
+        state = run.json(f"{folder}/state.json")
         lack = (
             _lacking(weights, SHAPES)
             or _lacking(moments, {f"{kind}.{name}": shape for kind in "mv" for name, shape in SHAPES.items()})
             or (_all_zero(moments) if step > 0 else None)
-            or next((f"machine {name} has no state" for name in MACHINES[1:] if not machines.get(name)), None)
+            or _without_state(state)
         )
         if lack:
             return f"{folder}: {lack}"
     return None
+
+
+def _without_state(state: Any) -> str | None:
+    """A machine that keeps nothing, where a loop tells its machines apart; or a state.json that does."""
+    if not isinstance(state, dict) or not state:
+        return "state.json keeps nothing"
+    machines = state.get("machines")
+    if not isinstance(machines, dict):
+        return None
+    return next((f"machine {name} has no state" for name in MACHINES[1:] if not machines.get(name)), None)
 
 
 def _lacking(found: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]) -> str | None:
@@ -144,8 +154,7 @@ def _in_checkpoint(
         return None
     first_step = min(step, line.step) if line else step
     counters = _counters(
-        expected.json(f"{folders[0]}/state.json")["machines"],
-        got.json(f"{folders[1]}/state.json")["machines"],
+        *(_machines(run.json(f"{f}/state.json")) for run, f in zip((expected, got), folders, strict=True))
     )
     tensor = next(filter(None, (_in_tensors(expected, got, folders, name) for name in FILES[:2])), None)
     if line and line.machine == "scheduler":
@@ -185,6 +194,13 @@ def _in_the_rest(
     )
     leaf = _first_leaf(old, new, "state.json")
     return leaf and Difference(step, "loop", leaf[0], repr(leaf[1]), repr(leaf[2]))
+
+
+def _machines(state: Any) -> dict[str, Any]:
+    """State by machine; of a loop that does not tell its machines apart, by its own names, without the log's place."""
+    if isinstance(machines := state.get("machines"), dict):
+        return machines
+    return {name: value for name, value in state.items() if name != "log"}
 
 
 def _counters(expected: dict[str, Any], got: dict[str, Any]) -> list[tuple[str, str, Any, Any]]:

@@ -12,28 +12,34 @@ import numpy as np
 from gates.judge.replay import After, Gradient, Law, differentiate, dropout_of_step, replay_plainly
 from gates.judge.run_record import Batch, Settings, State, TrainingPlan
 from gates.judge.within_bounds import behaves_like
+from honestloop.conventions import Conventions
 from reference import clipping, model
 
 
 class NoDropout(Law):
     says = "no dropout"
 
-    def drop(self, settings: Settings, update: int) -> model.Dropout:
+    def drop(self, plan: TrainingPlan, update: int) -> model.Dropout:
         return model.no_dropout
 
 
 class FirstMasks(Law):
+    """Only with the masks of the specification, which have a value for a batch of any shape."""
+
     says = "the dropout masks of the first step"
 
-    def drop(self, settings: Settings, update: int) -> model.Dropout:
-        return dropout_of_step(settings, 0)
+    def applies(self, plan: TrainingPlan, update: int) -> bool:
+        return not plan.declared.own_generator
+
+    def drop(self, plan: TrainingPlan, update: int) -> model.Dropout:
+        return dropout_of_step(plan.settings, 0)
 
 
-class LaterMasks(Law):
+class LaterMasks(FirstMasks):
     says = "the dropout masks of a later step"
 
-    def drop(self, settings: Settings, update: int) -> model.Dropout:
-        return dropout_of_step(settings, update)
+    def drop(self, plan: TrainingPlan, update: int) -> model.Dropout:
+        return dropout_of_step(plan.settings, update)
 
 
 class Padding(Law):
@@ -47,23 +53,39 @@ class Padding(Law):
 class NextBatch(Law):
     says = "the batch after it"
 
+    def applies(self, plan: TrainingPlan, update: int) -> bool:
+        return self._same_shape(plan, update, update + 1)
+
+    @staticmethod
+    def _same_shape(plan: TrainingPlan, update: int, other: int) -> bool:
+        """Whether the other batch is known, and declared masks fit it."""
+        if other > len(plan.batches):
+            return False
+        shapes = {plan.batches[one - 1][1][0].shape for one in (update, other)}
+        return not plan.declared.own_generator or len(shapes) == 1
+
     def batch(self, plan: TrainingPlan, update: int) -> Batch:
         return plan.batches[update][1]
 
 
-class SameBatch(Law):
+class SameBatch(NextBatch):
     says = "the batch before it once more"
+
+    def applies(self, plan: TrainingPlan, update: int) -> bool:
+        return self._same_shape(plan, update, max(update - 1, 1))
 
     def batch(self, plan: TrainingPlan, update: int) -> Batch:
         return plan.batches[max(update - 2, 0)][1]
 
 
-class FirstOrder(Law):
+class FirstOrder(NextBatch):
     says = "the order of the first epoch"
 
+    def applies(self, plan: TrainingPlan, update: int) -> bool:
+        return self._same_shape(plan, update, (update - 1) % plan.epoch_length + 1)
+
     def batch(self, plan: TrainingPlan, update: int) -> Batch:
-        an_epoch = -(-len(plan.sequences) // plan.settings.batch_size)
-        return plan.batches[(update - 1) % an_epoch][1]
+        return plan.batches[(update - 1) % plan.epoch_length][1]
 
 
 class GradientKept(Law):
@@ -78,22 +100,24 @@ class GradientKept(Law):
 class SummedLoss(Law):
     says = "the sum of the losses instead of their mean"
 
-    def clip(self, found: list[Any], limit: float) -> list[Any]:
-        return clipping.clip_by_global_norm([g * 1e6 for g in found], limit)[0]
+    def clip(self, found: list[Any], norm: Any, limit: float, how: Conventions) -> list[Any]:
+        return super().clip([g * 1e6 for g in found], norm * 1e6, limit, how)
 
 
 class NoClipping(Law):
     says = "no clipping, or clipping after the update"
 
-    def clip(self, found: list[Any], limit: float) -> list[Any]:
+    def clip(self, found: list[Any], norm: Any, limit: float, how: Conventions) -> list[Any]:
         return found
 
 
 class EachTensorClipped(Law):
     says = "each tensor clipped by itself"
 
-    def clip(self, found: list[Any], limit: float) -> list[Any]:
-        return [clipping.clip_by_global_norm([g], limit)[0][0] for g in found]
+    def clip(self, found: list[Any], norm: Any, limit: float, how: Conventions) -> list[Any]:
+        return [
+            super(EachTensorClipped, self).clip([g], clipping.global_norm([g]), limit, how)[0] for g in found
+        ]
 
 
 class NoMoments(Law):
@@ -112,6 +136,9 @@ class RateBefore(Law):
 
 class RateAfter(Law):
     says = "the rate of the update after"
+
+    def applies(self, plan: TrainingPlan, update: int) -> bool:
+        return update < plan.settings.steps
 
     def rate(self, settings: Settings, update: int) -> float:
         return settings.rate(update + 1)
@@ -147,6 +174,9 @@ class L2(Law):
 
 class EarlyEpsilon(Law):
     says = "epsilon added before the bias correction"
+
+    def applies(self, plan: TrainingPlan, update: int) -> bool:
+        return plan.declared.conventions.eps == "after correction"
 
     def step(self, p: Any, g: Any, m: Any, v: Any, *, t: int, lr: Any, wd: Any, o: Mapping[str, Any]) -> Any:
         late = {**o, "eps": o["eps"] / np.sqrt(1.0 - o["beta2"] ** t)}
@@ -204,7 +234,7 @@ MISTAKES: tuple[Law, ...] = (
 def name_mistake(plan: TrainingPlan, update: int, before: State, left: State, expected: After) -> str:
     """What an update that is wrong behaves like, in words; "" if like none of these."""
     usual = differentiate(plan, update, before, Law())
-    for mistake in MISTAKES:
+    for mistake in (mistake for mistake in MISTAKES if mistake.applies(plan, update)):
         kind = type(mistake)
         same = kind.batch is Law.batch and kind.drop is Law.drop
         with np.errstate(all="ignore"):

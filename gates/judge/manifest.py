@@ -15,7 +15,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import psutil
 import rfc8785
 
@@ -25,31 +24,44 @@ from gates.subject.git import Git
 from gates.subject.run_directory import RunDirectory
 from gates.subject.training_runs import Trained
 from gates.verdict.finding import Finding, Problem, no_problems
+from honestloop import schemas
 from reference import model
 from reference.philox import stream_key
 
-SCHEMA = Path(str(model.__file__)).with_name("manifest.schema.json")
-STREAMS = ("init", "data", "control")
+PHILOX, STREAMS = "philox4x32-10", ("init", "data", "control")
+ACCELERATORS = {
+    "cuda": Path("/proc/driver/nvidia/gpus"),
+    "gpu": Path("/proc/driver/nvidia/gpus"),
+    "rocm": Path("/dev/kfd"),
+    "xpu": Path("/dev/dri"),
+    "tpu": Path("/dev/accel0"),
+}
+"""Kind of a device, and what the system shows where there is one."""
 
 
 def valid(run: RunDirectory) -> Finding:
-    """manifest.json conforms to the JSON Schema of the reference."""
-    if not SCHEMA.exists():
-        raise GateError(f"{SCHEMA.name} is missing")
-    validator = jsonschema.Draft202012Validator(json.loads(SCHEMA.read_bytes()))
-    errors = sorted(
-        validator.iter_errors(run.json("manifest.json")), key=lambda error: list(map(str, error.path))
-    )
+    """manifest.json has the fields of its schema, honestloop/schemas/phase18_manifest.json."""
     problems = [
-        Problem(f"manifest.json: {'.'.join(map(str, e.path)) or 'the object'}", _shown(e.instance), e.message)
-        for e in errors
+        Problem(f"manifest.json: {deviation.field or 'the object'}", deviation.found, deviation.expected)
+        for deviation in schemas.deviations("phase18_manifest", run.json("manifest.json"))
     ]
     return no_problems("manifest/schema", problems, of=f"{len(run.json('manifest.json'))} fields")
 
 
+def _said(run: RunDirectory) -> dict[str, Any]:
+    """The manifest. GateError, naming the field, if it has not the form that `valid` demands."""
+    said = run.json("manifest.json")
+    for deviation in schemas.deviations("phase18_manifest", said):
+        found, expected = deviation.found, deviation.expected
+        raise GateError(
+            f"run directory: manifest.json: {deviation.field}: found {found}, expected {expected}"
+        )
+    return dict(said)
+
+
 def hashes(run: RunDirectory, data: Path) -> Finding:
     """Hashes of configuration, corpus and tokenizer, recomputed; and the configuration is the one in config.toml."""
-    said = run.json("manifest.json")
+    said = _said(run)
     config = tomllib.loads(run.read("config.toml").decode("utf-8"))
     corpus = {path.name: _sha256(path.read_bytes()) for path in data.glob("*.jsonl")}
     expected: dict[str, tuple[Any, Any]] = {
@@ -63,7 +75,7 @@ def hashes(run: RunDirectory, data: Path) -> Finding:
 
 def git(run: RunDirectory, states: Sequence[Git]) -> Finding:
     """Commit, dirty flag and hash of the diff, as git tells them: before the run, or after it."""
-    said = run.json("manifest.json")["git"]
+    said = _said(run)["git"]
     names = ("sha", "dirty", "diff_sha256")
     before = states[0]
     state = next((s for s in states if all(said.get(n) == getattr(s, n) for n in names)), before)
@@ -76,20 +88,21 @@ def git(run: RunDirectory, states: Sequence[Git]) -> Finding:
 
 def packages(run: RunDirectory) -> Finding:
     """Every installed distribution, with its version, and no other."""
-    said = {_normal(name): version for name, version in run.json("manifest.json")["packages"].items()}
+    said = {_normal(name): version for name, version in _said(run)["packages"].items()}
     real = {_normal(d.metadata["Name"]): d.version for d in metadata.distributions() if d.metadata["Name"]}
     expected = {f"packages.{name}": (said.get(name), real.get(name)) for name in sorted({*said, *real})}
     return _equal("manifest/packages", expected, of=f"{len(real)} packages")
 
 
 def machine(run: RunDirectory) -> Finding:
-    """Python, operating system, processor, cores, memory, numba and BLAS, read again."""
-    said = run.json("manifest.json")
+    """Python, operating system, processor, cores, memory, BLAS, devices and every library that is named, read again."""
+    said = _said(run)
     expected: dict[str, tuple[Any, Any]] = {
         "cores.logical": (said["cores"]["logical"], psutil.cpu_count()),
         "cores.physical": (said["cores"]["physical"], psutil.cpu_count(logical=False)),
         "memory_bytes": (said["memory_bytes"], psutil.virtual_memory().total),
-        "numba.version": (said["numba"]["version"], metadata.version("numba")),
+        **_libraries(said),
+        **_devices(said),
     }
     for field, word in {
         "python": platform.python_version(),
@@ -107,25 +120,15 @@ def machine(run: RunDirectory) -> Finding:
 
 def run_facts(trained: Trained) -> Finding:
     """What was run, when, from which seed, on which model, with which loss."""
-    said = trained.run.json("manifest.json")
+    said = _said(trained.run)
     seed = said["config"]["seed"]
-    streams = {
-        name: b"".join(word.to_bytes(4, "little") for word in stream_key(int(seed), name)).hex()
-        for name in STREAMS
-    }
-    words = said["loss_reduction"].lower()
     started = datetime.fromisoformat(said["started_at"])
     expected: dict[str, tuple[Any, Any]] = {
         "command_line": (said["command_line"][-len(trained.arguments) :], list(trained.arguments)),
         "seed": (said["seed"], seed),
-        "rng.algorithm": (said["rng"]["algorithm"], "philox4x32-10"),
-        "rng.streams": (said["rng"]["streams"], streams),
+        **_streams(said["rng"], int(seed)),
         "dtype": (said["dtype"], said["config"]["dtype"]),
         "n_parameters": (said["n_parameters"], model.parameter_count(scoring.CONFIG)),
-        "loss_reduction": (
-            words,
-            words if "token" in words and "mask" in words else "words on tokens and masks",
-        ),
         "started_at": (
             said["started_at"],
             said["started_at"]
@@ -136,6 +139,42 @@ def run_facts(trained: Trained) -> Finding:
     for name in ("results.json", trained.run.last_checkpoint() + "/manifest.json"):
         expected[f"run_id, as in {name}"] = (trained.run.json(name)["run_id"], said["run_id"])
     return _equal("manifest/run", expected, of=f"{len(expected)} facts")
+
+
+def _streams(said: dict[str, Any], seed: int) -> dict[str, tuple[Any, Any]]:
+    """The keys of the streams, of the one generator whose keys are known: what another one has is its own."""
+    if said["algorithm"] != PHILOX:
+        return {}
+    words = {name: stream_key(seed, name) for name in STREAMS}
+    keys = {name: b"".join(word.to_bytes(4, "little") for word in key).hex() for name, key in words.items()}
+    return {"rng.streams": (said.get("streams"), keys)}
+
+
+def _libraries(said: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Every object that tells a version, under the name of a distribution: the one that is installed."""
+    named = {
+        name: entry["version"]
+        for name, entry in said.items()
+        if isinstance(entry, dict) and "version" in entry
+    }
+    installed = {
+        _normal(d.metadata["Name"]): d.version for d in metadata.distributions() if d.metadata["Name"]
+    }
+    return {
+        f"{name}.version": (version, installed.get(_normal(name), "not installed"))
+        for name, version in named.items()
+    }
+
+
+def _devices(said: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Devices that are claimed are there: "cpu", or a kind of accelerator that the system shows."""
+    facts: dict[str, tuple[Any, Any]] = {}
+    for number, device in enumerate(said.get("devices", ())):
+        kind = re.split(r"[^a-z]", device.lower(), maxsplit=1)[0]
+        there = kind == "cpu" or (kind in ACCELERATORS and ACCELERATORS[kind].exists())
+        there = there or (kind == "mps" and platform.system() == "Darwin")
+        facts[f"devices[{number}]"] = (device, device if there else "a device of this machine")
+    return facts
 
 
 def written_first(trained: Trained, killed: RunDirectory) -> Finding:

@@ -1,4 +1,4 @@
-"""Every number of a log that can be recomputed from the log itself: steps, perplexities, bests, totals, throughput, time.
+"""Every number of a log that can be recomputed from the log itself: steps, perplexities, bests, totals, times.
 
 docs/run-directory.md names the fields. What it does not name is not looked at, but for being finite.
 
@@ -15,7 +15,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeGuard
 
 from gates.subject.recorded_directory import RecordedDirectory
 from gates.verdict.finding import Finding, Problem, no_problems
@@ -201,5 +201,5 @@ def _results(results: Line, lines: Sequence[Line], unit: float) -> Iterator[Prob
             yield Problem(f"{place}: {name} is not that of the log", results[name], due)
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)

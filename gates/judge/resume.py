@@ -7,6 +7,7 @@ on from a corrupted one as if it were whole did not look.
 
 from collections.abc import Mapping, Sequence
 
+from gates.errors import GateError
 from gates.judge import first_difference
 from gates.subject.interrupted_runs import KILL_EARLY, STEPS, STOPS, TERMINATE, Interrupted
 from gates.subject.run_directory import RunDirectory
@@ -23,13 +24,20 @@ def identical(
     *,
     story: str,
     resumed_at: int | None = None,
+    after: int = 0,
+    until: int | None = None,
     before: Sequence[Problem] = (),
 ) -> Finding:
     """Weights, moments, every state machine and every log line are there and equal, byte for byte.
 
-    `before` are problems that were seen before the comparison.
+    `before` are problems that were seen before the comparison. Judged are the steps after `after`, up to `until`;
+    GateError if an earlier one differs, for all that follows from it does.
     """
     found = first_difference.between(expected, got, resumed_at=resumed_at)
+    if found is not None and found.step <= after:
+        raise GateError(f"{story}: the run differs from step {found.step} on, before this interruption")
+    if found is not None and until is not None and found.step > until:
+        found = None
     problems = [
         *before,
         *([] if found is None else [Problem(f"{story}: {found}", found.got, found.expected)]),
@@ -48,7 +56,7 @@ def rerun(first: RunDirectory, second: RunDirectory) -> Finding:
 
 def resumed(name: str, reference: RunDirectory, interrupted: Interrupted) -> Finding:
     """The interrupted run has become the one that was not, and the process that was asked to end did so cleanly."""
-    resumed_at = max(interrupted.stood[-1][1], default=0)
+    resumed_at = interrupted.resumed_at
     story = f"interrupted ({interrupted.how}), resumed after step {resumed_at}"
     ended = Problem(f"{interrupted.how}: the status it ended with", interrupted.status, 0)
     return identical(
@@ -57,6 +65,8 @@ def resumed(name: str, reference: RunDirectory, interrupted: Interrupted) -> Fin
         interrupted.run,
         story=story,
         resumed_at=resumed_at,
+        after=interrupted.after,
+        until=interrupted.until,
         before=[ended] if interrupted.status else [],
     )
 

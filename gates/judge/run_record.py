@@ -11,6 +11,7 @@ import numpy as np
 
 from gates.errors import GateError
 from gates.judge import scoring
+from gates.subject.declarations import SPECIFIED, Declared
 from gates.subject.run_directory import RunDirectory
 from gates.subject.stepwise_runs import ConfiguredRun
 from reference import bounds, data, model, schedule
@@ -33,9 +34,11 @@ class Settings:
     eval_every: int
     checkpoint_every: int
     optimizer: Mapping[str, float]
+    schedule: str = "honestloop"
+    """A line of the table in reference/schedule.py."""
 
     @classmethod
-    def read(cls, text: str) -> "Settings":
+    def read(cls, text: str, schedule: str = "honestloop") -> "Settings":
         """GateError naming what is missing."""
         try:
             said = tomllib.loads(text)
@@ -48,15 +51,20 @@ class Settings:
                 int(said["eval_every"]),
                 int(said["checkpoint_every"]),
                 {name: float(value) for name, value in said["optimizer"].items()},
+                schedule,
             )
         except (KeyError, ValueError, tomllib.TOMLDecodeError) as error:
             raise GateError(f"run directory: config.toml: {error!r}") from None
 
     def rate(self, update: int) -> float:
-        """Learning rate of an update, counted from 1."""
+        """Learning rate of an update, counted from 1. GateError for one that the schedule does not have."""
         o = self.optimizer
         peak, floor, warmup = o["peak_lr"], o["min_lr"], int(o["warmup_steps"])
-        return schedule.learning_rate(update - 1, peak=peak, floor=floor, warmup=warmup, total=self.steps)
+        if not schedule.defined(update - 1, warmup=warmup, total=self.steps, schedule=self.schedule):
+            raise GateError(f"the schedule {self.schedule} has no rate for update {update} of {self.steps}")
+        return schedule.learning_rate(
+            update - 1, peak=peak, floor=floor, warmup=warmup, total=self.steps, schedule=self.schedule
+        )
 
     @property
     def rate_bound(self) -> float:
@@ -70,13 +78,40 @@ class TrainingPlan:
     settings: Settings
     sequences: Sequence[list[int]]
     val: Sequence[list[int]] = ()
+    declared: Declared = SPECIFIED
+    run: RunDirectory | None = None
+    """Where a loop with its own generator says which rows and masks its updates had."""
 
     @classmethod
     @cache
     def of(cls, followed: ConfiguredRun) -> "TrainingPlan":
         """What a run was told to follow."""
         scorer = scoring.ReferenceScorer(followed.rows["train"])
-        return cls(Settings.read(followed.config), scorer.train, scorer.sequences(followed.rows["val"]))
+        settings = Settings.read(followed.config, followed.declared.conventions.schedule)
+        val = scorer.sequences(followed.rows["val"])
+        return cls(settings, scorer.train, val, followed.declared, followed.run)
+
+    @property
+    def epoch_length(self) -> int:
+        """Updates of an epoch; the last may have fewer rows."""
+        return -(-len(self.sequences) // self.settings.batch_size)
+
+    @cached_property
+    def rows(self) -> list[tuple[int, Sequence[int]]]:
+        """(epoch, indices of the sequences) of each update: of the whole run and one more, or as far as declared.
+
+        GateError for rows that are no list of sequences.
+        """
+        if not self.declared.own_generator or self.run is None:
+            return [(epoch, rows.tolist()) for epoch, rows in islice(self.order(), self.settings.steps + 1)]
+        found = []
+        for update, rows in enumerate(self.declared.rows(self.run), 1):
+            if not is_rows(rows, len(self.sequences)):
+                raise GateError(
+                    f"rows of update {update}: {str(rows)[:80]} are no list of training sequences"
+                )
+            found.append(((update - 1) // self.epoch_length, rows))
+        return found
 
     def order(self) -> Iterator[tuple[int, np.ndarray]]:
         """(epoch, indices) of each update, for ever."""
@@ -84,11 +119,27 @@ class TrainingPlan:
 
     @cached_property
     def batches(self) -> list[tuple[int, Batch]]:
-        """(epoch, batch) of each update, and of one more."""
-        return [
-            (epoch, data.make_batch([self.sequences[i] for i in indices]))
-            for epoch, indices in islice(self.order(), self.settings.steps + 1)
-        ]
+        """(epoch, batch) of each update, as far as `rows` goes."""
+        return [(epoch, data.make_batch([self.sequences[i] for i in rows])) for epoch, rows in self.rows]
+
+    def masks(self, update: int) -> Mapping[int, np.ndarray]:
+        """What dropout is declared to have kept, by site. GateError if it is not of the shape of the batch."""
+        assert self.run is not None
+        found = self.declared.masks(self.run, update)
+        shape = (*self.batches[update - 1][1][0].shape, int(scoring.CONFIG["d_model"]))
+        for site in range(1 + 2 * int(scoring.CONFIG["n_layers"])):
+            mask = found.get(site, np.empty(0))
+            if mask.shape != shape or mask.dtype != np.bool_:
+                got = f"{mask.dtype} {list(mask.shape)}"
+                raise GateError(
+                    f"masks of update {update}: site {site} is {got}, expected bool {list(shape)}"
+                )
+        return found
+
+
+def is_rows(said: Any, sequences: int) -> bool:
+    """Whether this is a list of indices of so many sequences."""
+    return isinstance(said, list) and bool(said) and all(type(i) is int and 0 <= i < sequences for i in said)
 
 
 @dataclass(frozen=True)

@@ -31,14 +31,14 @@ class Store:
     artefacts: Mapping[str, bytes]
 
 
-def read(run: RunDirectory, uri: str) -> Store:
-    """Look the run up. GateError if the store cannot be read at all."""
+def read(run: RunDirectory, uri: str, folder: Path = ROOT) -> Store:
+    """Look the run up; a relative store is in the folder that the subject ran in. GateError if it cannot be read."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a library and its dependencies, on import
         import mlflow
 
-        client = mlflow.MlflowClient(_absolute(uri))
+        client = mlflow.MlflowClient(_absolute(uri, folder))
         try:
             experiments = [experiment.experiment_id for experiment in client.search_experiments()]
             wanted = f"tags.`{TAG}` = '{run.json('manifest.json')['run_id']}'"
@@ -134,10 +134,10 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     return found
 
 
-def _absolute(uri: str) -> str:
-    """A relative SQLite path is relative to the subject's directory, the repository root."""
+def _absolute(uri: str, folder: Path) -> str:
+    """A relative SQLite path is relative to where the subject ran."""
     path = uri.removeprefix("sqlite:///")
-    return uri if path == uri or path.startswith("/") else f"sqlite:///{ROOT / path}"
+    return uri if path == uri or path.startswith("/") else f"sqlite:///{folder / path}"
 
 
 def _digest(data: bytes | None) -> str:

@@ -1,5 +1,6 @@
 """A subject of levels 1 to 3: the commands of its description, each with its placeholders filled in."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +16,8 @@ class CommandedSubject:
     home: Path
     asked: set[str] = field(default_factory=set)
     """The verbs that were started so far; what is declared and never asked keeps a verdict from being complete."""
+    under: Sequence[str] = ()
+    """A command that starts the subject's: one that traces it."""
 
     def start(self, out: str = "run", *, resume: bool = False, **values: object) -> Process:
         """Start to train into `home/out`, or to go on there, and return at once.
@@ -47,6 +50,6 @@ class CommandedSubject:
         self.asked.add(verb)
         self.home.mkdir(parents=True, exist_ok=True)
         number = sum(1 for _ in self.home.glob("*.out"))
-        argv = self.description.argv(verb, **values)
+        argv = [*self.under, *self.description.argv(verb, **values)]
         output = self.home / f"{number:02d}-{verb}"
         return Process(argv, cwd=self.description.folder, env=UNTRACKED, output=output)

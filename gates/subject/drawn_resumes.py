@@ -50,8 +50,8 @@ class Audit:
 def audit(session: Session, judged: RunDirectory) -> Audit:
     """Draw updates of the run that is judged and make them again. GateError if that cannot be done."""
     updates, special = draw_updates(session.chance("audit"), judged, session.committed["train"])
-    subject = session.untracked(session.subject, "whole-run")
-    return resume_drawn(subject, judged, updates, spread(updates, special))
+    subject, warm = (start(session.subject, "whole-run") for start in (session.untracked, session.warm))
+    return resume_drawn(subject, judged, updates, spread(updates, special), warm=warm)
 
 
 def draw_updates(
@@ -89,9 +89,17 @@ def spread(drawn: Sequence[int], special: Iterable[int], at_least: int = REPLAYE
 
 
 def resume_drawn(
-    subject: Subject, judged: RunDirectory, updates: Sequence[int], replayed: tuple[int, ...], *options: str
+    subject: Subject,
+    judged: RunDirectory,
+    updates: Sequence[int],
+    replayed: tuple[int, ...],
+    *options: str,
+    warm: Subject | None = None,
 ) -> Audit:
-    """Make these updates again. `options` are those that the judged run was started with."""
+    """Make these updates again. `options` are those that the judged run was started with.
+
+    From the run's own checkpoint a fresh process goes on; from there a warm one may, if the subject has one.
+    """
     saved = [step for step in judged.checkpoints() if step]
     groups: dict[int, list[int]] = {0: []}
     for update in updates:
@@ -103,7 +111,8 @@ def resume_drawn(
             cut_back(judged, at, subject.home / f"from-{at}", kept)
         for stop in _stops(at, group, saved) if group else [0]:
             again = ("--resume",) if (subject.home / f"from-{at}").exists() else ()
-            copies[at] = subject.train(*options, *again, "--stop-after", str(stop), out=f"from-{at}")
+            process = warm if warm and at in copies else subject
+            copies[at] = process.train(*options, *again, "--stop-after", str(stop), out=f"from-{at}")
         kept = kept or {path.name for path in copies[0].path.iterdir()}  # what a run has before its end
     drawn = [
         Drawn(

@@ -8,9 +8,11 @@ from honestloop.description import Description, Level
 
 UNPROVED: Mapping[str, str] = {
     "resume": "that a run that was interrupted goes on as if it had not been",
+    "{stop_after}": "that it stops where it is told to, and goes on from there",
     "adapter": "its functions, case by case",
     "checkpoints with parameters and moments": "the optimizer, the rate, the decay and the clipping of its updates",
     "logits and loss": "its perplexity, causality and padding, and that its gradients are those of its loss",
+    "masks": "its updates with dropout: those that are replayed are trained without",
     "rows": "that the loss and the gradient are those of the rows it names, unless its log names them",
     "the model, corpus and files of phase 18": "every number of the run, by the oracles",
 }
@@ -21,13 +23,31 @@ def not_offered(description: Description, adapter: str | None) -> dict[str, str]
     level = description.level
     missing = {
         "resume": level < Level.PHASE_18 and not description.offers("resume"),
+        "{stop_after}": level < Level.PHASE_18 and not _stops(description),
         "adapter": adapter is None,
         "checkpoints with parameters and moments": level < Level.RECORD,
         "logits and loss": level < Level.MODEL,
+        "masks": level == Level.PHASE_18
+        and description.conventions.generator == "own"
+        and not description.offers("masks"),
         "rows": level == Level.MODEL and not description.offers("rows"),
         "the model, corpus and files of phase 18": level < Level.PHASE_18,
     }
     return {name: UNPROVED[name] for name, is_missing in missing.items() if is_missing}
+
+
+def unasked(description: Description) -> frozenset[str]:
+    """The checks, "gate/check", that cannot be made without what is not offered."""
+    resumes = description.offers("resume")
+    missing = {
+        "stop": not resumes or not _stops(description),
+        **dict.fromkeys(("terminate", "kill", "events"), not resumes),
+    }
+    return frozenset(f"interruption/{check}" for check, is_missing in missing.items() if is_missing)
+
+
+def _stops(description: Description) -> bool:
+    return description.offers("train") and "stop_after" in description.placeholders("train")
 
 
 def adapter_of(description: Description) -> str | None:

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 from gates.errors import GateError
@@ -34,18 +35,33 @@ class Once:
         return self._outcome.result()
 
 
+@dataclass(frozen=True)
+class Part:
+    """Of a job that returns several things by name: one of them."""
+
+    job: str
+    name: str
+
+
 class Pool:
     """Starts the jobs it is given, and gives each result to a test that asks, waiting for it if need be."""
 
-    def __init__(self, jobs: Mapping[str, Job], needed: Iterable[str]) -> None:
+    def __init__(self, jobs: Mapping[str, Job | Part], needed: Iterable[str]) -> None:
         self._executor = ThreadPoolExecutor(WORKERS, thread_name_prefix="subject")
         self.seconds: dict[str, float] = {}
-        self._futures: dict[str, Future[Any]] = {
-            name: self._executor.submit(self._timed, name, jobs[name]) for name in dict.fromkeys(needed)
-        }
+        self._parts = {name: job for name, job in jobs.items() if isinstance(job, Part)}
+        whole = (self._parts[name].job if name in self._parts else name for name in needed)
+        self._futures = dict[str, Future[Any]]()
+        for name in dict.fromkeys(whole):
+            job = jobs[name]
+            assert not isinstance(job, Part)
+            self._futures[name] = self._executor.submit(self._timed, name, job)
 
     def __getitem__(self, name: str) -> Any:
         """The job's result. Raises what the job raised; GateError for a job that no test is marked to need."""
+        if name in self._parts:
+            part = self._parts[name]
+            return self[part.job][part.name]
         if name not in self._futures:
             raise GateError(f"job {name!r} was not started: the test lacks @pytest.mark.needs({name!r})")
         return self._futures[name].result()

@@ -15,8 +15,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import IO, ClassVar, Protocol
 
+from fixtures.corpus import files
 from gates.errors import GateError
 from gates.subject.run_directory import RunDirectory
 from honestloop.suite_location import ROOT
@@ -58,15 +59,24 @@ class Finished:
         return self
 
 
+class Killable(Protocol):
+    """Something of a subject that runs."""
+
+    def kill_all_of_it(self) -> None:
+        """End it at once."""
+
+
 class Process:
     """A running subject. Its output goes to files, so that no full pipe can stop it."""
 
-    _running: ClassVar[set["Process"]] = set()
+    _running: ClassVar[set["Killable"]] = set()
     _no_more: ClassVar[bool] = False
     _lock = threading.Lock()
 
-    def __init__(self, argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], output: Path) -> None:
-        """Start it. GateError if there is no such program, or the session is over."""
+    def __init__(
+        self, argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], output: Path, talks: bool = False
+    ) -> None:
+        """Start it; one that `talks` has pipes. GateError if there is no such program, or the session is over."""
         self.command = shlex.join(argv).replace(shlex.quote(sys.executable), "python", 1)
         self._stdout, self._stderr = output.with_suffix(".out"), output.with_suffix(".err")
         self._started = time.monotonic()
@@ -78,14 +88,27 @@ class Process:
                     argv,
                     cwd=cwd,
                     env=environment(env),
-                    stdin=subprocess.DEVNULL,
-                    stdout=out,
+                    stdin=subprocess.PIPE if talks else subprocess.DEVNULL,
+                    stdout=subprocess.PIPE if talks else out,
                     stderr=err,
+                    bufsize=0,
                     start_new_session=True,
                 )
             except OSError as error:
                 raise GateError(f"`{self.command}` could not be started: {error.strerror}") from None
             self._running.add(self)
+
+    @property
+    def input(self) -> IO[bytes]:
+        """Where one that talks is asked."""
+        assert self._popen.stdin is not None
+        return self._popen.stdin
+
+    @property
+    def output(self) -> IO[bytes]:
+        """Where it answers."""
+        assert self._popen.stdout is not None
+        return self._popen.stdout
 
     def wait(self, timeout: float = TIMEOUT) -> Finished:
         """Wait for the end. GateError if it takes too long; the process is then gone."""
@@ -124,6 +147,20 @@ class Process:
         self._popen.wait()
 
     @classmethod
+    def remember(cls, other: Killable) -> None:
+        """Something else that is to be ended with the session. GateError if that is over."""
+        with cls._lock:
+            if cls._no_more:
+                raise GateError("the session was ended before this process began")
+            cls._running.add(other)
+
+    @classmethod
+    def forget(cls, other: Killable) -> None:
+        """It has ended."""
+        with cls._lock:
+            cls._running.discard(other)
+
+    @classmethod
     def kill_the_rest(cls) -> None:
         """End whatever still runs, and start nothing more: the session is over."""
         with cls._lock:
@@ -148,8 +185,13 @@ class Subject:
         self.home.mkdir(parents=True, exist_ok=True)
         number = sum(1 for _ in self.home.glob("*.out"))
         output = self.home / f"{number:02d}-{arguments[0]}"
-        argv = [self.python, "-m", self.module, *map(str, arguments)]
+        argv = [self.python, "-m", self.module, *map(str, self.with_data(arguments))]
         return Process(argv, cwd=self.folder, env=self.env, output=output)
+
+    def with_data(self, arguments: tuple[str | Path, ...]) -> tuple[str | Path, ...]:
+        """A training is told where its data are: the committed corpus, unless something else is asked for."""
+        told = arguments[0] != "train" or "--data" in arguments
+        return arguments if told else (*arguments, "--data", files.COMMITTED)
 
     def run(self, *arguments: str | Path) -> Finished:
         """Start a verb and wait for its end, whatever its status."""

@@ -8,6 +8,16 @@ from typing import Any
 
 from gates.errors import GateError
 from gates.subject import tensors
+from honestloop import schemas
+from reference.rules import RULES
+
+SCHEMAS = {
+    "results.json": "phase18_results",
+    "data.json": "phase18_data",
+    "tokenizer.json": "phase18_tokenizer",
+    "drift/drift_results.json": "phase18_drift_results",
+}
+"""Files of a run of phase 18 whose form is known."""
 
 LOG = "train_log.jsonl"
 
@@ -28,10 +38,18 @@ class RunDirectory:
         return self.file(name).read_bytes()
 
     def json(self, name: str) -> Any:
+        """The value in a file; of one that has a schema, only if it keeps it (the manifest has a check of its own)."""
         try:
-            return json.loads(self.read(name))
+            value = json.loads(self.read(name))
         except ValueError as error:
             raise GateError(f"run directory: {name} is not valid JSON ({error})") from None
+        wrong = next(schemas.deviations(SCHEMAS[name], value), None) if name in SCHEMAS else None
+        if wrong is not None:
+            raise GateError(
+                f"run directory: {name}: {wrong.field}: found {wrong.found}, expected {wrong.expected} "
+                f"({RULES['DIR-01'].address})"
+            )
+        return value
 
     def tensors(self, name: str) -> dict[str, Any]:
         try:

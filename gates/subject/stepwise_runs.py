@@ -9,6 +9,7 @@ import tomli_w
 
 from fixtures.corpus import files
 from fixtures.corpus.conjugation import Row
+from gates.subject.declarations import SPECIFIED, Declared
 from gates.subject.process import Finished, Subject
 from gates.subject.run_directory import RunDirectory
 from gates.subject.session import Session
@@ -51,13 +52,14 @@ DIVERGE = {"float32": 1e20, "float64": 1e160}  # a rate with which some square o
 class ConfiguredRun:
     """A run, the settings that it was told to follow (config.toml), and the cells that it was given.
 
-    `begun` is where step 0 is, if it is not in the run itself.
+    `begun` is where step 0 is, if it is not in the run itself; `declared` is what the loop says of itself.
     """
 
     run: RunDirectory
     config: str
     rows: Mapping[str, Sequence[Row]]
     begun: RunDirectory | None = None
+    declared: Declared = SPECIFIED
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class Updates:
 def train_updates(session: Session) -> Updates:
     """A run as by default, stopped before its first step; and one that is followed, from beginning to end."""
     begun = session.begun()
-    return Updates(begun, follow(session, session.untracked(session.subject, "updates"), begun.config))
+    return Updates(begun, follow(session, session.warm(session.subject, "updates"), begun.config))
 
 
 def follow(
@@ -80,7 +82,8 @@ def follow(
     """Train with a checkpoint at every step, on few cells, with settings derived from those of `config`."""
     run = subject.train(*stepwise_options(session, subject, config, settings), *options)
     # Judged by what it was told, not by what it says: if it did otherwise, it is wrong.
-    return ConfiguredRun(run, _told(run.config, settings), _fewer(session))
+    declared = session.declared(subject.module)
+    return ConfiguredRun(run, _told(run.config, declared, settings), _fewer(session), declared=declared)
 
 
 def follow_micro_batches(session: Session) -> ConfiguredRun | None:
@@ -100,15 +103,19 @@ def stepwise_options(
     subject.home.mkdir(parents=True, exist_ok=True)
     if not data.exists():
         files.write_directory(data, _fewer(session))
-    file.write_text(_told(config, settings, **changes), encoding="utf-8")
+    declared = session.declared(subject.module)
+    file.write_text(_told(config, declared, settings, **changes), encoding="utf-8")
     return "--data", str(data), "--config", str(file)
 
 
-def _told(config: str, settings: Mapping[str, Any] = SETTINGS, **changes: Any) -> str:
-    """A run's settings, changed to be followed."""
+def _told(config: str, declared: Declared, settings: Mapping[str, Any] = SETTINGS, **changes: Any) -> str:
+    """A run's settings, changed to be followed; without dropout if nobody could tell what was dropped."""
     said = tomllib.loads(config)
     optimizer = said.get("optimizer", {}) | OPTIMIZER | settings.get("optimizer", {}) | changes
-    return tomli_w.dumps({**said, **settings, "optimizer": optimizer})
+    told = {**said, **settings, "optimizer": optimizer}
+    if declared.own_generator and "masks" not in declared.offers:
+        told |= {"dropout": 0.0}
+    return tomli_w.dumps(told)
 
 
 def _fewer(session: Session) -> dict[str, list[Row]]:
@@ -117,12 +124,12 @@ def _fewer(session: Session) -> dict[str, list[Row]]:
 
 def by_default(session: Session, run: RunDirectory, begun: RunDirectory | None = None) -> ConfiguredRun:
     """A run on the committed corpus, with the settings that the subject itself has chosen."""
-    return ConfiguredRun(run, run.config, session.committed, begun)
+    return ConfiguredRun(run, run.config, session.committed, begun, session.declared(session.subject))
 
 
 def diverge(session: Session, module: str, name: str, config: str) -> tuple[Finished, RunDirectory]:
     """Train at a rate that makes the numbers overflow. The status is for the gate to judge."""
-    subject, run = session.untracked(module, name), RunDirectory(session.home / name / "run")
+    subject, run = session.warm(module, name), RunDirectory(session.home / name / "run")
     rate = DIVERGE[tomllib.loads(config).get("dtype", "float32")]
     options = stepwise_options(session, subject, config, peak_lr=rate, min_lr=rate, weight_decay=0.0)
     return subject.run("train", "--out", run.path, *options), run

@@ -52,7 +52,7 @@ def tamper(session: Session, module: str, name: str, config: str, *ways: str) ->
     """Stop, do something to the newest checkpoint, resume; for each way to do something, from the same start."""
     subject = session.untracked(module, name)
     options = stepwise_options(session, subject, config)
-    run = subject.train(*options, "--stop-after", str(STOP))
+    run = session.warm(module, name).train(*options, "--stop-after", str(STOP))
     untouched = subject.home / "untouched"
     shutil.copytree(run.path, untouched)
     found = {}

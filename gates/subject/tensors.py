@@ -6,6 +6,7 @@ after them. Source: the format description of huggingface/safetensors.
 
 import json
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,9 @@ DTYPES = {
     "F32": np.dtype("<f4"),
     "F64": np.dtype("<f8"),
 }
-MAX_HEADER = 1 << 20
+SIZES = {**{name: dtype.itemsize for name, dtype in DTYPES.items()}, "BF16": 2, "I8": 1, "I16": 2, "U16": 2}
+"""Bytes of an element, of every dtype that a file may have; NumPy has no bfloat16."""
+MAX_HEADER = 16 << 20
 
 
 class TensorFileError(ValueError):
@@ -32,25 +35,53 @@ def read(data: bytes) -> dict[str, np.ndarray]:
     """Every tensor of a safetensors file, read-only views of `data`. TensorFileError if any byte is out of place."""
     header, body = _split(data)
     found: dict[str, np.ndarray] = {}
-    spans: list[tuple[int, int]] = []
-    for name, entry in header.items():
-        if name == "__metadata__":
-            _check_metadata(entry)
-            continue
-        dtype, shape, (start, end) = _entry(name, entry)
-        if end - start != dtype.itemsize * math.prod(shape) or not 0 <= start <= end <= len(body):
-            raise TensorFileError(f"tensor {name!r}: its shape and its place in the file disagree")
+    for name, entry in _placed(header, len(body)).items():
+        if entry.dtype not in DTYPES:
+            raise TensorFileError(f"tensor {name!r}: unknown dtype {entry.dtype!r}")
+        dtype, (start, end) = DTYPES[entry.dtype], entry.span
         if dtype.kind == "b" and not set(body[start:end]) <= {0, 1}:
             raise TensorFileError(f"tensor {name!r}: a boolean that is neither 0 nor 1")
-        found[name] = np.frombuffer(body[start:end], dtype).reshape(shape)
-        spans.append((start, end))
+        found[name] = np.frombuffer(body[start:end], dtype).reshape(entry.shape)
+    return found
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a header says of a tensor: dtype as the format names it, shape, first byte and end in the data."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    span: tuple[int, int]
+
+
+def entries(head: bytes, size: int) -> dict[str, Entry]:
+    """What the header says of each tensor, of a file of `size` bytes that begins with `head`: all of the header.
+
+    TensorFileError as for `read`, but for what the data themselves are.
+    """
+    header, rest = _split(head)
+    return _placed(header, size - (len(head) - len(rest)))
+
+
+def _placed(header: dict[str, Any], size: int) -> dict[str, Entry]:
+    """Each tensor by name; their places fill the `size` bytes of data without a gap or an overlap."""
+    found: dict[str, Entry] = {}
+    for name, said in header.items():
+        if name == "__metadata__":
+            _check_metadata(said)
+            continue
+        entry = _entry(name, said)
+        start, end = entry.span
+        if end - start != SIZES[entry.dtype] * math.prod(entry.shape) or not 0 <= start <= end <= size:
+            raise TensorFileError(f"tensor {name!r}: its shape and its place in the file disagree")
+        found[name] = entry
     position = 0
-    for start, end in sorted(spans):
+    for start, end in sorted(entry.span for entry in found.values()):
         if start != position:
             raise TensorFileError(f"byte {position} of the data: a gap or an overlap between tensors")
         position = end
-    if position != len(body):
-        raise TensorFileError(f"{len(body) - position} bytes after the last tensor")
+    if position != size:
+        raise TensorFileError(f"{size - position} bytes after the last tensor")
     return found
 
 
@@ -114,15 +145,15 @@ def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
-def _entry(name: str, entry: Any) -> tuple[np.dtype, tuple[int, ...], tuple[int, int]]:
+def _entry(name: str, entry: Any) -> Entry:
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise TensorFileError(f"tensor {name!r}: expected dtype, shape and data_offsets")
-    if entry["dtype"] not in DTYPES:
+    if not isinstance(entry["dtype"], str) or entry["dtype"] not in SIZES:
         raise TensorFileError(f"tensor {name!r}: unknown dtype {entry['dtype']!r}")
     shape, offsets = entry["shape"], entry["data_offsets"]
     if not (_naturals(shape) and _naturals(offsets) and len(offsets) == 2):
         raise TensorFileError(f"tensor {name!r}: shape and data_offsets are lists of natural numbers")
-    return DTYPES[entry["dtype"]], tuple(shape), (offsets[0], offsets[1])
+    return Entry(entry["dtype"], tuple(shape), (offsets[0], offsets[1]))
 
 
 def _naturals(value: Any) -> bool:

@@ -21,6 +21,7 @@ from gates.subject.session import Session
 from gates.subject.unpickling_guard import Report, guarded, read_reports
 
 SHORT = ("--steps", "2")
+OTHER_SEED = ("--seed", "1")
 
 
 @dataclass
@@ -88,15 +89,16 @@ def train_committed(session: Session) -> Committed:
     """The run of the definition of done: defaults, committed corpus, tracked by MLflow; and its answers afterwards."""
     subject = session.started(session.subject, "committed", env={})
     trained = watch(subject, files.COMMITTED)
-    answers = logit_probes.probe(subject, trained.run, session.committed)
-    return Committed(trained, trained.run, answers, logit_probes.repeat_live_logits(subject, trained.run))
+    warm = session.warm(session.subject, "committed")  # which has not trained it
+    answers = logit_probes.probe(warm, trained.run, session.committed)
+    return Committed(trained, trained.run, answers, logit_probes.repeat_live_logits(warm, trained.run))
 
 
 def watch(subject: Subject, data: Path, *options: str) -> Trained:
     """Train, keeping what the manifest was when the first step was logged."""
     run = RunDirectory(subject.home / "run")
     arguments = ("train", "--out", str(run.path), "--data", str(data), *options)
-    git, began = git_state(), datetime.now(UTC)
+    git, began = git_state(subject.folder), datetime.now(UTC)
     process = subject.start(*arguments)
     process.wait_until(lambda: run.logged_steps() > 0)
     early = run.path / "manifest.json"
@@ -104,7 +106,8 @@ def watch(subject: Subject, data: Path, *options: str) -> Trained:
     growth = Growth(run.path / LOG)
     process.wait_until(growth.look)
     seconds = process.wait().succeeded().seconds
-    return Trained(run, arguments, data, seen, (git, git_state()), began, datetime.now(UTC), seconds, growth)
+    after, ended = git_state(subject.folder), datetime.now(UTC)
+    return Trained(run, arguments, data, seen, (git, after), began, ended, seconds, growth)
 
 
 def train_blind(session: Session) -> Blind:
@@ -113,7 +116,7 @@ def train_blind(session: Session) -> Blind:
     split = draw_blind(rows, session.blind_seed)
     data = session.home / "blind" / "data"
     files.write_directory(data, split.handed)
-    return Blind(split, session.untracked(session.subject, "blind").train("--data", data))
+    return Blind(split, session.warm(session.subject, "blind").train("--data", data))
 
 
 def train_on_overlap(
@@ -136,8 +139,8 @@ def kill_at_first_step(session: Session, module: str, name: str) -> RunDirectory
 
 
 def train_guarded(session: Session, module: str, name: str) -> tuple[RunDirectory, list[Report]]:
-    """Steps, a save, a load, more steps and the end of a run, where unpickling raises."""
+    """Steps, a save, a load, more steps and the end of a run, where unpickling raises; with another seed."""
     subject, reports = guarded(session, module, name)
-    subject.train("--steps", "4", "--stop-after", "2")
-    run = subject.train("--steps", "4", "--resume")
+    subject.train(*OTHER_SEED, "--steps", "4", "--stop-after", "2")
+    run = subject.train(*OTHER_SEED, "--steps", "4", "--resume")
     return run, read_reports(reports)

@@ -26,8 +26,11 @@ class Gate:
 
 
 EVERY_LEVEL = frozenset(Level)
+BELOW_PHASE_18 = EVERY_LEVEL - {Level.PHASE_18}
 PROPERTIES = "properties"
 """The gate that is asked wherever the subject has an adapter."""
+DECLARED = "declared"
+"""The gate that is asked of a loop whose generator is not that of the specification."""
 RATIO_LIMIT = 0.7
 
 GATES = (
@@ -62,6 +65,7 @@ GATES = (
             "finite": "UPDATE-08",
         },
     ),
+    Gate(DECLARED, "What its own generator draws", {"rows": "DECL-01", "masks": "DECL-02"}),
     Gate(
         "whole_run",
         "The whole run is the formula",
@@ -124,14 +128,69 @@ GATES = (
         "Low-precision drift",
         {"report": "DRIFT-01", "errors": "DRIFT-02", "flips": "DRIFT-03"},
     ),
+    Gate(
+        "interruption",
+        "An interrupted run is the run",
+        {
+            "rerun": "RESUME-01",
+            "stop": "RESUME-03",
+            "terminate": "CRASH-02",
+            "kill": "RESUME-04",
+            "events": "CRASH-01",
+            "pickle": "CKPT-08",
+        },
+        BELOW_PHASE_18,
+    ),
+    Gate(
+        "record",
+        "The record of the run is true",
+        {
+            "log": "RECORD-01",
+            "schedule": "RECORD-02",
+            "declared": "RECORD-03",
+            "tensors": "RECORD-04",
+            "second_moment": "RECORD-05",
+            "weights": "RECORD-06",
+            "decay": "RECORD-07",
+            "rate": "RECORD-08",
+            "norm": "RECORD-09",
+            "precision": "RECORD-10",
+            "skipped": "RECORD-11",
+            "cadence": "RECORD-12",
+            "finite": "RECORD-13",
+            "own_line": "RECORD-14",
+            "late": "RECORD-15",
+        },
+        frozenset({Level.RECORD, Level.MODEL}),
+    ),
+    Gate(
+        "model",
+        "The model is a language model",
+        {
+            "normalised": "OWN-01",
+            "causality": "OWN-02",
+            "padding": "OWN-03",
+            "tokenizer": "OWN-04",
+            "perplexity": "OWN-05",
+            "baseline": "OWN-06",
+            "validation": "OWN-07",
+            "loss": "OWN-08",
+            "gradient": "OWN-09",
+        },
+        frozenset({Level.MODEL}),
+    ),
     Gate(PROPERTIES, "The properties hold", {"adapter": "SUITE-02"}, EVERY_LEVEL),
     Gate("strength", "The suite kills mutants", {"mutants": "SUITE-01"}),
 )
 
 
-def gates_of(level: Level, *, adapter: bool = True) -> tuple[Gate, ...]:
-    """The definition of done of a level; without the properties if there is no adapter to ask."""
-    return tuple(g for g in GATES if level in g.levels and (adapter or g.name != PROPERTIES))
+def gates_of(level: Level, *, adapter: bool = True, own_generator: bool = False) -> tuple[Gate, ...]:
+    """The definition of done of a level; without what there is nothing to ask about."""
+    left_out = {
+        *(() if adapter else (PROPERTIES,)),
+        *(() if own_generator else (DECLARED,)),
+    }
+    return tuple(g for g in GATES if level in g.levels and g.name not in left_out)
 
 
 @cache

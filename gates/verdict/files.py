@@ -57,7 +57,7 @@ def as_dict(verdict: Verdict) -> dict[str, Any]:
         "verdict": verdict.overall,
         "level": {"number": int(verdict.level), "name": str(verdict.level)},
         "not_offered": dict(verdict.not_offered),
-        "declared_and_not_asked": list(verdict.unasked),
+        "declared_and_not_asked": list(verdict.unjudged),
         "expected_failures": verdict.failed_as_expected,
         "expected_and_held": verdict.unfulfilled,
         "gates": [

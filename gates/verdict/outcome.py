@@ -6,7 +6,7 @@ refused for its own fault, and no test of a gate was skipped or broke.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fixtures.controls.shared.table import Control
@@ -37,16 +37,25 @@ class Verdict:
     level: Level = Level.PHASE_18
     adapter: bool = True
     """Whether there are functions for the properties to grade."""
+    own_generator: bool = False
+    """Whether its masks and orders are declared, not those of the specification."""
     not_offered: Mapping[str, str] = field(default_factory=dict)
     """What the subject does not hand over -> what that leaves unproved."""
+    unasked: frozenset[str] = frozenset()
+    """Checks, "gate/check", that need what the subject does not hand over."""
 
-    unasked: tuple[str, ...] = ()
+    unjudged: tuple[str, ...] = ()
     """Commands that the subject declares and that no gate asked."""
 
     @property
     def gates(self) -> tuple[Gate, ...]:
         """The definition of done of the subject's level."""
-        return gates_of(self.level, adapter=self.adapter)
+        return tuple(
+            replace(
+                g, checks={c: rule for c, rule in g.checks.items() if f"{g.name}/{c}" not in self.unasked}
+            )
+            for g in gates_of(self.level, adapter=self.adapter, own_generator=self.own_generator)
+        )
 
     @property
     def controls(self) -> list[Control]:
@@ -111,7 +120,7 @@ class Verdict:
         parts = [self.of_gate(g.name) for g in self.gates]
         if FAILED in parts or self.unfulfilled:
             return FAILED
-        return INCOMPLETE if NOT_RUN in parts or self.unasked else PASSED
+        return INCOMPLETE if NOT_RUN in parts or self.unjudged else PASSED
 
 
 def refused(name: str, finding: Finding) -> bool:

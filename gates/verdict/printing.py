@@ -37,7 +37,7 @@ def table(verdict: Verdict, width: int) -> str:
     for rule, reason in verdict.unfulfilled.items():
         lines.append(f"FAILED {rule} holds, though it is declared not to ({reason}): remove the declaration")
     lines += [
-        f"NOT RUN: the subject declares a command `{verb}`, and no gate asked it" for verb in verdict.unasked
+        f"NOT RUN: the subject declares a command `{verb}`, and no gate asked it" for verb in verdict.unjudged
     ]
     for offer, unproved in verdict.not_offered.items():
         lines.append(f"not offered: {offer}, so unproved: {unproved}")

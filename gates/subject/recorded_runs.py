@@ -1,0 +1,151 @@
+"""The runs of a subject of level 2: the judged one, a short one that saves every update, and updates made again.
+
+An update is made again from a copy of the judged run that is cut back to the checkpoint before it, as if the run had
+been stopped there: later checkpoints go, the log ends with the checkpoint's line, and of the other files stays what was
+written before the checkpoint was (by its time stamp), and the manifest. Then the subject goes on to the update before,
+and to the update: a stop always leaves a checkpoint, so that there is one on both sides. Updates before the first
+checkpoint are made again from the beginning.
+"""
+
+import itertools
+import shutil
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gates.errors import GateError
+from gates.subject import audit_draw
+from gates.subject.commanded import CommandedSubject
+from gates.subject.recorded_directory import RecordedDirectory
+from gates.subject.session import Session
+
+SHORT = 14
+"""Updates of the run that saves each."""
+
+
+@dataclass(frozen=True)
+class JudgedRun:
+    """The run that is judged, what it was told, and how long it took in seconds."""
+
+    run: RecordedDirectory
+    told: Mapping[str, Any]
+    seconds: float
+    again: "MadeAgain"
+
+
+@dataclass(frozen=True)
+class MadeAgain:
+    """Updates of the judged run that were made again."""
+
+    drawn: Sequence[int]
+    special: Sequence[int]
+    runs: Mapping[int, RecordedDirectory]
+    """Update -> the run directory in which it was made again; the checkpoint before it is there if there was one."""
+    since: Mapping[int, int]
+    """Update -> the checkpoint from which it was made again."""
+
+
+def train_judged(session: Session) -> JudgedRun:
+    """The judged run, and then the updates that are drawn from it."""
+    subject = session.commanded("record")
+    _must_offer(subject)
+    began = time.monotonic()
+    run = RecordedDirectory(subject.train("run"), session.description.run)
+    seconds = time.monotonic() - began
+    return JudgedRun(run, told(subject), seconds, _make_again(session, subject, run))
+
+
+def train_stepwise(session: Session) -> RecordedDirectory | None:
+    """The first updates of the same run, each saved; None if the command does not take {checkpoint_every}."""
+    subject = session.commanded("stepwise")
+    offered = subject.description.placeholders("train")
+    if "checkpoint_every" not in offered:
+        return None
+    steps = min(SHORT, subject.description.run.steps)
+    # The horizon stays that of the judged run wherever a run can be stopped before its end.
+    stop: dict[str, Any] = {"stop_after": steps} if "stop_after" in offered else {"steps": steps}
+    return RecordedDirectory(subject.train("run", checkpoint_every=1, **stop), session.description.run)
+
+
+def told(subject: CommandedSubject) -> dict[str, Any]:
+    """What the judged run was told, by the names of a manifest's `config`."""
+    offered, run = subject.description.placeholders("train"), subject.description.run
+    values = {"steps": run.steps, "checkpoint_every": run.checkpoint_every, "seed": run.seed}
+    return {name: value for name, value in values.items() if name in offered}
+
+
+def special_updates(run: RecordedDirectory) -> list[int]:
+    """The last of the warm-up, the first of the last epoch that begins in the run, the last."""
+    optimizer = run.config.get("optimizer", {})
+    warmup = optimizer.get("warmup_steps") if isinstance(optimizer, dict) else None
+    epochs = [(line.get("epoch"), number) for number, line in enumerate(run.log, 1)]
+    edges = [now[1] for before, now in itertools.pairwise(epochs) if before[0] != now[0]]
+    found = {warmup if isinstance(warmup, int) else 0, *edges[-1:], len(run.log)}
+    return sorted(update for update in found if update > 0)
+
+
+def _must_offer(subject: CommandedSubject) -> None:
+    """GateError unless updates of the judged run can be made again."""
+    description = subject.description
+    if not description.offers("resume"):
+        raise GateError("no update can be made again: there is no command `resume`")
+    for verb in ("train", "resume"):
+        if "stop_after" not in description.placeholders(verb):
+            raise GateError(f"no update can be made again: the command `{verb}` does not take {{stop_after}}")
+
+
+def _make_again(session: Session, subject: CommandedSubject, run: RecordedDirectory) -> MadeAgain:
+    steps, saved = len(run.log), list(run.checkpoints())
+    special = special_updates(run)
+    drawn = audit_draw.draw(session.chance("record/again"), steps, saved, special)
+    since = {update: audit_draw.checkpoint_before(update, saved) for update in drawn}
+    runs = dict[int, RecordedDirectory]()
+    for checkpoint in sorted(set(since.values())):
+        updates = [update for update in drawn if since[update] == checkpoint]
+        runs |= dict.fromkeys(updates, again(subject, run, checkpoint, updates))
+    return MadeAgain(drawn, special, runs, since)
+
+
+def again(
+    subject: CommandedSubject, run: RecordedDirectory, checkpoint: int, updates: Iterable[int]
+) -> RecordedDirectory:
+    """Make these updates again, from a checkpoint of the run or, if it is 0, from the beginning; where they are."""
+    out = f"from-{checkpoint}"
+    if checkpoint:
+        cut(run, checkpoint, subject.home / out)
+    at = checkpoint
+    for update in updates:
+        for stop in (update - 1, update):
+            if stop > at:
+                subject.train(out, resume=at > 0, stop_after=stop)
+                at = stop
+    return RecordedDirectory(subject.home / out, run.layout)
+
+
+def cut(run: RecordedDirectory, checkpoint: int, to: Path) -> None:
+    """Copy a run to `to` as it was when this checkpoint was written. GateError if there is no such checkpoint."""
+    saved = run.checkpoints()
+    if checkpoint not in saved:
+        raise GateError(f"run directory: there is no checkpoint of step {checkpoint}")
+    written = max(path.stat().st_mtime_ns for path in saved[checkpoint].rglob("*") if path.is_file())
+    later = {folder for step, folder in saved.items() if step > checkpoint}
+    kept = {run.path / run.layout.manifest, run.path / run.layout.log}
+
+    def was_there(path: Path) -> bool:
+        if path.is_symlink():
+            return path.resolve() not in {folder.resolve() for folder in later}
+        if path.is_dir():
+            return path not in later
+        inside = path in kept or path.is_relative_to(saved[checkpoint])
+        return path.is_file() and (inside or path.stat().st_mtime_ns <= written)
+
+    def left_out(folder: str, names: list[str]) -> set[str]:
+        return {name for name in names if not was_there(Path(folder) / name)}
+
+    shutil.copytree(run.path, to, symlinks=True, ignore=left_out)
+    lines = [
+        line for line, said in zip(run.log_lines, run.log, strict=True) if said.get("step", 0) <= checkpoint
+    ]
+    (to / run.layout.log).write_bytes(b"".join(line + b"\n" for line in lines))
