@@ -46,6 +46,7 @@ FAMILIES = {
     "ROUND": "Rounding to float16 and bfloat16",
     "TOK": "Tokenizer",
     "UPDATE": "Updates of a whole run",
+    "AUDIT": "The whole run, audited",
     "RESUME": "Resume of a whole run",
     "CRASH": "Runs that are killed, of any script",
     "CKPT": "Checkpoint and model files",

@@ -97,7 +97,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[SESSION] = Session(description, home, blind, kill, every)
     config.stash[VERDICT] = Verdict(
         subject,
-        facts={"blind_seed": blind, "kill_seed": kill, "runs": str(home)},
+        facts={"runs": str(home)},
         all_controls=bool(config.getoption("--all-controls", default=False)),
         expected=description.expected,
         level=description.level,
@@ -109,7 +109,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_report_header(config: pytest.Config) -> str:
-    return f"gates: {_repeat(config.stash[SESSION])}"
+    return f"gates: {config.stash[SESSION].subject}; the seeds are told at the end, when no subject runs any more"
 
 
 # Which runs to start
@@ -253,6 +253,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[
     result = yield  # the runs are over then
     Process.kill_the_rest()  # ... also where the session was ended while they were being started
     verdict, context = config.stash[VERDICT], config.stash[SESSION]
+    # Not earlier: a subject that knew the seeds would know what it is going to be asked.
+    verdict.facts |= {"blind_seed": context.blind_seed, "kill_seed": context.kill_seed}
     if verdict.level < Level.PHASE_18:
         verdict.unjudged = tuple(verb for verb in context.description.commands if verb not in context.asked)
     verdict.notes.append(f"to repeat this: {_repeat(context)}; runs are in {context.home}")

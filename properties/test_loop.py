@@ -14,6 +14,7 @@ from fixtures.loop_strategies import (
     DROPOUT,
     NEVER,
     NO_DROPOUT,
+    long_case,
     loop_cases,
     micro_batch,
     predicted,
@@ -134,6 +135,24 @@ def test_several_updates_are_the_formula(subject, dtype, case):
         names = "loss", "grad_norm"
         within("LOOP-07", logged(records, *names), expected(wanted, *names), dtype)
         within("LOOP-07", arrays(trainer), bounded(oracle.parameters()), dtype)
+
+
+@checks("LOOP-07")
+def test_hundreds_of_updates_are_the_formula(subject):
+    """One fixed run that every gradient of is clipped: mistakes that begin at some update, counters that wrap at 256.
+
+    The bound of a loop in single precision is of no use after a hundred updates.
+    """
+    wide = np.float64 in subject.conventions.float_types
+    case = long_case(passes=27 if wide else 5)
+    dtype = np.float64 if wide else np.float32
+    trainer, oracle = trainer_and_oracle(subject, case.params, legal(subject, case), dtype)
+    for number, epoch in enumerate(case.epochs, 1):
+        records, wanted = trainer.train(epoch, case.accumulate), oracle.train(epoch, case.accumulate)
+        names = "loss", "grad_norm"
+        within("LOOP-07", logged(records, *names), expected(wanted, *names), dtype)
+        if number % 5 == 0:
+            within("LOOP-07", arrays(trainer), bounded(oracle.parameters()), dtype)
 
 
 @checks("LOOP-08", case=loop_cases(passes=(1, 2), dropout=NO_DROPOUT | DROPOUT), kept=st.booleans())

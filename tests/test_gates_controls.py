@@ -76,6 +76,7 @@ def test_every_control_is_run_in_a_way_that_there_is():
     for control in controls():
         assert control.run in RUNS
         assert bool(control.replayed) == (control.check in ("log", "moments", "weights"))
+        assert len(control.begins) in (0, 2)
 
 
 def test_controls_come_in_the_order_of_the_checks():

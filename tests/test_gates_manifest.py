@@ -13,7 +13,7 @@ from gates.errors import GateError
 from gates.judge import manifest as truth
 from gates.subject.git import Git
 from gates.subject.run_directory import RunDirectory
-from gates.subject.training_runs import Trained
+from gates.subject.training_runs import Growth, Trained
 from impl.config import Config
 from impl.data.corpus import load_corpus
 from impl.run import manifest
@@ -55,7 +55,7 @@ def findings(said, folder):
     now = datetime.now(UTC)
     began = datetime.fromisoformat(said["started_at"])
     git = Git(None, None, None)
-    trained = Trained(run, COMMAND, CORPUS, None, (git, git), began, now)
+    trained = Trained(run, COMMAND, CORPUS, None, (git, git), began, now, 1.0, Growth(folder / LAST))
     return [truth.valid(run), truth.machine(run), truth.run_facts(trained), truth.packages(run)]
 
 

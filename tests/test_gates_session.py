@@ -130,3 +130,25 @@ def test_listing_the_tests_is_no_verdict(tmp_path):
     done, badge = session(tmp_path, "--collect-only", "gates/")
     assert done.returncode == pytest.ExitCode.OK
     assert badge is None
+
+
+READ_VERDICT = """
+import pathlib
+def pytest_runtest_setup(item):
+    runs = pathlib.Path(item.config.getoption("--runs"))
+    (runs / "during.txt").write_text((runs / "verdict.json").read_text())
+"""
+
+
+def test_the_seeds_are_written_when_everything_is_over(tmp_path):
+    (tmp_path / "read_verdict.py").write_text(READ_VERDICT, encoding="utf-8")
+    seeds = ("--blind-seed", "918273645", "--kill-seed", "546372819")
+    done, _ = session(tmp_path, "-v", "-p", "read_verdict", *seeds, SCORER)
+    before, _, after = done.stdout.partition("to repeat this")
+    during = (tmp_path / "runs" / "during.txt").read_text(encoding="utf-8")
+    written = (tmp_path / "runs" / "verdict.json").read_text(encoding="utf-8")
+    assert "the seeds are told at the end" in before
+    for seed in seeds[1::2]:
+        assert seed not in before + during
+        assert seed in after
+        assert seed in written

@@ -180,5 +180,5 @@ def state(followed: ConfiguredRun, step: int) -> State:
 
 
 def logged(run: RunDirectory, update: int) -> Mapping[str, Any]:
-    """The line of an update, by its place; {} if the log is too short."""
-    return run.log[update - 1] if update <= len(run.log) else {}
+    """The line of an update, by its place; {} if the log has none there."""
+    return run.log[update - 1] if 0 < update <= len(run.log) else {}

@@ -5,7 +5,7 @@ if it is wrong, named (known_mistakes.py).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from gates.judge.replay import After, replay
 from gates.judge.run_record import State, TrainingPlan, logged, state
 from gates.judge.within_bounds import Comparison, compare
 from gates.subject.stepwise_runs import ConfiguredRun
-from gates.verdict.finding import Finding
+from gates.verdict.finding import Finding, Problem, no_problems
 from reference.bounds import Agreement
 
 
@@ -71,10 +71,22 @@ def weights(found: Sequence[Replayed]) -> Finding:
     return _worst("update/weights", [(r, r.found.weights) for r in found], "weights", "are not the formula's")
 
 
+def everything(where: str, found: Sequence[Replayed]) -> Finding:
+    """All three at once: the first of them that is wrong; if none is, the one with the least room."""
+    parts = [check(found) for check in (log, moments, weights)]
+    first = next((part for part in parts if not part.passed), None)
+    ratios = [a.ratio for r in found for part in vars(r.found).values() for a in part.values()]
+    figure = f"{max(ratios, default=0.0):.2g} of the derived bound, log, moments and weights of {len(found)} updates"
+    margin = first.margin if first else f"{1 / max(ratios):.3g}x inside"
+    return replace(first or parts[0], where=where, figure=figure, margin=margin)
+
+
 def _worst(
     where: str, found: Sequence[tuple[Replayed, Mapping[str, Agreement]]], what: str, wrong: str
 ) -> Finding:
     """The first update in which something is beyond its bound; if none is, the one with the least room."""
+    if not found:
+        return no_problems(where, [Problem("no update was replayed", "none", "some")], of="0 updates")
     ratios = [max(a.ratio for a in parts.values()) for _, parts in found]
     beyond = [n for n, ratio in enumerate(ratios) if not ratio <= 1.0]
     at = beyond[0] if beyond else int(np.argmax(ratios))

@@ -1,22 +1,32 @@
 """How the negative controls are run: subjects of our own that are wrong in one way, each as its `CONTROL` asks."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from fixtures import controls
-from fixtures.controls.shared.table import Control
+from fixtures.controls.shared.table import FIRST_WRONG, Control
 from fixtures.corpus import files
 from gates.subject import interrupted_runs, logit_probes, tampering
+from gates.subject.drawn_resumes import Audit, draw_updates, resume_drawn, spread
 from gates.subject.interrupted_runs import Interrupted, kill_and_resume, stop_and_resume, terminate_and_resume
 from gates.subject.logit_probes import Answers
 from gates.subject.mutants import judge_mutants
-from gates.subject.process import UNDRAWN, Finished, Subject
+from gates.subject.process import UNDRAWN, UNTRACKED, Finished, Subject
 from gates.subject.property_runs import Checked, check_module
 from gates.subject.run_directory import RunDirectory
 from gates.subject.session import Session
-from gates.subject.stepwise_runs import ConfiguredRun, diverge, follow, stepwise_options
+from gates.subject.stepwise_runs import (
+    IN_PARTS,
+    SETTINGS,
+    TO_THE_SHORT_BATCH,
+    ConfiguredRun,
+    diverge,
+    follow,
+    stepwise_options,
+)
 from gates.subject.tracking_store import own_store
 from gates.subject.training_runs import Trained, kill_at_first_step, train_on_overlap, watch
 from gates.subject.unpickling_guard import Report, guarded, read_reports
@@ -28,6 +38,17 @@ FOLLOWED_END = 13  # in the second epoch, after its evaluation
 RESUMED_END = 18  # some steps into the second epoch
 KILLED = range(20, 46)  # before the first checkpoint, and after RESUMED_END
 UNTIL_RESUMED_END = ("--stop-after", str(RESUMED_END))
+
+# Late gradients are clipped too.
+LONG = SETTINGS | {"steps": 240, "eval_every": 40, "checkpoint_every": 40, "optimizer": {"clip_norm": 0.5}}
+
+
+@dataclass(frozen=True)
+class Late:
+    """A run that is wrong from some update on, what it was told, and its audit."""
+
+    followed: ConfiguredRun
+    audit: Audit
 
 
 def module_of(control: str) -> str:
@@ -179,6 +200,47 @@ def resume_tampered(session: Session, control: Control, way: str) -> tampering.R
     return tampering.tamper(session, module_of(control.name), home_of(control), "", way)[way]
 
 
+def train_long(session: Session, control: Control) -> ConfiguredRun:
+    """A longer run on few cells that begins to be wrong at an update drawn by the session."""
+    subject = late_subject_of(session, control)
+    return follow(session, subject, "", settings=LONG)
+
+
+def audit_late(session: Session, control: Control) -> Late:
+    """The same, audited like the run that is judged."""
+    subject = late_subject_of(session, control)
+    followed = follow(session, subject, "", settings=LONG)
+    # What is drawn from where it may still be right is not made again: that would only take time.
+    chance = session.chance(f"audit/{control.name}")
+    drawn, special = draw_updates(chance, followed.run, followed.rows["train"])
+    updates = [update for update in drawn if update > control.begins[1]]
+    options = stepwise_options(session, subject, "", LONG)
+    return Late(followed, resume_drawn(subject, followed.run, updates, spread(updates, special), *options))
+
+
+def late_subject_of(session: Session, control: Control) -> Subject:
+    """The control, untracked, told when to begin."""
+    env = {**UNTRACKED, FIRST_WRONG: str(first_wrong(session, control))}
+    return session.started(module_of(control.name), home_of(control), env)
+
+
+def first_wrong(session: Session, control: Control) -> int:
+    """The update, counted from 1, with which a control begins to be wrong."""
+    first, last = control.begins
+    return session.chance(f"begins/{control.name}").randint(first, last)
+
+
+def follow_late(session: Session, control: Control) -> ConfiguredRun:
+    """Followed to its end, by one that begins late."""
+    return follow(session, late_subject_of(session, control), "")
+
+
+def follow_in_parts(session: Session, control: Control) -> ConfiguredRun:
+    """Followed up to its first short batch, each batch cut into parts."""
+    subject = subject_of(session, control)
+    return follow(session, subject, "", *TO_THE_SHORT_BATCH, settings=IN_PARTS)
+
+
 def check_properties(session: Session, control: Control) -> Checked:
     """An adapter that breaks a rule, graded by the rules of its family."""
     return check_module(module_of(control.name), session.home / home_of(control), ROOT, control.rules)
@@ -210,6 +272,10 @@ RUNS: Mapping[str, Callable[[Session, Control], Any]] = {
     "resume a changed checkpoint": lambda g, c: resume_tampered(g, c, "changed"),
     "resume a corrupted checkpoint": lambda g, c: resume_tampered(g, c, "corrupted"),
     "judge mutants": lambda g, c: judge_mutants(g, module_of(c.name), home_of(c)),
+    "train long": train_long,
+    "audit": audit_late,
+    "follow late": follow_late,
+    "follow in parts": follow_in_parts,
     "check properties": check_properties,
     "nothing": nothing,
 }

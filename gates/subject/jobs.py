@@ -10,6 +10,7 @@ from functools import partial
 from fixtures.controls.shared.table import Control
 from gates.subject.controls import RUNS, follow_impl, uninterrupted
 from gates.subject.crash_runs import crash, crash_everywhere
+from gates.subject.drawn_resumes import audit
 from gates.subject.interrupted_runs import CHAINS, KILLED, OPTIONS, TWICE, kill_often, stop_often
 from gates.subject.interruptions import repeat, stop
 from gates.subject.model_runs import ask_model
@@ -20,7 +21,7 @@ from gates.subject.recorded_runs import train_judged, train_stepwise
 from gates.subject.run_directory import RunDirectory
 from gates.subject.run_places import Places
 from gates.subject.session import Session
-from gates.subject.stepwise_runs import diverge, train_updates
+from gates.subject.stepwise_runs import diverge, follow_micro_batches, train_updates
 from gates.subject.tampering import WAYS, tamper
 from gates.subject.training_runs import (
     train_blind,
@@ -35,17 +36,20 @@ def all_jobs(session: Session, controls: Iterable[Control]) -> Mapping[str, Job 
     """Name -> job, for every job there is at the subject's level; some are parts of what another leaves."""
     if session.description.level < Level.PHASE_18:
         wrong = {
-            f"control/{c.name}": partial(RUNS[c.run], session, c) for c in controls if c.gate == PROPERTIES
+            f"control/{c.name}": partial(RUNS[c.run], session, c) for c in controls if c.gate == "properties"
         }
         return {**commanded_jobs(session), **wrong}
     subject = session.subject
+    committed = Once(partial(train_committed, session))
     jobs: dict[str, Job | Part] = {
-        "committed": partial(train_committed, session),
+        "committed": committed,
         "blind": partial(train_blind, session),
         "overlap": partial(train_on_overlap, session, subject, "overlap"),
         "manifest": Part("killed", "manifest"),
         "guarded": partial(train_guarded, session, subject, "guarded"),
         "updates": partial(train_updates, session),
+        "whole-run": lambda: audit(session, committed().run),
+        "micro-batches": partial(follow_micro_batches, session),
         "diverging": lambda: diverge(session, subject, "diverging", session.begun().config),
         "tampered": lambda: tamper(session, subject, "tampered", session.begun().config, *WAYS),
         "properties": partial(check_adapter, session),

@@ -23,7 +23,9 @@ class Judged:
 def judge_mutants(session: Session, module: str, name: str) -> Judged:
     """A quick check of the properties. GateError if it wrote no counts; its status is for the gate to judge."""
     path = session.home / name / "counts.json"
-    options = ("--quick", "--seed", str(session.kill_seed), "--json", path)
+    # A seed of its own: other processes can read a command line, and the session's seed would tell them what is drawn.
+    seed = session.chance("mutants").getrandbits(32)
+    options = ("--quick", "--seed", str(seed), "--json", path)
     finished = session.untracked(module, name).run(*options)
     try:
         return Judged(finished, read_json(path, within=session.home))

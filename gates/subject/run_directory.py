@@ -36,6 +36,8 @@ DEPTH_LIMIT, FILES_LIMIT, SIZE_LIMIT = 16, 100_000, 1 << 33
 CHECKPOINT = re.compile("step-([0-9]{8})")
 MODEL = re.compile(r"minigpt-phase18-.*\.safetensors")
 
+LOG = "train_log.jsonl"
+
 
 @dataclass(frozen=True)
 class RunDirectory:

@@ -1,7 +1,9 @@
 """The run that is judged, and short ones that each answer one question about training."""
 
+import math
 import signal
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,13 +16,37 @@ from gates.subject import interrupted_runs, logit_probes
 from gates.subject.git import Git, git_state
 from gates.subject.logit_probes import Answers
 from gates.subject.process import Finished, Subject
-from gates.subject.run_directory import RunDirectory
+from gates.subject.run_directory import LOG, RunDirectory
 from gates.subject.session import Session
 from gates.subject.tracking_store import store_of_session
 from gates.subject.unpickling_guard import Report, guarded, read_reports
 
 SHORT = ("--steps", "2")
 OTHER_SEED = ("--seed", "1")
+
+
+@dataclass
+class Growth:
+    """How a file grew, seen from outside."""
+
+    path: Path
+    seen: list[tuple[float, float, int]] = field(default_factory=list)
+    """(time of the last look before, time of the look that saw it, bytes) of every size, in seconds of one clock."""
+    _last: float = -math.inf
+
+    def look(self) -> bool:
+        """Note the size if it has changed. Always False: what is looked at goes on growing."""
+        now, size = time.monotonic(), self.path.stat().st_size if self.path.exists() else 0
+        if not self.seen or size != self.seen[-1][2]:
+            self.seen.append((self._last, now, size))
+        self._last = now
+        return False
+
+    def least_seconds(self, after: int, until: int) -> float:
+        """At least so long passed between its having `after` bytes and its having `until`; 0 if that was not seen."""
+        began = next((now for _, now, size in self.seen if size >= after), math.inf)
+        ended = next((last for last, _, size in self.seen if size >= until), -math.inf)
+        return max(ended - began, 0.0)
 
 
 @dataclass(frozen=True)
@@ -36,6 +62,10 @@ class Trained:
     """Before and after."""
     began: datetime
     ended: datetime
+    seconds: float
+    """Between them, by a clock that nobody sets."""
+    growth: Growth
+    """Of the log, from its first line on."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +106,11 @@ def watch(subject: Subject, data: Path, *options: str) -> Trained:
         seen = run.read("manifest.json")
     except GateError:
         seen = None
-    process.wait(subject.timeout).succeeded()
-    return Trained(run, arguments, data, seen, (git, git_state(subject.folder)), began, datetime.now(UTC))
+    growth = Growth(run.path / LOG)
+    process.wait_until(growth.look, subject.timeout)
+    seconds = process.wait(subject.timeout).succeeded().seconds
+    after, ended = git_state(subject.folder), datetime.now(UTC)
+    return Trained(run, arguments, data, seen, (git, after), began, ended, seconds, growth)
 
 
 def train_blind(session: Session) -> Blind:

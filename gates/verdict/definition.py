@@ -67,6 +67,18 @@ GATES = (
     ),
     Gate(DECLARED, "What its own generator draws", {"rows": "DECL-01", "masks": "DECL-02"}),
     Gate(
+        "whole_run",
+        "The whole run is the formula",
+        {
+            "lines": "AUDIT-01",
+            "optimizer": "AUDIT-06",
+            "replay": "AUDIT-02",
+            "evaluations": "AUDIT-03",
+            "totals": "AUDIT-04",
+            "micro_batches": "AUDIT-05",
+        },
+    ),
+    Gate(
         "resume",
         "Resume is bit-identical",
         {
