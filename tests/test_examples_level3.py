@@ -1,7 +1,7 @@
 """The example of level 3 and each of its mistakes, judged by the gate `model` in this process.
 
-PyTorch is imported once. tests/test_examples.py grades it as a stranger would; here its functions are called, and the
-run is shorter.
+PyTorch is imported once. tests/test_examples.py grades it as a stranger would; here its functions are called, and runs
+are shorter.
 """
 
 import contextlib
