@@ -68,13 +68,17 @@ def links(run: RunDirectory, interruptions: Mapping[str, tuple[Any, str, int]]) 
     return found
 
 
-def stop_often(subject: Subject, stops: Mapping[str, int]) -> dict[str, Interrupted]:
-    """One run that is stopped after each of the steps and resumed each time; by name, and as a whole (TWICE)."""
+def stop_often(session: Session, name: str, stops: Mapping[str, int]) -> dict[str, Interrupted]:
+    """One run of the subject that is stopped after each of the steps and resumed each time, by a fresh process.
+
+    By name, and as a whole (TWICE). How it begins is not what is judged: a warm process may do it.
+    """
+    subject, warm = (made(session.subject, name) for made in (session.untracked, session.warm))
     found: dict[str, tuple[Any, str, int]] = {}
-    for number, (name, stop) in enumerate(stops.items()):
-        again = ("--resume",) if number else ()
-        stood = _stands(subject.train(*OPTIONS, *again, "--stop-after", str(stop)))
-        found[name] = stood, f"stop {stop}", 0
+    for number, (link, stop) in enumerate(stops.items()):
+        starting, again = (subject, ("--resume",)) if number else (warm, ())
+        stood = _stands(starting.train(*OPTIONS, *again, "--stop-after", str(stop)))
+        found[link] = stood, f"stop {stop}", 0
     run = subject.train(*OPTIONS, "--resume")
     how = " and ".join(how for _, how, _ in found.values())
     whole = Interrupted(run, [stood for stood, _, _ in found.values()], how)

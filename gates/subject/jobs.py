@@ -18,7 +18,6 @@ from gates.subject.mutants import STRENGTH, judge_mutants
 from gates.subject.pool import Job, Once, Part
 from gates.subject.property_runs import check_adapter
 from gates.subject.recorded_runs import train_judged, train_stepwise
-from gates.subject.run_directory import RunDirectory
 from gates.subject.run_places import Places
 from gates.subject.session import Session
 from gates.subject.stepwise_runs import diverge, follow_micro_batches, train_updates
@@ -54,8 +53,8 @@ def all_jobs(session: Session, controls: Iterable[Control]) -> Mapping[str, Job 
         "tampered": lambda: tamper(session, subject, "tampered", session.begun().config, *WAYS),
         "properties": partial(check_adapter, session),
         "strength": partial(judge_mutants, session, STRENGTH, "strength"),
-        "resume": partial(_uninterrupted, session, "resume"),
-        "resume/rerun": partial(_uninterrupted, session, "rerun"),
+        "resume": lambda: session.untracked(subject, "resume").train(*OPTIONS),
+        "resume/rerun": lambda: session.warm(subject, "rerun").train(*OPTIONS),  # another process in any case
         "killed": partial(kill_often, session, subject, "killed"),
         "control-reference": partial(uninterrupted, session),
         "control-followed": partial(follow_impl, session),
@@ -63,7 +62,7 @@ def all_jobs(session: Session, controls: Iterable[Control]) -> Mapping[str, Job 
     jobs |= {f"resume/{name}": Part("killed", name) for name in KILLED}
     for number, stops in enumerate(CHAINS):
         chain = f"stopped-{number}"
-        jobs[chain] = partial(stop_often, session.untracked(subject, chain), stops)
+        jobs[chain] = partial(stop_often, session, chain, stops)
         jobs |= {f"resume/{name}": Part(chain, name) for name in stops}
         jobs[f"resume/{TWICE}"] = Part(chain, TWICE)  # of the last of them
     jobs |= {f"control/{c.name}": partial(RUNS[c.run], session, c) for c in controls}
@@ -92,6 +91,3 @@ def of_subject(name: str) -> bool:
     """Whether a job trains the subject; the others run loops of ours, or grade functions."""
     return name not in ("properties", "strength") and not name.startswith("control")
 
-
-def _uninterrupted(session: Session, name: str) -> RunDirectory:
-    return session.untracked(session.subject, name).train(*OPTIONS)

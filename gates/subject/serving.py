@@ -3,8 +3,8 @@
     {"verb": "logits", "values": {"run": "...", "tokens": "...", "out": "..."}}      ->  {"status": 0}
     {"verb": "train", "values": {"out": "...", "stop_after": 4, "resume": true}}     ->  {"status": 2, "error": "..."}
 
-It is used where a fresh process proves nothing. What is about processes (a resume, a rerun, a kill, what is imported)
-never goes through it.
+It is used where a fresh process proves nothing. What is about processes (a resume, a kill, what is imported) never goes
+through it.
 """
 
 import contextlib
