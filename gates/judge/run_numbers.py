@@ -1,11 +1,13 @@
 """Checks of every number that a whole run has logged or summed up, and that can be had in another way."""
 
 import itertools
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from fixtures.corpus.conjugation import Row
+from gates.errors import GateError
 from gates.judge.run_record import State
 from gates.judge.scoring import ReferenceScorer
 from gates.subject.run_directory import RunDirectory
@@ -32,11 +34,19 @@ def evaluations(run: RunDirectory, scorer: ReferenceScorer, rows: Sequence[Row])
         problems.append(Problem("evaluations at checkpoints", 0, "one at least"))
     problems += [problem for step, line in scored.items() for problem in _perplexity(step, line)]
     best = min(scored, key=lambda step: float(scored[step]["val_loss"]), default=None)
-    said = run.json("results.json").get("best_step", best)
+    said = _results(run).get("best_step", best)
     if said != best:
         problems.append(Problem("results.json: best_step is not that of the lowest val_loss", said, best))
     of = f"{compared} evaluations recomputed, {worst.ratio:.2g} of the derived bound; {len(scored)} logged"
     return no_problems("whole_run/evaluations", problems, of=of)
+
+
+def _results(run: RunDirectory) -> dict[str, Any]:
+    """results.json, whatever its form: that is another rule's."""
+    try:
+        return dict(json.loads(run.read("results.json")))
+    except (TypeError, ValueError) as error:
+        raise GateError(f"run directory: results.json is not a JSON object ({error})") from None
 
 
 def _agreement(state: State, said: Any, scorer: ReferenceScorer, rows: Sequence[Row]) -> Agreement:
@@ -63,7 +73,7 @@ def _exp(x: float) -> float:
 
 def totals(trained: Trained) -> Finding:
     """What results.json sums up agrees with the log and with a clock outside; every exact number with its decimals."""
-    run, claims = trained.run, trained.run.json("results.json")
+    run, claims = trained.run, _results(trained.run)
     problems = [*_counts(run, claims), *_times(trained, claims), *_speed(trained, claims), *_running(run.log)]
     numbers = [
         name for name in ("steps", "wall_seconds", "tokens_per_second") if claims.get(name) is not None
