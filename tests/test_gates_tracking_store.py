@@ -8,7 +8,6 @@ import pytest
 
 from gates.errors import GateError
 from gates.judge import tracking
-from gates.subject import tracking_store
 from gates.subject.run_directory import RunDirectory
 from gates.subject.tracking_store import DEFAULT_STORE, own_store, store_of_session
 
@@ -78,5 +77,5 @@ def test_a_checkout_that_can_be_written_keeps_its_store_and_another_gets_one_amo
     tmp_path, monkeypatch
 ):
     assert store_of_session(tmp_path) == {}
-    monkeypatch.setattr(tracking_store.os, "access", lambda path, mode: False)
+    monkeypatch.setattr("os.access", lambda path, mode: False)
     assert store_of_session(tmp_path)["MLFLOW_TRACKING_URI"].startswith("sqlite:///")
