@@ -133,7 +133,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         try:
             _write(session.config)
         except OSError as error:
-            raise pytest.UsageError(f"--runs: {error.filename}: {error.strerror}") from None
+            place = error.filename or session.config.stash[SESSION].runs
+            raise pytest.UsageError(f"--runs: {place}: {error.strerror}") from None
         session.config.stash[SIGNALS].watch()
 
 

@@ -3,16 +3,19 @@
 import os
 import time
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 import pytest
 
+from fixtures.corpus.files import read_directory
 from gates.errors import GateError
 from gates.judge import artefacts, drift
+from gates.judge.drift import Drift
 from gates.judge.run_record import Settings
+from gates.judge.scoring import ReferenceScorer
 from gates.judge.static_scan import scan
 from gates.subject.logit_probes import _logits
+from gates.subject.process import Finished, Subject
 from gates.subject.run_directory import DEPTH_LIMIT, RunDirectory
 from gates.subject.source import parse
 from gates.subject.unpickling_guard import read_reports
@@ -167,24 +170,18 @@ def test_a_copy_holds_plain_files_alone(run, tmp_path, make):
     assert "checkpoints/b: found " in refused(lambda: run.copy_to(tmp_path / "wrong"))
 
 
-class Answers:
+class Answers(Subject):
     """A subject whose `logits` verb has been called, and left something."""
 
-    def __init__(self, home: Path) -> None:
-        self.home = home
-
-    def run(self, *arguments):
-        return self
-
-    def succeeded(self):
-        return self
+    def run(self, *arguments: str | Path) -> Finished:
+        return Finished("logits", 0, "", "", 0.0)
 
 
 @pytest.mark.parametrize("make", KINDS)
 def test_the_answer_of_logits(run, tmp_path, make):
     make(tmp_path / "probes-said.safetensors")
     tokens = np.ones((1, 2), np.int64)
-    said = refused(lambda: _logits(cast(Any, Answers(tmp_path)), run, "probes", tokens, tokens > 0))
+    said = refused(lambda: _logits(Answers("theirs", tmp_path), run, "probes", tokens, tokens > 0))
     assert said.startswith("the answer of `logits` cannot be read")
 
 
@@ -192,7 +189,8 @@ def test_the_answer_of_logits(run, tmp_path, make):
 def test_a_plot_and_results_of_drift(run, make):
     (run.path / "drift").mkdir()
     make(run.path / drift.RESULTS)
-    refused(lambda: drift.errors_agree(run, cast(Any, None)))
+    rows = read_directory()["train"]
+    refused(lambda: drift.errors_agree(run, Drift({}, ReferenceScorer(rows), rows)))
 
 
 @pytest.mark.parametrize("make", [fifo, folder, loop, terabyte, deep, junk])

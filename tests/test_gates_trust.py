@@ -150,6 +150,42 @@ def test_a_place_for_runs_that_cannot_be_written_is_one_line(tmp_path):
     assert "Traceback" not in done.stdout + done.stderr
 
 
+FULL = """
+import errno, os
+from honestloop import atomic_write
+class Full:
+    def __getattr__(self, name):
+        return getattr(os, name)
+    def fsync(self, descriptor):
+        if {when}:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.fsync(descriptor)
+over = []
+def pytest_runtest_logreport(report):
+    over.append(report)
+atomic_write.os = Full()
+"""
+
+
+@pytest.mark.parametrize(("when", "status"), [("True", 4), ("over", 1)])
+def test_a_full_disk_is_one_line_and_leaves_no_temporary_file(tmp_path, when, status):
+    (tmp_path / "full_disk.py").write_text(FULL.format(when=when))
+    done = session(tmp_path, "-p", "full_disk", SCORER, PYTHONPATH=str(tmp_path))
+    said = done.stdout + done.stderr
+    assert done.returncode == status, said
+    assert "No space left on device" in said
+    assert "Traceback" not in said
+    assert "INTERNALERROR" not in said
+    assert "VERDICT: PASSED" not in said
+    assert [path.name for path in (tmp_path / "runs").iterdir() if path.name.endswith(".tmp")] == []
+
+
+def test_a_checkout_that_cannot_be_written_is_no_matter(tmp_path):
+    done = session(tmp_path, "-o", "cache_dir=/proc/no/cache", SCORER)
+    assert "1 passed" in done.stdout, done.stdout + done.stderr
+    assert "INTERNALERROR" not in done.stdout + done.stderr
+
+
 def test_no_home_is_no_matter(tmp_path):
     environment = {name: value for name, value in os.environ.items() if name != "HOME"}
     done = subprocess.run(

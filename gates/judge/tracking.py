@@ -15,7 +15,7 @@ from gates.errors import GateError
 from gates.subject.run_directory import RunDirectory
 from gates.subject.tracking_store import sqlite_uri
 from gates.verdict.finding import Finding, all_equal
-from honestloop.guarded_files import printable
+from honestloop.guarded_files import one_line, printable
 from honestloop.suite_location import ROOT
 
 EACH_STEP, AT_THE_END = ("loss", "lr", "grad_norm"), ("val_loss", "val_ppl")
@@ -56,8 +56,9 @@ def read(run: RunDirectory, uri: str, folder: Path = ROOT) -> Store:
         import mlflow
         import sqlalchemy
 
-        client = mlflow.MlflowClient(_absolute(uri, folder))
+        address = _absolute(uri, folder)
         try:
+            client = mlflow.MlflowClient(address)
             experiments = [experiment.experiment_id for experiment in client.search_experiments()]
             wanted = f"tags.`{TAG}` = '{run.json('manifest.json')['run_id']}'"
             found = list(client.search_runs(experiments, wanted))
@@ -69,8 +70,9 @@ def read(run: RunDirectory, uri: str, folder: Path = ROOT) -> Store:
                 for name in found[0].data.metrics
             }
             return Store(uri, found, metrics, _artefacts(found[0].info.artifact_uri))
-        except (mlflow.MlflowException, sqlalchemy.exc.SQLAlchemyError) as error:
-            raise GateError(f"MLflow store {uri}: {printable(str(error).splitlines()[0])}") from None
+        except (mlflow.MlflowException, sqlalchemy.exc.SQLAlchemyError, ValueError) as error:
+            # ValueError: of ConfigParser, where the folder in which MLflow is installed has a `%` in its name
+            raise GateError(f"MLflow store {uri}: {one_line(error)}") from None
 
 
 def run_exists(run: RunDirectory, store: Store) -> Finding:

@@ -90,4 +90,3 @@ def commanded_jobs(session: Session) -> dict[str, Job]:
 def of_subject(name: str) -> bool:
     """Whether a job trains the subject; the others run loops of ours, or grade functions."""
     return name not in ("properties", "strength") and not name.startswith("control")
-
