@@ -37,7 +37,7 @@ def test_a_warm_process_answers_many_questions_and_ends_with_its_input(tmp_path)
             out = tmp_path / f"{number}.json"
             warm.ask("loss", {"out": str(out), "x": "é"})
             assert json.loads(out.read_text()) == ["loss", {"out": str(out), "x": "é"}]
-    assert warm._popen.returncode == 0
+    assert warm._process._popen.returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_a_warm_process_that_hangs_is_ended(tmp_path):
     with serve("import time; time.sleep(60)", tmp_path, timeout=0.3) as warm:
         with pytest.raises(GateError, match="did not answer within 0 s"):
             warm.ask("loss", {})
-        assert warm._popen.returncode is not None
+        assert warm._process._popen.returncode is not None
     assert time.monotonic() - began < 20
 
 
@@ -74,7 +74,7 @@ def test_a_warm_process_ends_with_the_session(tmp_path, monkeypatch):
     monkeypatch.setattr(Process, "_running", set())
     with serve("import time; time.sleep(60)", tmp_path) as warm:
         Process.kill_the_rest()
-        assert warm._popen.returncode is not None
+        assert warm._process._popen.returncode is not None
     with pytest.raises(GateError, match="the session was ended"):
         serve("input()", tmp_path)
 

@@ -21,6 +21,42 @@ PROVED_BY = {
         "tests/test_properties_checks.py::test_a_call_that_does_not_return_is_stopped_and_not_made_again",
         "tests/test_properties_checks.py::test_a_call_that_keeps_all_other_threads_waiting_is_stopped_too",
     ),
+    # A gate of a stranger's loop refuses wrong copies of strangers' loops, not of ours.
+    "CKPT-08": ("tests/test_gates_interruption.py::test_a_pickle_is_found_under_any_name",),
+    "CRASH-01": (
+        "tests/test_gates_interruption.py::test_the_right_example_holds_and_the_rule_refuses_the_wrong_one",
+    ),
+    "CRASH-02": ("tests/test_gates_interruption.py::test_a_run_that_ignores_sigterm_is_refused",),
+    "DECL-01": (
+        "tests/test_gates_declared.py::test_rows_that_are_no_shuffles_are_refused",
+        "tests/test_gates_declared.py::test_rows_must_be_a_function_of_the_seed",
+    ),
+    "DECL-02": (
+        "tests/test_gates_declared.py::test_masks_that_are_no_independent_draws_are_refused",
+        "tests/test_gates_declared.py::test_masks_must_be_those_of_the_seed",
+    ),
+    "DIR-01": ("tests/test_honestloop_check_run.py::test_a_wrong_field_is_one_line",),
+    "DIR-02": ("tests/test_honestloop_check_run.py::test_a_wrong_line_is_one_line",),
+    "DIR-03": ("tests/test_honestloop_check_run.py::test_a_wrong_line_is_one_line",),
+    "DIR-04": ("tests/test_honestloop_check_run.py::test_what_is_damaged_is_named",),
+    "DIR-05": ("tests/test_honestloop_check_run.py::test_what_is_damaged_is_named",),
+    **dict.fromkeys(
+        (f"OWN-0{n}" for n in range(1, 10)),
+        (
+            "tests/test_examples_level3.py::test_a_mistake_is_refused_by_its_check_in_its_words",
+            "tests/test_examples_level3.py::test_every_check_of_the_gate_has_a_mistake_that_it_refuses",
+        ),
+    ),
+    **dict.fromkeys(
+        ("RECORD-01", "RECORD-02", "RECORD-03", "RECORD-12", "RECORD-13"),
+        ("tests/test_gates_recorded_log.py::test_a_number_that_does_not_follow_is_refused",),
+    ),
+    **dict.fromkeys(
+        (f"RECORD-{n:02}" for n in range(4, 12)),
+        ("tests/test_gates_optimizer_audit.py::test_every_mistake_is_refused_by_its_check_with_its_name",),
+    ),
+    "RECORD-14": ("tests/test_gates_recorded_runs.py::test_a_line_that_is_not_remade_is_refused",),
+    "RECORD-15": ("tests/test_gates_recorded_runs.py::test_a_mistake_that_begins_late_and_lasts_is_refused",),
 }
 
 
