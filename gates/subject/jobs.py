@@ -35,7 +35,7 @@ def all_jobs(session: Session, controls: Iterable[Control]) -> Mapping[str, Job 
     """Name -> job, for every job there is at the subject's level; some are parts of what another leaves."""
     if session.description.level < Level.PHASE_18:
         wrong = {
-            f"control/{c.name}": partial(RUNS[c.run], session, c) for c in controls if c.gate == PROPERTIES
+            f"control/{c.name}": partial(RUNS[c.run], session, c) for c in controls if c.gate == "properties"
         }
         return {**commanded_jobs(session), **wrong}
     subject = session.subject
