@@ -5,6 +5,7 @@ runs/controls.json (pytest gates/ --all-controls); `make strength` runs all thre
 """
 
 import json
+import re
 import sys
 import tomllib
 from collections.abc import Iterable, Iterator
@@ -17,7 +18,7 @@ sys.path.insert(0, str(ROOT))
 from fixtures.mutants import MUTANTS
 from gates.verdict.definition import GATES
 from gates.verdict.definition import controls as all_controls
-from honestloop import run_check
+from honestloop import run_check, schemas
 from properties.checks import all_properties
 from reference.rules import RULES, Rule
 
@@ -245,8 +246,61 @@ def covered(row: dict[str, Any]) -> str:
     return ", ".join(f"`{name}`" for name in names) or f"not yet: {row['not_applicable']}"
 
 
+PLACE = re.compile(r"<!-- schema: (\w+) -->\n.*?<!-- end -->", re.DOTALL)
+
+
+def run_directory_page(page: str) -> str:
+    """docs/run-directory.md with the part of each file made anew from its schema; the text between is left."""
+    return PLACE.sub(lambda found: "\n".join(file_entry(found[1])) + "\n<!-- end -->", page)
+
+
+def file_entry(name: str) -> Iterator[str]:
+    """One file: its fields and an example."""
+    schema = schemas.schema(name)
+    yield f"<!-- schema: {name} -->"
+    yield from (f"### {schema['title']}", "", sentence(schema["description"]), "")
+    yield from ("| field | | meaning |", "|---|---|---|")
+    for field, kind, needed, meaning in fields_of(schema):
+        yield f"| `{field}` | {kind}{'' if needed else ', optional'} | {meaning} |"
+    example = json.dumps(
+        schema["examples"][0], indent=None if name.endswith("train_log") else 1, ensure_ascii=False
+    )
+    yield from (
+        "",
+        "<details><summary>example</summary>",
+        "",
+        "```json",
+        example,
+        "```",
+        "",
+        "</details>",
+        "",
+    )
+
+
+def fields_of(schema: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str, bool, str]]:
+    """(dotted name, kind, whether it must be there, meaning) of each field, those of inner objects below it."""
+    for field, said in schema.get("properties", {}).items():
+        needed = field in schema.get("required", ())
+        inner = next((s for s in said.get("anyOf", [said]) if "properties" in s), said)
+        yield f"{prefix}{field}", kind_of(said), needed, said.get("description", "").replace("|", "\\|")
+        yield from fields_of(inner, f"{prefix}{field}.") if prefix.count(".") < 2 else ()
+
+
+def kind_of(said: dict[str, Any]) -> str:
+    """The type of a field, in a word or two."""
+    if "anyOf" in said:
+        return " or ".join(dict.fromkeys(kind_of(one) for one in said["anyOf"]))
+    if "const" in said or "enum" in said:
+        return " or ".join(f"`{one}`" for one in said.get("enum", [said.get("const")]))
+    words = {"string": "text", "integer": "whole number", "array": "list", "boolean": "true or false"}
+    return words.get(said.get("type", "any"), said.get("type", "any value"))
+
+
 def main() -> int:
     (ROOT / "docs" / "rules.md").write_text(rules_page(), encoding="utf-8")
+    layout = ROOT / "docs" / "run-directory.md"
+    layout.write_text(run_directory_page(layout.read_text(encoding="utf-8")), encoding="utf-8")
     inputs = [ROOT / "runs" / name for name in ("strength.json", "controls.json")]
     if missing := [str(path.relative_to(ROOT)) for path in inputs if not path.exists()]:
         print(

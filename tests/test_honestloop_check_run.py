@@ -1,6 +1,7 @@
 """`honestloop check-run`: a right directory has no complaints; each thing that is wrong is one line that names it."""
 
 import hashlib
+import importlib.util
 import json
 import os
 import shutil
@@ -409,10 +410,23 @@ def test_lines_of_one_likeness_are_one_to_the_schema():
 def test_schemas_are_schemas_and_describe_every_field(name):
     schema = schemas.schema(name)
     jsonschema.Draft202012Validator.check_schema(schema)
+    assert list(schemas.deviations(name, schema["examples"][0])) == []
     for field, said in schema["properties"].items():
         assert said["description"], f"{name}: {field}"
     general = schemas.schema(name.removeprefix("phase18_"))["properties"] if "allOf" in schema else {}
     assert set(schema["required"]) <= schema["properties"].keys() | general.keys()
+
+
+def test_the_page_of_the_layout_is_made_from_the_schemas():
+    """`python docs/generate.py` writes its tables and examples."""
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    generate = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(generate)
+    page = (ROOT / "docs" / "run-directory.md").read_text(encoding="utf-8")
+    assert generate.run_directory_page(page) == page
+    assert all(f"<!-- schema: {name} -->" in page for name in (*schemas.GENERAL, *schemas.PHASE_18))
 
 
 def test_the_command(run, tmp_path):

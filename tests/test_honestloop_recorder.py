@@ -345,7 +345,7 @@ def test_an_optimizer_without_adams_moments_is_refused(tmp_path):
 
 
 def arrays_run(out, stop=STEPS):
-    parameters = {"w": np.ones((2, 2)), "b": np.zeros(2, np.float32)}
+    parameters = {"w": np.ones((2, 2)), "b": np.zeros(2, np.float32), "a": np.ones(3)}
     zeros = {name: np.zeros_like(x) for name, x in parameters.items()}
     moments = {"m": dict(zeros), "v": dict(zeros), "t": 0}
     recorder = Recorder(out, config={}, seed=0)
@@ -364,8 +364,11 @@ def arrays_run(out, stop=STEPS):
 
 def test_plain_arrays_are_resumed_to_the_same_bits(tmp_path):
     arrays_run(tmp_path / "whole")
-    for stop in (2, STEPS):
-        arrays_run(tmp_path / "cut", stop)
+    arrays_run(tmp_path / "cut", 2)
+    parameters, moments = arrays_run(tmp_path / "cut")
+    assert (
+        [*parameters] == [*moments["m"]] == [*moments["v"]] == ["w", "b", "a"]
+    )  # a norm is added up in this order
     assert tree(tmp_path / "cut") == tree(tmp_path / "whole")
 
 

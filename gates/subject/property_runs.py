@@ -39,6 +39,8 @@ def check_module(module: str, home: Path, folder: Path, *rules: str) -> Checked:
     selected = [word for rule in rules for word in ("--rule", rule)]
     argv = [sys.executable, "-m", honestloop.__name__, "check", module, "--json", str(report), *selected]
     where = [str(Path(honestloop.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    if (folder / "__init__.py").exists():  # the description lies in the package itself
+        where.append(str(folder.parent))
     env = {
         **UNTRACKED,
         "PYTHONPATH": os.pathsep.join(where),

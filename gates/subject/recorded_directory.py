@@ -38,7 +38,7 @@ class RecordedDirectory:
 
     @property
     def files(self) -> RunDirectory:
-        return RunDirectory(self.path)
+        return RunDirectory(self.path, forms={})
 
     @cached_property
     def log_lines(self) -> list[bytes]:

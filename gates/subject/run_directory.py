@@ -2,8 +2,8 @@
 
 import re
 import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,8 @@ class RunDirectory:
     """What a run left. Every reader raises GateError, naming the file, where it is missing, broken or no plain file."""
 
     path: Path
+    forms: Mapping[str, str] = field(default_factory=SCHEMAS.copy, compare=False, repr=False)
+    """File -> its schema, of those that are held to one when they are read."""
 
     def read(self, name: str, limit: int = FILE_LIMIT) -> bytes:
         try:
@@ -58,7 +60,7 @@ class RunDirectory:
             value = parse_json(data, self.path / name)
         except UnreadableError as error:
             raise GateError(f"run directory: {printable(name)} is not valid JSON ({error.found})") from None
-        wrong = next(schemas.deviations(SCHEMAS[name], value), None) if name in SCHEMAS else None
+        wrong = next(schemas.deviations(self.forms[name], value), None) if name in self.forms else None
         if wrong is not None:
             raise GateError(
                 f"run directory: {name}: {wrong.field}: found {wrong.found}, expected {wrong.expected} "

@@ -28,17 +28,18 @@ def snapshot(parameters: Mapping[str, Any], optimizer: Mapping[str, Any]) -> Sna
     if isinstance(others.get("t"), int | np.integer):
         tensors["t"] = np.int64(others["t"])
     files = {WEIGHTS: save(_own(parameters)), OPTIMIZER: save(_own(tensors))}
-    return Snapshot("arrays", files, {"others": encode(others, "optimizer")})
+    names = {"parameters": list(parameters), "m": list(optimizer["m"]), "v": list(optimizer["v"])}
+    return Snapshot("arrays", files, {"names": names, "others": encode(others, "optimizer")})
 
 
 def restore(saved: Snapshot) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(parameters, optimizer) as `snapshot` was given them, arrays of NumPy."""
-    tensors = load(saved.files[OPTIMIZER])
-    moments = {
-        kind: {name[2:]: x for name, x in tensors.items() if name.startswith(f"{kind}.")}
-        for kind in ("m", "v")
-    }
-    return load(saved.files[WEIGHTS]), moments | decode(saved.state["others"])
+    """(parameters, optimizer) as `snapshot` was given them, arrays of NumPy, in the same order.
+
+    The order matters: whoever adds up a norm over all parameters adds in that order.
+    """
+    tensors, weights, names = load(saved.files[OPTIMIZER]), load(saved.files[WEIGHTS]), saved.state["names"]
+    moments = {kind: {name: tensors[f"{kind}.{name}"] for name in names[kind]} for kind in ("m", "v")}
+    return {name: weights[name] for name in names["parameters"]}, moments | decode(saved.state["others"])
 
 
 def _own(arrays: Mapping[str, Any]) -> dict[str, Any]:

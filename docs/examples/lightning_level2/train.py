@@ -60,7 +60,7 @@ class Model(lightning.LightningModule):
 
     def configure_optimizers(self):
         optimizer = torch.optim.AdamW(self.parameters(), lr=1e-2, weight_decay=0.1)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / 6))
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, step / 5))
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 
 
@@ -80,7 +80,7 @@ def main():
         stop_after=arguments.stop_after,
         seed=arguments.seed,
         config={"batch_size": 8, "steps": arguments.steps},
-        settings={"warmup_steps": 5},
+        settings={"warmup_steps": 5, "schedule": "constant"},
     )
     trainer = lightning.Trainer(
         max_steps=arguments.steps,

@@ -10,7 +10,7 @@ from loop import Loop
 from honestloop import Recorder
 
 HERE = Path(__file__).parent
-VOCAB, WIDTH, BATCH, EVALUATE_EVERY = 48, 16, 16, 20
+VOCAB, WIDTH, BATCH, EVALUATE_EVERY = 48, 64, 32, 40
 OPTIMIZER = {
     "beta1": 0.9,
     "beta2": 0.95,
@@ -19,7 +19,7 @@ OPTIMIZER = {
     "clip_norm": 1.0,
     "decayed": ["E", "W"],
 }
-SCHEDULE = {"peak": 0.03, "floor": 0.003, "warmup": 10}
+SCHEDULE = {"peak": 0.01, "floor": 0.001, "warmup": 20}
 
 
 def sequences(split):
@@ -84,7 +84,7 @@ def train(out, seed, steps, save_every, stop_after):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", required=True)
-    for name, default in (("seed", 1), ("steps", 200), ("save-every", 20), ("stop-after", None)):
+    for name, default in (("seed", 1), ("steps", 400), ("save-every", 40), ("stop-after", None)):
         parser.add_argument(f"--{name}", type=int, default=default)
     given = parser.parse_args()
     train(given.out, given.seed, given.steps, given.save_every, given.stop_after or given.steps)
