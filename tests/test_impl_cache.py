@@ -68,3 +68,13 @@ def test_a_lock_ends_with_its_process_and_a_wait_with_the_timeout(tmp_path, monk
 @pytest.mark.parametrize("name", ["nowhere/work.lock", ""])
 def test_a_lock_that_cannot_be_had_keeps_nobody_from_compiling(tmp_path, name):
     assert cache._acquire_lock(tmp_path / name) is None
+
+
+def test_without_a_home_the_cache_is_in_the_temporary_directory(tmp_path, monkeypatch):
+    def nowhere() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", nowhere)
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    assert cache.cache_directory().parent == tmp_path / f"honestloop-{os.getuid()}"

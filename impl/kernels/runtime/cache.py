@@ -39,8 +39,11 @@ def cache_directory() -> Path:
     Compiled code is loaded from it, so only this user may be able to write there. If the home directory is not
     writable, the system's temporary directory is used; failing that, a new directory for this process alone.
     """
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    for root in (home / "honestloop" / "numba", Path(tempfile.gettempdir()) / f"honestloop-{os.getuid()}"):
+    roots = [Path(tempfile.gettempdir()) / f"honestloop-{os.getuid()}"]
+    with contextlib.suppress(RuntimeError):  # there is no home
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        roots.insert(0, home / "honestloop" / "numba")
+    for root in roots:
         try:
             return _prepare(root, root / source_hash()[:16])
         except OSError:
