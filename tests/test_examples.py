@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from honestloop import scaffold
 from tests import graded_examples
 from tests.graded_examples import EXAMPLES, Mistake
 
@@ -17,6 +18,13 @@ def test_an_example_passes_at_its_level(example, tmp_path):
     status, verdict, printed = graded_examples.grade(EXAMPLES / example, tmp_path / "runs")
     assert (status, verdict["verdict"]) == (0, "PASSED"), printed
     assert verdict["level"]["name"] == level_of(example)
+
+
+def test_what_init_makes_passes_level_3(tmp_path):
+    path = tmp_path / scaffold.make("my_loop", tmp_path)[0].parent
+    status, verdict, printed = graded_examples.grade(path, tmp_path / "runs")
+    assert (status, verdict["verdict"]) == (0, "PASSED"), printed
+    assert verdict["level"]["name"] == "model"
 
 
 def of(mistake: Mistake) -> object:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -62,6 +63,37 @@ def test_what_init_makes_runs(made):
     losses = [float(line.split()[1]) for line in done.stdout.splitlines()[:-1]]
     assert losses[0] > 1.0
     assert losses[-1] < 0.1
+
+
+def test_what_init_makes_records_a_run_and_goes_on_with_it(made):
+    def train(out, *words):
+        command = [
+            sys.executable,
+            "my_loop/train.py",
+            "--out",
+            out,
+            "--steps",
+            "12",
+            "--save-every",
+            "4",
+            *words,
+        ]
+        path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+        subprocess.run(command, cwd=made, env={**os.environ, "PYTHONPATH": path}, check=True, timeout=120)
+
+    train("runs/whole")
+    train("runs/cut", "--stop-after", "6")
+    train("runs/cut")
+    done = honestloop(made, "check-run", "runs/whole")
+    assert done.stdout == "run directory of level record: 12 updates, 3 checkpoints: 0 complaints\n"
+    assert honestloop(made, "check-run", "runs/cut").returncode == 0
+    for name in (
+        "train_log.jsonl",
+        "results.json",
+        *(f"checkpoints/step-{n:08d}/weights.safetensors" for n in (8, 12)),
+    ):
+        assert (made / "runs/cut" / name).read_bytes() == (made / "runs/whole" / name).read_bytes()
+    shutil.rmtree(made / "runs")
 
 
 def test_what_init_makes_holds_and_the_documented_edit_is_named(made):

@@ -10,7 +10,7 @@ import optax
 from honestloop import Recorder
 
 VOCAB, WIDTH, CONTEXT, BATCH = 31, 32, 16, 8
-OPTIMIZER = {"beta1": 0.9, "beta2": 0.99, "eps": 1e-8, "weight_decay": 0.1, "clip_norm": 1.0}
+OPTIMIZER = {"beta1": 0.9, "beta2": 0.99, "eps": 1e-8, "weight_decay": 0.1, "clip_norm": 0.3}
 PEAK, FLOOR, WARMUP = 1e-2, 1e-3, 5
 
 
@@ -84,7 +84,7 @@ def train(out, seed, steps, save_every, stop_after):
         if step % save_every == 0 or step == stop_after:
             rec.save(step, parameters, state)
     if stop_after == steps:
-        rec.finish(loss=loss)
+        rec.finish()
 
 
 if __name__ == "__main__":
