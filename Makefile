@@ -16,13 +16,19 @@ UI_PORT ?= 5000
 MLFLOW := $(shell sed -n 's/^mlflow-skinny==\([^ ;]*\).*/\1/p' requirements.lock)
 UI_INSTALLED := $(UI)/.mlflow-$(MLFLOW).installed
 
-.PHONY: gates test properties strength docs benchmarks performance ui lint format install peers lock clean
+.PHONY: gates test examples properties strength docs benchmarks performance ui lint format install peers lock clean
 
 gates: $(INSTALLED)
 	$(PYTEST) gates/ $(ARGS)
 
+# The tests of the house on both cores; then what starts trainings or measures, one at a time.
 test: lint $(PEERS)
-	$(PYTEST) --benchmark-disable $(ARGS)
+	$(PYTEST) tests --numprocesses=2 --dist=worksteal --benchmark-disable $(ARGS)
+	$(PYTEST) properties gates benchmarks --benchmark-disable $(ARGS)
+
+# Every example of docs/ with every mistake that it can be given; some ten minutes.
+examples: $(PEERS)
+	$(PYTEST) tests/test_examples.py --all-mistakes --numprocesses=2 --dist=worksteal --benchmark-disable $(ARGS)
 
 properties: $(INSTALLED)
 	$(PYTEST) properties/ $(ARGS)

@@ -27,7 +27,7 @@ from gates.verdict.definition import control, controls
 from gates.verdict.finding import Finding
 from gates.verdict.outcome import FAILED, PASSED, Verdict, refused
 from gates.verdict.printing import print_verdict
-from honestloop.description import describe, must_be_there
+from honestloop.description import Level, describe, must_be_there
 from honestloop.guarded_files import UnreadableError, printable
 from honestloop.protocol import ProtocolError
 from honestloop.suite_location import ROOT
@@ -245,6 +245,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[
     result = yield  # the runs are over then
     Process.kill_the_rest()  # ... also where the session was ended while they were being started
     verdict, context = config.stash[VERDICT], config.stash[SESSION]
+    if verdict.level < Level.PHASE_18:
+        verdict.unasked = tuple(verb for verb in context.description.commands if verb not in context.asked)
     verdict.notes.append(f"to repeat this: {_repeat(context)}; runs are in {context.home}")
     try:
         _write(config)

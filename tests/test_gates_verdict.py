@@ -259,3 +259,10 @@ def test_the_properties_are_asked_where_there_is_an_adapter_and_only_there():
     assert {g.name for g in asked.gates} - {g.name for g in unasked.gates} == {"properties"}
     del asked.findings["properties/adapter"]
     assert (asked.overall, unasked.overall) == (INCOMPLETE, PASSED)
+
+
+def test_a_declared_command_that_no_gate_asked_is_incomplete():
+    verdict = complete(level=Level.MODEL)
+    verdict.unasked = ("masks",)
+    assert (verdict.overall, colour(verdict)) == (INCOMPLETE, "yellow")
+    assert "NOT RUN: the subject declares a command `masks`" in table(verdict, 120)

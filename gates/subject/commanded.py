@@ -1,6 +1,6 @@
 """A subject of levels 1 to 3: the commands of its description, each with its placeholders filled in."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from gates.subject.process import UNTRACKED, Finished, Process
@@ -13,6 +13,8 @@ class CommandedSubject:
 
     description: Description
     home: Path
+    asked: set[str] = field(default_factory=set)
+    """The verbs that were started so far; what is declared and never asked keeps a verdict from being complete."""
 
     def start(self, out: str = "run", *, resume: bool = False, **values: object) -> Process:
         """Start to train into `home/out`, or to go on there, and return at once.
@@ -42,6 +44,7 @@ class CommandedSubject:
         return self._start(verb, values).wait(self.description.run.timeout)
 
     def _start(self, verb: str, values: dict[str, object]) -> Process:
+        self.asked.add(verb)
         self.home.mkdir(parents=True, exist_ok=True)
         number = sum(1 for _ in self.home.glob("*.out"))
         argv = self.description.argv(verb, **values)

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import IO, ClassVar, Protocol
 
 from gates.errors import RunError
 from gates.subject import process_tree
@@ -67,40 +67,73 @@ class Finished:
         return self
 
 
+class Killable(Protocol):
+    """Something of a subject that runs."""
+
+    def kill_all_of_it(self) -> None:
+        """End it at once, with all that it started."""
+
+
 class Process:
     """A running subject. Its output is read as it comes; whatever it started ends with it."""
 
-    _running: ClassVar[set["Process"]] = set()
+    _running: ClassVar[dict[Killable, tuple[int, str]]] = {}
+    """What runs -> the number of its process, which is that of its session too, and its mark."""
     _no_more: ClassVar[bool] = False
     _lock = threading.Lock()
 
-    def __init__(self, argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], output: Path) -> None:
-        """Start it. RunError if there is no such program, or the session is over."""
+    def __init__(
+        self, argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], output: Path, talks: bool = False
+    ) -> None:
+        """Start it; one that `talks` has pipes. RunError if there is no such program, or the session is over."""
         self.command = printable(shlex.join(argv).replace(shlex.quote(sys.executable), "python", 1))
-        self._mark, self._trained = secrets.token_hex(8), False
-        self._started = time.monotonic()
+        self._trained, self._started = False, time.monotonic()
+        stdin = subprocess.PIPE if talks else subprocess.DEVNULL
+        self._popen = Process.born(self, argv, cwd=cwd, env=env, stdin=stdin)
+        assert self._popen.stdout is not None and self._popen.stderr is not None
+        pipes = [self._popen.stderr] if talks else [self._popen.stdout, self._popen.stderr]
+        files = [output.with_suffix(".out"), output.with_suffix(".err")]
+        self._said = Output(pipes, files[-len(pipes) :])
+
+    @classmethod
+    def born(
+        cls, owner: Killable, argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], stdin: int
+    ) -> "subprocess.Popen[bytes]":
+        """Start a process, with pipes, that its owner ends with `end_family`. RunError as for a Process."""
         process_tree.adopt_orphans()
-        with self._lock:
-            if self._no_more:
+        mark = secrets.token_hex(8)
+        with cls._lock:  # so that nobody takes it for somebody's orphan before it is known
+            if cls._no_more:
                 raise RunError("the session was ended before this run began")
             try:
-                self._popen = subprocess.Popen(
+                popen = subprocess.Popen(
                     argv,
                     cwd=cwd,
-                    env={**environment(env), process_tree.MARK: self._mark},
-                    stdin=subprocess.DEVNULL,
+                    env={**environment(env), process_tree.MARK: mark},
+                    stdin=stdin,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
                     bufsize=0,
                     start_new_session=True,
                 )
             except (OSError, ValueError) as error:
+                command = printable(shlex.join(argv).replace(shlex.quote(sys.executable), "python", 1))
                 why = getattr(error, "strerror", None) or str(error)
-                raise RunError(f"`{self.command}` could not be started: {why}") from None
-            self._running.add(self)
-        assert self._popen.stdout is not None and self._popen.stderr is not None
-        files = output.with_suffix(".out"), output.with_suffix(".err")
-        self._output = Output((self._popen.stdout, self._popen.stderr), files)
+                raise RunError(f"`{command}` could not be started: {why}") from None
+            cls._running[owner] = popen.pid, mark
+        return popen
+
+    @property
+    def input(self) -> IO[bytes]:
+        """Where one that talks is asked."""
+        assert self._popen.stdin is not None
+        return self._popen.stdin
+
+    @property
+    def output(self) -> IO[bytes]:
+        """Where it answers."""
+        assert self._popen.stdout is not None
+        return self._popen.stdout
 
     def wait(self, timeout: float = TIMEOUT) -> Finished:
         """Wait for the end. RunError if it takes too long; the process is then gone, with all that it started."""
@@ -113,8 +146,8 @@ class Process:
         finally:
             self.kill_all_of_it()
         seconds = time.monotonic() - self._started
-        stdout, stderr = self._output.end()
-        return Finished(self.command, status, stdout, stderr, seconds, self._trained)
+        *stdout, stderr = self._said.end()  # of one that talks, whoever asked has read what it said
+        return Finished(self.command, status, "".join(stdout), stderr, seconds, self._trained)
 
     def wait_until(self, condition: Callable[[], bool], timeout: float = TIMEOUT) -> bool:
         """Poll until the condition, that it trains, holds; False if the process ended first."""
@@ -139,25 +172,34 @@ class Process:
 
     def kill_all_of_it(self) -> None:
         """SIGKILL to the process, and to everything that it started, wherever that has gone."""
-        if self._popen.poll() is None:
+        Process.end_family(self, self._popen)
+        self._said.end()
+        for pipe in (self._popen.stdin, self._popen.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+
+    @classmethod
+    def end_family(cls, owner: Killable, popen: "subprocess.Popen[bytes]") -> None:
+        """SIGKILL to what the owner was given by `born`, if it runs, and to everything that it started."""
+        if popen.poll() is None:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._popen.pid, signal.SIGKILL)
-            self._popen.wait()
-        own = os.getsid(0)
-        with self._lock:  # so that no process is just being born, which would seem to be nobody's
-            self._running.discard(self)
-            sessions = {own, *(process._popen.pid for process in self._running)}
-            marks = {process._mark for process in self._running}
+                os.killpg(popen.pid, signal.SIGKILL)
+            popen.wait()
+        own, this = os.getsid(0), os.getpid()
+        with cls._lock:
+            _, mark = cls._running.pop(owner, (popen.pid, None))
+            sessions = {own, *(pid for pid, _ in cls._running.values())}
+            marks = {mark for _, mark in cls._running.values()}
 
             def doomed(process: process_tree.Relative) -> bool:
-                if process.mark == self._mark or process.session == self._popen.pid:
+                if (mark is not None and process.mark == mark) or process.session == popen.pid:
                     return True
                 # It has left its session, its parent and its environment: nobody's that still runs.
-                orphan = process.parent == os.getpid() and process.session not in sessions
+                orphan = process.parent == this and process.session not in sessions
                 return orphan and process.mark not in marks
 
             process_tree.end(doomed)
-        self._output.end()
 
     @classmethod
     def kill_the_rest(cls) -> None:

@@ -24,6 +24,8 @@ class Session:
     blind_seed: int
     kill_seed: int
     committed: dict[str, list[Row]] = field(default_factory=files.read_directory)
+    asked: set[str] = field(default_factory=set)
+    """The verbs of the description that were asked so far."""
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def begun(self) -> RunDirectory:
@@ -59,7 +61,7 @@ class Session:
 
     def commanded(self, name: str) -> CommandedSubject:
         """A subject of the levels below phase 18, with the place for its runs."""
-        return CommandedSubject(self.description, self.home / name)
+        return CommandedSubject(self.description, self.home / name, self.asked)
 
     def chance(self, purpose: str) -> random.Random:
         """A generator of its own for each purpose, from the session's seed."""

@@ -85,6 +85,7 @@ def as_dict(verdict: Verdict) -> dict[str, Any]:
         "file_problems": verdict.file_problems,
         "level": {"number": int(verdict.level), "name": str(verdict.level)},
         "not_offered": dict(verdict.not_offered),
+        "declared_and_not_asked": list(verdict.unasked),
         "expected_failures": verdict.failed_as_expected,
         "expected_and_held": verdict.unfulfilled,
         "gates": [

@@ -44,6 +44,9 @@ class Verdict:
     file_problems: list[str] = field(default_factory=list)
     """What became of the verdict's own files: changed by somebody else, not written."""
 
+    unasked: tuple[str, ...] = ()
+    """Commands that the subject declares and that no gate asked."""
+
     @property
     def gates(self) -> tuple[Gate, ...]:
         """The definition of done of the subject's level."""
@@ -112,7 +115,7 @@ class Verdict:
         parts = [self.of_gate(g.name) for g in self.gates]
         if FAILED in parts or self.unfulfilled or self.file_problems:
             return FAILED
-        return INCOMPLETE if NOT_RUN in parts or self.interrupted else PASSED
+        return INCOMPLETE if NOT_RUN in parts or self.unasked or self.interrupted else PASSED
 
 
 def refused(name: str, finding: Finding) -> bool:

@@ -39,6 +39,9 @@ def table(verdict: Verdict, width: int) -> str:
     if verdict.interrupted:
         lines.append(f"NOT RUN to the end: the session was interrupted by {verdict.interrupted}")
     lines += [f"FAILED {problem}" for problem in verdict.file_problems]
+    lines += [
+        f"NOT RUN: the subject declares a command `{verb}`, and no gate asked it" for verb in verdict.unasked
+    ]
     for offer, unproved in verdict.not_offered.items():
         lines.append(f"not offered: {offer}, so unproved: {unproved}")
     count = len(verdict.failed_as_expected)

@@ -1,0 +1,56 @@
+"""The examples of docs/ are graded as a stranger would grade them: as they are, and with a mistake of each kind."""
+
+from pathlib import Path
+
+import pytest
+
+from tests import graded_examples
+from tests.graded_examples import EXAMPLES, Mistake
+
+EVERY = graded_examples.mistakes()
+SAMPLE = {mistake.example: mistake for mistake in reversed(EVERY)}
+"""Example -> its first mistake: what is graded without --all-mistakes."""
+
+
+@pytest.mark.parametrize("example", graded_examples.examples())
+def test_an_example_passes_at_its_level(example, tmp_path):
+    status, verdict, printed = graded_examples.grade(EXAMPLES / example, tmp_path / "runs")
+    assert (status, verdict["verdict"]) == (0, "PASSED"), printed
+    assert verdict["level"]["name"] == level_of(example)
+
+
+def of(mistake: Mistake) -> object:
+    """A parameter; what is not in the sample is graded only if it is asked for."""
+    marks = [] if SAMPLE[mistake.example] is mistake else [pytest.mark.thorough]
+    return pytest.param(mistake, id=f"{mistake.example}-{mistake.name}", marks=marks)
+
+
+@pytest.mark.parametrize("mistake", [of(mistake) for mistake in EVERY])
+def test_a_mistake_is_refused_for_what_it_is(mistake, tmp_path):
+    refuse(mistake, tmp_path)
+
+
+def refuse(mistake: Mistake, folder: Path) -> None:
+    """The example with the mistake fails, by the check that is responsible, in the right words."""
+    subject = graded_examples.copy(mistake.example, folder)
+    mistake.make(subject)
+    status, verdict, printed = graded_examples.grade(subject, folder / "runs")
+    assert (status, verdict["verdict"]) == (1, "FAILED"), printed
+    found = graded_examples.refusals(verdict)
+    assert mistake.says in found.get(mistake.check, ""), (
+        f"expected {mistake.check} to say it; {found}\n{printed}"
+    )
+
+
+def level_of(example: str) -> str:
+    """The level that the name of an example ends with."""
+    word = example.rpartition("_")[2]
+    return {"level1": "command", "level2": "record", "level3": "model", "phase18": "phase 18"}[word]
+
+
+@pytest.mark.parametrize("example", graded_examples.examples())
+def test_every_example_has_a_mistake_of_each_gate_that_judges_it(example):
+    """So that each gate is seen to refuse a stranger's loop, not only ours."""
+    gates = {mistake.check.partition("/")[0] for mistake in EVERY if mistake.example == example}
+    needed = {"command": 1, "record": 2, "model": 3, "phase 18": 3}[level_of(example)]
+    assert len(gates) >= needed, gates
