@@ -47,6 +47,19 @@ def test_both_streams_are_read_while_it_runs(tmp_path):
     assert start(tmp_path, program).wait(20).status == 0
 
 
+def test_one_that_talks_is_asked_and_answers(tmp_path):
+    program = (
+        "import sys\nfor line in sys.stdin: print(line.upper(), end='', flush=True)\nsys.stderr.write('over')"
+    )
+    argv = [sys.executable, "-c", program]
+    process = Process(argv, cwd=tmp_path, env=UNTRACKED, output=tmp_path / "00-talks", talks=True)
+    process.input.write(b"a\n")
+    assert process.output.read(2) == b"A\n"
+    process.input.close()
+    finished = process.wait(20)
+    assert (finished.status, finished.stdout, finished.stderr) == (0, "", "over")
+
+
 def test_what_it_said_last_is_one_printable_line(tmp_path):
     program = r"import sys; sys.stderr.write('a\nb\x1b[31m' + 'c' * 1000); sys.exit(3)"
     with pytest.raises(RunError) as raised:
