@@ -2,12 +2,14 @@
 
     callback = RecorderCallback("runs/1", every=10)
     trainer = Trainer(model, TrainingArguments("runs/1-trainer", save_strategy="no", ...), ..., callbacks=[callback])
-    trainer.train(resume_from_checkpoint=callback.checkpoint())
+    callback.train(trainer)
 
-It makes the Trainer log every update. The Trainer's own checkpoints, which torch.save writes, are not needed.
+`callback.train` is `trainer.train(resume_from_checkpoint=callback.checkpoint())`, but for a run that is at its end: the
+Trainer would make one update more. The callback makes the Trainer log every update. The Trainer's own checkpoints, which torch.save writes, are not needed.
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from honestloop.recorder import checkpoint_files
 from honestloop.recorder.errors import RecorderError
 from honestloop.recorder.global_generators import global_generators
 from honestloop.recorder.json_state import decode
-from honestloop.recorder.recorder import CHECKPOINTS, Recorder
+from honestloop.recorder.recorder import CHECKPOINTS, RESULTS, Recorder, write_results
 from honestloop.recorder.settings import adamw_settings
 from honestloop.recorder.snapshot import WEIGHTS
 
@@ -51,6 +53,15 @@ class RecorderCallback(TrainerCallback):
         self._recorder: Recorder | None = None
         self._line: dict[str, Any] | None = None
         self._resumed = False
+
+    def train(self, trainer: Any) -> None:
+        """Train to the end, from the newest whole checkpoint; of a run that is at its end, write only its results."""
+        stored = checkpoint_files.newest_whole(self.path / CHECKPOINTS)
+        last = decode(stored.state["extra"])["trainer_state"]["max_steps"] if stored else math.inf
+        if stored is None or stored.state["step"] < last:
+            trainer.train(resume_from_checkpoint=self.checkpoint())
+        elif not (self.path / RESULTS).exists():
+            write_results(self.path, stored.state["step"], {})
 
     def checkpoint(self) -> str | None:
         """What `Trainer.train(resume_from_checkpoint=...)` wants: a folder made from the newest whole checkpoint."""
@@ -90,7 +101,7 @@ class RecorderCallback(TrainerCallback):
                 f"{state.global_step}: call train(resume_from_checkpoint=callback.checkpoint())"
             )
         self._resumed = start.step > 0
-        if start.step == 0:
+        if start.step == 0 and not start.extra:  # there is no checkpoint yet
             self._save(state)
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **objects: Any) -> None:

@@ -81,8 +81,8 @@ class RecorderCallback(Callback):
             )
         self._updates = start.step
         self._resumed_generators = start.extra.get("generators")
-        if start.step == 0:
-            self.recorder.save(0, extra={})
+        if start.step == 0 and not start.extra:  # there is no checkpoint yet
+            self.recorder.save(0, extra={"fit_loop": None})
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """After a resume: undo what making the loader's iterator has drawn."""

@@ -158,9 +158,7 @@ class Recorder:
         """Write results.json, the last file of a run, with its number of steps and these final numbers."""
         log = self._opened()
         log.position()
-        numbers = {name: plain(value, name) for name, value in results.items()}
-        data = checkpoint_files.json_bytes({"steps": log.step, **numbers})
-        write_atomically(self.path / RESULTS, data.decode())
+        write_results(self.path, log.step, results)
 
     def _opened(self) -> TrainLog:
         if self._log is None:
@@ -211,6 +209,12 @@ def _names(path: Path) -> list[str]:
         return []
     except NotADirectoryError:
         raise RecorderError(f"{path}: is no folder; choose another") from None
+
+
+def write_results(path: Path, steps: int, results: Mapping[str, Any]) -> None:
+    """results.json of the run directory `path`, whole or not at all."""
+    numbers = {name: plain(value, name) for name, value in results.items()}
+    write_atomically(path / RESULTS, checkpoint_files.json_bytes({"steps": steps, **numbers}).decode())
 
 
 def _begin(path: Path, manifest: dict[str, Any]) -> None:

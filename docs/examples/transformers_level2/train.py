@@ -54,7 +54,7 @@ def main():
         dataloader_pin_memory=False,
     )
     trainer = Trainer(model, settings, train_dataset=Sequences(100), callbacks=[callback])
-    trainer.train(resume_from_checkpoint=callback.checkpoint())
+    callback.train(trainer)
 
 
 if __name__ == "__main__":
