@@ -28,7 +28,7 @@ test: lint $(PEERS)
 
 # Every example of docs/ with every mistake that it can be given; some ten minutes.
 examples: $(PEERS)
-	$(PYTEST) tests/test_examples.py --all-mistakes --numprocesses=2 --dist=worksteal --benchmark-disable $(ARGS)
+	$(PYTEST) tests/test_examples.py tests/test_examples_level3.py --all-mistakes --numprocesses=2 --dist=worksteal --benchmark-disable $(ARGS)
 
 properties: $(INSTALLED)
 	$(PYTEST) properties/ $(ARGS)

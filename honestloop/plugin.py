@@ -7,6 +7,7 @@ are keywords (`-k LOOP-02`), markers (`-m 'rule(id="LOOP-02")'`) and properties 
 import gc
 import os
 import sys
+import warnings
 from collections.abc import Generator, Mapping
 from typing import Any, NoReturn
 
@@ -14,7 +15,7 @@ import hypothesis
 import pytest
 
 from honestloop import guard, supervision
-from honestloop.protocol import Subject
+from honestloop.protocol import ProtocolError, Subject
 from honestloop.suite_location import DEFAULT_SUBJECT, INSTALLED
 from properties.checks import Property, property_of
 from properties.grading import Grading, Outcome, Status, grouped, place
@@ -96,8 +97,19 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Tests before properties as they are; properties in the order of the table of rules."""
     items.sort(key=lambda item: -1 if (prop := _property(item)) is None else place(prop))
-    if not config.getoption("--impl") and any(map(_property, items)):
-        raise pytest.UsageError("which subject? name its adapter: --impl my_adapter")
+    if any("subject" in getattr(item, "fixturenames", ()) for item in items if _property(item)):
+        if not config.getoption("--impl"):
+            raise pytest.UsageError("which subject? name its adapter: --impl my_adapter")
+
+
+def _must_import(subject: Subject) -> None:
+    """UsageError, one line, for a subject that is not there or cannot be imported; its warnings are its own affair."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            subject.offered  # noqa: B018
+        except ProtocolError as error:
+            raise pytest.UsageError(str(error)) from None
 
 
 def pytest_collection_finish() -> None:
@@ -118,6 +130,8 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, Any, Any]:
             _leave(session.config, *split)
         found: tuple[supervision.Reporter, pytest.Session] = split, session
         session.config.stash[REPORTER] = found
+    if any(map(_is_graded, session.items)) and not session.config.option.collectonly:
+        _must_import(session.config.stash[GRADING].subject)
     return (yield)
 
 

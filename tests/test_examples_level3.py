@@ -76,7 +76,13 @@ def test_the_example_is_accepted(tmp_path, monkeypatch):
     assert judged(folder, tmp_path, monkeypatch, describe(str(folder)).run.steps) == {}
 
 
-@pytest.mark.parametrize("mistake", MISTAKES, ids=[m.name for m in MISTAKES])
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        pytest.param(m, id=m.name, marks=[pytest.mark.thorough] if m is not MISTAKES[0] else [])
+        for m in MISTAKES
+    ],
+)
 def test_a_mistake_is_refused_by_its_check_in_its_words(mistake: Mistake, tmp_path, monkeypatch):
     folder = graded_examples.copy(EXAMPLE, tmp_path)
     mistake.make(folder)

@@ -49,9 +49,9 @@ def test_a_missing_function_is_one_line_and_the_rest_runs(tmp_path):
 
 def test_a_subject_that_cannot_be_imported_is_one_line(tmp_path):
     outcome = run(tmp_path, "raise RuntimeError('no licence\\nfor this')\n")
-    assert "subject some_subject: cannot be imported: RuntimeError: no licence for this" in outcome.stdout
-    assert outcome.returncode == 1
-    assert "Traceback" not in outcome.stdout
+    assert "subject some_subject: cannot be imported: RuntimeError: no licence for this" in outcome.stderr
+    assert outcome.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "Traceback" not in outcome.stdout + outcome.stderr
 
 
 def test_an_unknown_profile_is_refused(tmp_path):
