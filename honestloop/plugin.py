@@ -97,9 +97,8 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Tests before properties as they are; properties in the order of the table of rules."""
     items.sort(key=lambda item: -1 if (prop := _property(item)) is None else place(prop))
-    if any("subject" in getattr(item, "fixturenames", ()) for item in items if _property(item)):
-        if not config.getoption("--impl"):
-            raise pytest.UsageError("which subject? name its adapter: --impl my_adapter")
+    if not config.getoption("--impl") and any(map(_property, items)):
+        raise pytest.UsageError("which subject? name its adapter: --impl my_adapter")
 
 
 def _must_import(subject: Subject) -> None:
