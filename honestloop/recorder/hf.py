@@ -5,8 +5,8 @@
     callback.train(trainer)
 
 `callback.train` is `trainer.train(resume_from_checkpoint=callback.checkpoint())`, but for a run that is at its end: the
-Trainer would make one update more. The callback makes the Trainer log every update. The Trainer's own checkpoints, which
-torch.save writes, are not needed.
+Trainer would make one update more. The callback makes the Trainer log every update. The Trainer's own checkpoints,
+which torch.save writes, are not needed.
 """
 
 import dataclasses
