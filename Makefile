@@ -86,7 +86,7 @@ $(INSTALLED): requirements.lock
 	@touch $@
 
 $(PEERS): requirements-peers.txt $(INSTALLED)
-	@echo "installing requirements-peers.txt (PyTorch for the CPU, JAX and optax: the other subjects) into $(VENV) (once)"
+	@echo "installing requirements-peers.txt (PyTorch for the CPU, JAX, Transformers, Lightning: the other subjects) into $(VENV) (once)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-peers.txt
 	@touch $@
 

@@ -8,7 +8,7 @@ import pytest
 
 from gates.judge import crash_states, interruption
 from gates.judge.crash_states import Word
-from gates.subject.crash_runs import LEAST, choose, crash_everywhere, first_events
+from gates.subject.crash_runs import FEWEST, MOST, affordable, choose, crash_everywhere, first_events
 from gates.subject.file_events import Event
 from gates.subject.saves import Save, completed, family, lasting, read_families, saves
 from gates.subject.snapshots import Snapshots
@@ -156,12 +156,12 @@ def event(kind, path, to="", state=None, size=0):
     return Event(kind, path, to, 0.0, size, state)
 
 
-def traced(events, last):
+def traced(events, last, cpu=1.0, seconds=1.0):
     states = Snapshots(Path("pack"), [], [], [])
-    return Traced(Path("run"), 0, "", events, states, last, False, None, 0, 1.0)
+    return Traced(Path("run"), 0, "", events, states, last, False, None, 0, seconds, cpu)
 
 
-def many(saves_made=5, lines=30):
+def many(saves_made=5, lines=30, cpu=1.0):
     """The events of a run: lines of a log, and after each so many of them a save under a temporary name."""
     events = [event("mkdir", "."), event("create", "log.txt")]
     for save in range(saves_made):
@@ -170,23 +170,59 @@ def many(saves_made=5, lines=30):
         events += [event("fsync", "tmp"), event("rename", "tmp", f"step-{save}.npz"), event("fsync", ".")]
     for number, one in enumerate(events):
         one.state = number - sum(e.kind == "fsync" for e in events[: number + 1])
-    return traced(events, len(events))
+    return traced(events, len(events), cpu)
 
 
-def test_the_sample_holds_each_kind_of_event_of_three_saves_and_both_sides_of_renames():
+def test_the_sample_holds_each_kind_of_event_of_the_last_save_and_both_sides_of_renames():
     whole = many()
     made = saves(whole.events)
     chosen = choose(whole, made, random.Random(3))
-    assert len(chosen) >= LEAST
+    assert len(chosen) == MOST
     assert len(chosen) < len(first_events(whole)) / 2
     assert chosen == choose(whole, made, random.Random(3)) != choose(whole, made, random.Random(4))
     renames = [n for n, e in enumerate(whole.events) if e.kind == "rename"]
     states = {whole.events[n].state for n in chosen if n < len(whole.events)}
-    assert all({whole.events[n].state, whole.events[n + 1].state} <= states for n in renames)
-    for save in (0, 2, 4):
-        inside = [n for n in chosen if renames[save] - 5 < n <= renames[save]]
-        assert {"write", "torn"} & {whole.events[n].kind for n in inside}
-    assert {0, len(whole.events)} <= set(chosen)
+    assert sum({whole.events[n].state, whole.events[n + 1].state} <= states for n in renames) >= 3
+    inside = [n for n in chosen if renames[-1] - 5 < n <= renames[-1]]
+    assert {"create", "torn", "rename"} <= {whole.events[n].kind for n in inside}
+    assert len(whole.events) in chosen
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_of_a_script_that_takes_long_few_states_are_tried_and_those_that_matter(seed):
+    whole = many(cpu=30.0)
+    chosen = choose(whole, saves(whole.events), random.Random(seed))
+    assert len(chosen) == FEWEST
+    renames = [n for n, e in enumerate(whole.events) if e.kind == "rename"]
+    states = {whole.events[n].state for n in chosen if n < len(whole.events)}
+    wanted = [renames[0], renames[-1], renames[-1] + 1, renames[len(renames) // 2]]
+    assert {whole.events[n].state for n in wanted} <= states
+    assert len(whole.events) in chosen
+
+
+def test_a_save_of_many_renames_has_a_state_beside_each_however_long_the_script_takes():
+    names = [chr(ord("a") + number) for number in range(9)]
+    one = [event("mkdir", "new")]
+    one += [
+        e for n in names for e in (event("create", f"new/{n}.tmp"), event("write", f"new/{n}.tmp", size=9000))
+    ]
+    one += [event("rename", f"new/{n}.tmp", f"new/{n}") for n in names]
+    events = [e for step in (1, 2) for e in (*one, event("rename", "new", f"step-{step}"))]
+    events = [Event(e.kind, e.path, e.to, 0.0, e.size, number) for number, e in enumerate(events)]
+    whole = traced(events, len(events), cpu=30.0)
+    chosen = choose(whole, saves(events), random.Random(1))
+    last = [n for n, e in enumerate(events) if e.kind == "rename"][-10:]
+    assert all({n, n + 1} & set(chosen) for n in last)
+    assert FEWEST < len(chosen) < MOST
+
+
+@pytest.mark.parametrize(
+    ("cpu", "seconds", "states"),
+    [(0.2, 0.3, MOST), (2.5, 3.0, 10), (2.5, 9.0, 10), (0.1, 10.0, 10), (60.0, 60.0, FEWEST)],
+)
+def test_how_many_states_are_tried_is_a_matter_of_processor_time(cpu, seconds, states):
+    """So a busy machine does not change it, unless the script does nothing but wait."""
+    assert affordable(traced([], 0, cpu, seconds)) == states
 
 
 def test_equal_states_are_tried_once():

@@ -18,6 +18,8 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 UV_LOCK = tomllib.loads((ROOT / "uv.lock").read_text())
+TEMPLATES = ROOT / "honestloop" / "templates"
+"""Files that `honestloop init` copies for a user."""
 NEEDED_BY_MAKE = ("Makefile", "requirements.lock", "requirements-peers.txt")
 EXPORTED = re.compile(
     r"^(?P<name>[A-Za-z0-9._-]+)==(?P<version>[^\s;]+)(?: ; (?P<marker>[^\\\n]+?))? \\\n"
@@ -111,6 +113,7 @@ def test_what_is_imported_is_declared():
         ROOT / "hatch_build.py",
         *(path for folder in folders for path in (ROOT / folder).rglob("*.py")),
     ]
+    files = [path for path in files if not path.is_relative_to(TEMPLATES)]  # they import one another
     imported = set()
     for node in (node for path in files for node in ast.walk(ast.parse(path.read_text()))):
         if isinstance(node, ast.Import):
@@ -121,8 +124,7 @@ def test_what_is_imported_is_declared():
     third_party = (
         imported - sys.stdlib_module_names - {*folders, "conftest", "hatch_build", "cs336_basics"}
     )  # the last: of an example
-    others = ("requirements-peers.txt", "requirements-examples.txt")  # the other subjects' own
-    peers = [line for name in others for line in (ROOT / name).read_text().splitlines()]
+    peers = (ROOT / "requirements-peers.txt").read_text().splitlines()  # the other subjects' own
     declared = {canonicalize_name(name) for name in declared_requirements()}
     declared |= {canonicalize_name(Requirement(line).name) for line in peers if line[0] != "#"}
     undeclared = {
@@ -140,6 +142,33 @@ def test_requirements_lock_is_the_export_of_uv_lock():
     assert found == locked()
 
 
+def needed_here(names):
+    """Names of these distributions and of all that they need in this environment."""
+    found, waiting = set(), [Requirement(name) for name in names]
+    while waiting:
+        needed = waiting.pop()
+        if (key := (canonicalize_name(needed.name), *sorted(needed.extras))) in found:
+            continue
+        found.add(key)
+        more = map(Requirement, metadata.requires(needed.name) or [])
+        extras = needed.extras or {""}
+        waiting += [
+            r for r in more if not r.marker or any(r.marker.evaluate({"extra": extra}) for extra in extras)
+        ]
+    return {name for name, *_ in found}
+
+
+def test_all_that_the_other_subjects_need_is_pinned():
+    """By requirements-peers.txt, and by requirements.lock what the project needs as well."""
+    lines = (ROOT / "requirements-peers.txt").read_text().splitlines()
+    pinned = dict(line.split("==") for line in lines if not line.startswith("#"))
+    peers = PROJECT["project"]["optional-dependencies"]["peers"]
+    named = {canonicalize_name(name) for name in pinned} | {m["name"] for m in exported()}
+    assert needed_here(peers) - named == set()
+    installed = {name: metadata.version(name).partition("+")[0] for name in pinned}
+    assert installed == pinned
+
+
 def test_this_environment_has_the_locked_versions():
     chosen = [m for m in exported() if not m["marker"] or Marker(m["marker"]).evaluate()]
     assert {m["name"]: metadata.version(m["name"]) for m in chosen} == {
@@ -153,6 +182,8 @@ def test_every_dependency_is_locked():
 
 
 LIGHT = ("honestloop", "reference", "fixtures", "properties")
+CALLBACKS = tuple(ROOT / "honestloop" / "recorder" / name for name in ("hf.py", "lightning.py"))
+"""Imported by who trains with the framework, so it is there."""
 
 
 def test_grading_functions_needs_no_extra():
@@ -162,6 +193,8 @@ def test_grading_functions_needs_no_extra():
     for folder in LIGHT:
         for path in (ROOT / folder).rglob("*.py"):
             if path.parent.name in ("controls", "subjects", "corpus") or "controls" in path.parts:
+                continue
+            if path in CALLBACKS or path.is_relative_to(TEMPLATES):
                 continue
             for node in ast.parse(path.read_text()).body:
                 names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []

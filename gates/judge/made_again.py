@@ -23,7 +23,10 @@ def own_line(run: RecordedDirectory, again: MadeAgain) -> Finding:
             problems += _other_fields(made.get(step, {}), run.by_step.get(step, {}), step, free)
         if update in run.checkpoints() and update in again.runs[update].checkpoints():
             problems += _other_tensors(again.runs[update].snapshot(update), run.snapshot(update), update)
-    return no_problems("record/own_line", problems, of=f"{len(again.drawn)} drawn updates, {lines} lines")
+    of = f"{len(again.drawn)} drawn updates, {lines} lines"
+    if again.in_short:
+        of += f"; {len(again.in_short)} more are judged in the short run alone"
+    return no_problems("record/own_line", problems, of=of)
 
 
 def fields_that_may_differ(run: RecordedDirectory) -> set[str]:

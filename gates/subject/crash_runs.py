@@ -18,11 +18,13 @@ from gates.errors import GateError
 from gates.subject.commanded import CommandedSubject
 from gates.subject.file_events import Event
 from gates.subject.run_places import Places, share_equal_files
-from gates.subject.saves import Save, completed, lasting, read_families, saves
+from gates.subject.saves import Save, completed, family, lasting, read_families, saves
 from gates.subject.traced_runs import Moment, Traced, last_line, trace
 
-LEAST, MOST_RENAMES = 20, 12
-"""States that are tried at least, if there are as many; renames of which the states on both sides are tried at most."""
+FEWEST, MOST, BUDGET = 6, 20, 25.0
+"""Drawn states are at least and at most so many; between, as many as take so many seconds of processor time."""
+WAITING = 4
+"""Of the time that a run took, this fraction counts if it hardly computed: a script may wait for something else."""
 AFTER = 8
 """Events after the last act of a save that still belong to it: a folder that is synced, an old checkpoint removed."""
 ATTEMPTS = 5
@@ -126,27 +128,59 @@ def first_events(whole: Traced) -> dict[int, int]:
 
 
 def choose(whole: Traced, made: Sequence[Save], chance: random.Random) -> list[int]:
-    """Events before which the run is killed, each for a state of its own.
+    """Events before which the run is killed, each for a state of its own; fewer of a script that takes long to begin.
 
-    Always one of each kind of event inside the first, a middle and the last save of the checkpoints, the states on
-    both sides of renames, the first state and the last; and others, drawn.
+    Always the state before the first save of the checkpoints is complete, those on both sides of the completion of the
+    last, and one beside the last rename of each other file that is renamed as often. Then, as long as time allows: the
+    state before a middle one is complete, the end, one of each kind of event inside the last, the first and the middle
+    save, the states on both sides of other renames, the beginning; and others, drawn.
     """
     events, first = whole.events, first_events(whole)
-    wanted = {0, len(events)}
     checkpoints = [save for save in made if save.family == lasting(made)]
-    for save in {*checkpoints[:1], *checkpoints[len(checkpoints) // 2 :][:1], *checkpoints[-1:]}:
-        span = range(save.first, min(save.last + AFTER, len(events)))
-        for kind in sorted({events[number].kind for number in span}):
-            wanted.add(chance.choice([number for number in span if events[number].kind == kind]))
-    renames = [number for number, event in enumerate(events) if event.kind in ("rename", "link") and event.to]
-    ends = {save.last for save in (checkpoints[:1] + checkpoints[-1:])} & set(renames)
-    others = [number for number in renames if number not in ends]
-    drawn = chance.sample(others, min(len(others), MOST_RENAMES - len(ends)))
-    wanted |= {side for number in [*ends, *drawn] for side in (number, number + 1)}
-    states = {_state(whole, number) for number in wanted} - {None}
-    rest = sorted(first.keys() - states)
-    states |= set(chance.sample(rest, min(len(rest), max(0, LEAST - len(states)))))
-    return sorted(first[state] for state in states if state is not None)
+    always, wanted = list[int](), list[int]()
+    if checkpoints:
+        begin, middle, last = checkpoints[0], checkpoints[len(checkpoints) // 2], checkpoints[-1]
+        always = [begin.last, last.last, last.last + 1]
+        always += [number + chance.randrange(2) for number in _renames_of_a_save(events, len(checkpoints))]
+        wanted = [middle.last, len(events)]
+        for save in (last, begin, middle):
+            wanted += _one_of_each_kind(events, _span(events, save), chance)
+    renames = _renames(events, range(len(events)))
+    wanted += [side for number in chance.sample(renames, len(renames)) for side in (number, number + 1)]
+    states = dict.fromkeys(_state(whole, number) for number in [*always, *wanted, 0])
+    fewest = len({_state(whole, number) for number in always})
+    rest = sorted(first.keys() - states.keys())
+    order = [state for state in [*states, *chance.sample(rest, len(rest))] if state is not None]
+    return sorted(first[state] for state in order[: min(MOST, max(fewest, affordable(whole)))])
+
+
+def affordable(whole: Traced) -> int:
+    """How many states to try, at least and at most so many, if a resume takes as long as the whole run."""
+    spent = max(whole.cpu, whole.seconds / WAITING, 1e-3)
+    return max(FEWEST, min(MOST, int(BUDGET / spent)))
+
+
+def _span(events: Sequence[Event], save: Save) -> range:
+    return range(save.first, min(save.last + AFTER, len(events)))
+
+
+def _renames(events: Sequence[Event], span: range) -> list[int]:
+    """The renames and links into the run directory."""
+    return [number for number in span if events[number].kind in ("rename", "link") and events[number].to]
+
+
+def _renames_of_a_save(events: Sequence[Event], checkpoints: int) -> list[int]:
+    """The last rename of each kind of file that is renamed again and again, and no more often than checkpoints are."""
+    kinds = dict[str, list[int]]()
+    for number in _renames(events, range(len(events))):
+        kinds.setdefault(family(events[number].to), []).append(number)
+    return [numbers[-1] for numbers in kinds.values() if 1 < len(numbers) <= checkpoints]
+
+
+def _one_of_each_kind(events: Sequence[Event], span: range, chance: random.Random) -> list[int]:
+    """Events of a span, one of each kind, a torn write first."""
+    kinds = sorted({events[number].kind for number in span}, key=lambda kind: (kind != "torn", kind))
+    return [chance.choice([number for number in span if events[number].kind == kind]) for kind in kinds]
 
 
 def _state(whole: Traced, number: int) -> int | None:

@@ -14,6 +14,7 @@ What it does not see: writes through a shared memory mapping (they show at the n
 import argparse
 import json
 import os
+import resource
 import signal
 import stat
 import struct
@@ -288,6 +289,12 @@ def follow(tracer: ptrace.Tracer, follower: Follower, interruption: Interruption
             tracer.let_go(thread, 0 if event else number)
 
 
+def _seconds_of_children() -> float:
+    """Processor time of the command and what it waited for, not of this program."""
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return spent.ru_utime + spent.ru_stime
+
+
 def _end(threads: set[int]) -> None:
     """What the first process left running ends with it."""
     for thread in threads:
@@ -332,6 +339,7 @@ def main() -> int:
         "full": follower.full,
         "sent": interruption and interruption.sent,
         "at": interruption.at if interruption else 0,
+        "cpu": _seconds_of_children(),
         "events": [asdict(event) for event in follower.events],
         **(store.as_json() if store else {"pieces": [], "contents": [], "states": []}),
     }

@@ -5,6 +5,9 @@ been stopped there: later checkpoints go, the log ends with the checkpoint's lin
 written before the checkpoint was (by its time stamp), and the manifest. Then the subject goes on to the update before,
 and to the update: a stop always leaves a checkpoint, so that there is one on both sides. Updates before the first
 checkpoint are made again from the beginning.
+
+That is two processes an update. Where a process takes long to begin, updates that the short run has as well are left to
+it.
 """
 
 import itertools
@@ -23,6 +26,8 @@ from gates.subject.session import Session
 
 SHORT = 14
 """Updates of the run that saves each."""
+LONG = 2.0
+"""Seconds: a judged run that takes longer is one whose processes take long to begin, or to train."""
 
 
 @dataclass(frozen=True)
@@ -37,14 +42,17 @@ class JudgedRun:
 
 @dataclass(frozen=True)
 class MadeAgain:
-    """Updates of the judged run that were made again."""
+    """Updates of the judged run that were drawn, and made again."""
 
     drawn: Sequence[int]
+    """Those that were made again."""
     special: Sequence[int]
     runs: Mapping[int, RecordedDirectory]
     """Update -> the run directory in which it was made again; the checkpoint before it is there if there was one."""
     since: Mapping[int, int]
     """Update -> the checkpoint from which it was made again."""
+    in_short: Sequence[int] = ()
+    """Those that were drawn too, and are judged in the short run alone."""
 
 
 def train_judged(session: Session) -> JudgedRun:
@@ -54,7 +62,9 @@ def train_judged(session: Session) -> JudgedRun:
     began = time.monotonic()
     run = RecordedDirectory(subject.train("run"), session.description.run)
     seconds = time.monotonic() - began
-    return JudgedRun(run, told(subject), seconds, _make_again(session, subject, run))
+    offered = subject.description.placeholders("train")
+    short = SHORT if seconds > LONG and "checkpoint_every" in offered else 0
+    return JudgedRun(run, told(subject), seconds, _make_again(session, subject, run, short))
 
 
 def train_stepwise(session: Session) -> RecordedDirectory | None:
@@ -96,16 +106,18 @@ def _must_offer(subject: CommandedSubject) -> None:
             raise GateError(f"no update can be made again: the command `{verb}` does not take {{stop_after}}")
 
 
-def _make_again(session: Session, subject: CommandedSubject, run: RecordedDirectory) -> MadeAgain:
+def _make_again(session: Session, subject: CommandedSubject, run: RecordedDirectory, short: int) -> MadeAgain:
+    """Draw updates, and make those after the first `short` again."""
     steps, saved = len(run.log), list(run.checkpoints())
     special = special_updates(run)
-    drawn = audit_draw.draw(session.chance("record/again"), steps, saved, special)
+    every = audit_draw.draw(session.chance("record/again"), steps, saved, special)
+    drawn = [update for update in every if update > short]
     since = {update: audit_draw.checkpoint_before(update, saved) for update in drawn}
     runs = dict[int, RecordedDirectory]()
     for checkpoint in sorted(set(since.values())):
         updates = [update for update in drawn if since[update] == checkpoint]
         runs |= dict.fromkeys(updates, again(subject, run, checkpoint, updates))
-    return MadeAgain(drawn, special, runs, since)
+    return MadeAgain(drawn, special, runs, since, every[: len(every) - len(drawn)])
 
 
 def again(

@@ -52,6 +52,8 @@ class Traced:
     """Number of the first event after that."""
     seconds: float
     """How long it took."""
+    cpu: float
+    """Seconds of processor time that it took."""
 
 
 def trace(
@@ -107,4 +109,5 @@ def _read(run: Path, record: Path, finished: Finished) -> Traced:
         seen["sent"],
         before,
         finished.seconds,
+        seen["cpu"],
     )
