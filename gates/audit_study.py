@@ -30,6 +30,7 @@ from honestloop.suite_location import ROOT
 
 DEFAULT_OUT = ROOT / "docs" / "audit.md"
 LASTING = (1, 5, 10, 25, 50, 99)
+STUDIED = controls.LONG | {"steps": 240, "eval_every": 40, "checkpoint_every": 40}
 COMMITTED_STEPS, COMMITTED_EVERY = 600, 50
 
 TEXT = """# How well the audit sees what begins late
@@ -69,8 +70,8 @@ def study(session: Session, wrong: Control | None, draws: int) -> Studied:
         subject, first = session.untracked(controls.IMPL, "study-impl"), None
     else:
         subject, first = controls.late_subject_of(session, wrong), controls.first_wrong(session, wrong)
-    followed = follow(session, subject, "", settings=controls.LONG)
-    options = stepwise_options(session, subject, "", controls.LONG)
+    followed = follow(session, subject, "", settings=STUDIED)
+    options = stepwise_options(session, subject, "", STUDIED)
     refused = list[Finding]()
     for number in range(draws):
         chance = session.chance(f"study/{number}")
@@ -105,7 +106,7 @@ def page(studied: Sequence[Studied], seeds: int, draws: int) -> str:
         "| --- |" + " ---: |" * len(LASTING),
         "| is seen | " + " | ".join(f"{chance:.1%}" for chance in chances) + " |",
         "",
-        *MEASURED.format(steps=controls.LONG["steps"], every=controls.LONG["checkpoint_every"]).splitlines(),
+        *MEASURED.format(steps=STUDIED["steps"], every=STUDIED["checkpoint_every"]).splitlines(),
         f"**{seen[0]} of {made[0]} draws refused** what is wrong; {seen[1]} of {made[1]} refused `impl`.",
         "",
         "| run | grading's seed | wrong from update | refused, of draws | by |",

@@ -48,8 +48,8 @@ def test_its_machine_is_this_one(accept, trained):
 
 
 @pytest.mark.needs("committed")
-def test_it_tells_what_was_run(accept, trained):
-    accept(truth.run_facts(trained))
+def test_it_tells_what_was_run(accept, trained, session):
+    accept(truth.run_facts(trained, session.description.conventions.generator))
 
 
 @pytest.mark.needs("committed", "manifest")

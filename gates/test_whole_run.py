@@ -6,7 +6,9 @@ from gates.control_parameters import control_parameters
 from gates.judge import run_numbers, whole_run
 from gates.judge.run_record import Settings, TrainingPlan
 from gates.judge.scoring import ReferenceScorer
+from gates.subject.controls import IMPL
 from gates.subject.stepwise_runs import by_default
+from honestloop.description import describe
 
 
 @pytest.mark.needs("committed", "whole-run")
@@ -50,16 +52,15 @@ def test_refuses_a_run_that_is_not_made_again(refuse, runs, name):
 
 
 @pytest.mark.parametrize("name", control_parameters("whole_run", "optimizer"))
-def test_refuses_a_run_whose_optimizer_changes_later(refuse, runs, session, name):
+def test_refuses_a_run_whose_optimizer_changes_later(refuse, runs, name):
     late = runs[f"control/{name}"]
-    refuse(name, whole_run.optimizer(late.audit, Settings.read(late.followed.config), session.description))
+    refuse(name, whole_run.optimizer(late.audit, Settings.read(late.followed.config), describe(IMPL)))
 
 
 @pytest.mark.parametrize("name", control_parameters("whole_run", "replay"))
 def test_refuses_a_run_that_leaves_the_formula_later(refuse, runs, name):
     late = runs[f"control/{name}"]
-    found = whole_run.replay_drawn(late.audit, TrainingPlan.of(late.followed), late.audit.replayed[-2:])
-    refuse(name, whole_run.replayed(found))
+    refuse(name, whole_run.replayed(whole_run.replay_drawn(late.audit, TrainingPlan.of(late.followed))))
 
 
 @pytest.mark.parametrize("name", control_parameters("whole_run", "evaluations"))

@@ -41,12 +41,13 @@ def torch_manifest(numba_manifest):
     said["rng"] = {"algorithm": "torch.Generator (mt19937)"}
     said["loss_reduction"] = "mean"
     said["torch"] = {"version": torch.__version__, "threads": torch.get_num_threads()}
-    said["devices"] = ["cpu"]
+    said["devices"] = [said.setdefault("device", "cpu")]
+    said["remarks"] = "a field of its own"
     return said
 
 
 def findings(said, folder):
-    """What the checks of the machine, of the form and of the run say."""
+    """What the checks of the machine, of the form and of the run say. Without numba's Philox it declares its own."""
     write_json(folder / "manifest.json", said)
     (folder / LAST).parent.mkdir(parents=True, exist_ok=True)
     for name in ("results.json", LAST):
@@ -56,7 +57,9 @@ def findings(said, folder):
     began = datetime.fromisoformat(said["started_at"])
     git = Git(None, None, None)
     trained = Trained(run, COMMAND, CORPUS, None, (git, git), began, now, 1.0, Growth(folder / LAST))
-    return [truth.valid(run), truth.machine(run), truth.run_facts(trained), truth.packages(run)]
+    generator = "own" if "torch" in said else "philox"
+    facts = truth.run_facts(trained, generator)
+    return [truth.valid(run), truth.machine(run), facts, truth.packages(run)]
 
 
 class LenientRun(RunDirectory):
@@ -86,13 +89,9 @@ def test_a_truthful_manifest_of_another_library_is_true(torch_manifest, tmp_path
         (("torch", "version"), "2.0.0", "manifest/machine: manifest.json: torch.version"),
         (("torch",), {"threads": 2}, "manifest/schema: manifest.json: torch.version"),
         (("devices",), ["cuda: NVIDIA H100"], "manifest/machine: manifest.json: devices[0]"),
+        (("device",), "cuda:0", "manifest/machine: manifest.json: device"),
         (("devices",), ["quantum"], "manifest/machine: manifest.json: devices[0]"),
-        (("rng",), {"algorithm": "philox4x32-10"}, "manifest/run: manifest.json: rng.streams"),
-        (
-            ("rng",),
-            {"algorithm": "philox4x32-10", "streams": {"init": "00"}},
-            "manifest/run: manifest.json: rng.stre",
-        ),
+        (("rng", "algorithm"), "philox4x32-10", "manifest/run: manifest.json: rng.algorithm"),
         (("rng",), {}, "manifest/schema: manifest.json: rng.algorithm"),
         (("packages", "numpy"), "1.0", "manifest/packages: manifest.json: packages.numpy"),
         (("memory_bytes",), 1, "manifest/machine: manifest.json: memory_bytes"),
@@ -111,6 +110,22 @@ def test_a_claim_that_is_not_true_is_refused(torch_manifest, tmp_path, path, cla
             truth.machine(LenientRun(tmp_path))
     else:
         assert any(line.startswith(refused) for line in refusals(torch_manifest, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("rng", "refused"),
+    [
+        ({"algorithm": "philox4x32-10"}, "manifest/run: manifest.json: rng.streams"),
+        (
+            {"algorithm": "philox4x32-10", "streams": {"init": "00"}},
+            "manifest/run: manifest.json: rng.streams",
+        ),
+        ({"algorithm": "mt19937"}, "manifest/run: manifest.json: rng.algorithm"),
+    ],
+)
+def test_a_loop_that_declares_philox_names_it_and_its_keys(numba_manifest, tmp_path, rng, refused):
+    numba_manifest = copy.deepcopy(numba_manifest) | {"rng": rng}
+    assert any(line.startswith(refused) for line in refusals(numba_manifest, tmp_path))
 
 
 def test_the_numba_that_is_claimed_is_the_one_installed(torch_manifest, tmp_path):

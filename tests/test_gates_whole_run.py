@@ -110,6 +110,35 @@ def test_a_copy_is_what_the_run_was_at_its_checkpoint(tmp_path):
     assert (copy / "train_log.jsonl").read_bytes() == b"".join(x + b"\n" for x in run.log_lines[:3])
 
 
+@dataclasses.dataclass
+class Told:
+    """Stands in for a subject: it notes what it is told, and leaves a run that was just begun."""
+
+    name: str
+    home: Path
+    said: list[tuple[str, ...]]
+
+    def train(self, *options: str, out: str) -> RunDirectory:
+        self.said.append((self.name, out, *options))
+        (self.home / out / "checkpoints").mkdir(parents=True, exist_ok=True)
+        return RunDirectory(self.home / out)
+
+
+def test_a_fresh_process_is_the_first_to_go_on_from_a_checkpoint_of_the_run(tmp_path):
+    run, said = directory(tmp_path / "run"), list[tuple[str, ...]]()
+    fresh, warm = (Told(name, tmp_path / "copies", said) for name in ("fresh", "warm"))
+    drawn_resumes.resume_drawn(fresh, run, [2, 5], (5,), warm=warm)
+    assert said == [
+        ("warm", "from-0", "--stop-after", "1"),
+        ("warm", "from-0", "--resume", "--stop-after", "2"),
+        ("fresh", "from-3", "--resume", "--stop-after", "4"),
+        ("warm", "from-3", "--resume", "--stop-after", "5"),
+    ]
+    said.clear()
+    drawn_resumes.resume_drawn(dataclasses.replace(fresh, home=tmp_path / "others"), run, [5], (5,))
+    assert {name for name, *_ in said} == {"fresh"}
+
+
 def test_a_line_that_is_not_the_runs_own_is_found_and_named(tmp_path):
     run, copy = directory(tmp_path / "run"), directory(tmp_path / "copy", 3)
     audit = Audit(run, (), (), {2: copy})

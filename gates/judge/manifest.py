@@ -119,15 +119,18 @@ def machine(run: RunDirectory) -> Finding:
     return _equal("manifest/machine", expected, of=f"{len(expected)} facts")
 
 
-def run_facts(trained: Trained) -> Finding:
-    """What was run, when, from which seed, on which model, with which loss."""
+def run_facts(trained: Trained, generator: str = "philox") -> Finding:
+    """What was run, when, from which seed, on which model, with which loss.
+
+    `generator` is the one that the subject declares, of the table in honestloop/conventions.py.
+    """
     said = _said(trained.run)
     seed = said["config"]["seed"]
     started = datetime.fromisoformat(said["started_at"])
     expected: dict[str, tuple[Any, Any]] = {
         "command_line": (said["command_line"][-len(trained.arguments) :], list(trained.arguments)),
         "seed": (said["seed"], seed),
-        **_streams(said["rng"], int(seed)),
+        **_generator(said["rng"], generator, int(seed)),
         "dtype": (said["dtype"], said["config"]["dtype"]),
         "n_parameters": (said["n_parameters"], model.parameter_count(scoring.CONFIG)),
         "started_at": (
@@ -142,13 +145,17 @@ def run_facts(trained: Trained) -> Finding:
     return _equal("manifest/run", expected, of=f"{len(expected)} facts")
 
 
-def _streams(said: dict[str, Any], seed: int) -> dict[str, tuple[Any, Any]]:
-    """The keys of the streams, of the one generator whose keys are known: what another one has is its own."""
-    if said["algorithm"] != PHILOX:
-        return {}
-    words = {name: stream_key(seed, name) for name in STREAMS}
-    keys = {name: b"".join(word.to_bytes(4, "little") for word in key).hex() for name, key in words.items()}
-    return {"rng.streams": (said.get("streams"), keys)}
+def _generator(said: dict[str, Any], declared: str, seed: int) -> dict[str, tuple[Any, Any]]:
+    """Its name, and of Philox the keys of its streams: what another generator has is its own."""
+    name = said["algorithm"]
+    if declared == "own":
+        due = f"not {PHILOX}: the subject declares a generator of its own" if name == PHILOX else name
+        return {"rng.algorithm": (name, due)}
+    words = {stream: stream_key(seed, stream) for stream in STREAMS}
+    keys = {
+        stream: b"".join(word.to_bytes(4, "little") for word in key).hex() for stream, key in words.items()
+    }
+    return {"rng.algorithm": (name, PHILOX), "rng.streams": (said.get("streams"), keys)}
 
 
 def _libraries(said: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -170,11 +177,13 @@ def _libraries(said: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
 def _devices(said: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Devices that are claimed are there: "cpu", or a kind of accelerator that the system shows."""
     facts: dict[str, tuple[Any, Any]] = {}
-    for number, device in enumerate(said.get("devices", ())):
+    claimed = {f"devices[{number}]": device for number, device in enumerate(said.get("devices", ()))}
+    claimed |= {"device": said["device"]} if "device" in said else {}
+    for field, device in claimed.items():
         kind = re.split(r"[^a-z]", device.lower(), maxsplit=1)[0]
         there = kind == "cpu" or (kind in ACCELERATORS and ACCELERATORS[kind].exists())
         there = there or (kind == "mps" and platform.system() == "Darwin")
-        facts[f"devices[{number}]"] = (device, device if there else "a device of this machine")
+        facts[field] = (device, device if there else "a device of this machine")
     return facts
 
 

@@ -74,9 +74,8 @@ def _recorded(audit: Audit, drawn: Drawn) -> RecordedUpdate:
     )
 
 
-def replay_drawn(audit: Audit, plan: TrainingPlan, updates: Sequence[int] | None = None) -> list[Replayed]:
-    """Drawn updates (those that the audit has chosen, if none are named), replayed, beside the run's own lines."""
-    chosen = audit.replayed if updates is None else updates
+def replay_drawn(audit: Audit, plan: TrainingPlan) -> list[Replayed]:
+    """The drawn updates that the audit has chosen, replayed, beside the run's own lines."""
     return [
         update.judge(
             plan,
@@ -88,7 +87,7 @@ def replay_drawn(audit: Audit, plan: TrainingPlan, updates: Sequence[int] | None
             "",
         )
         for drawn in audit.drawn
-        if drawn.update in chosen
+        if drawn.update in audit.replayed
         for before in [State.read(drawn.before, drawn.update - 1)]
     ]
 

@@ -98,7 +98,8 @@ def resume_drawn(
 ) -> Audit:
     """Make these updates again. `options` are those that the judged run was started with.
 
-    From the run's own checkpoint a fresh process goes on; from there a warm one may, if the subject has one.
+    From the run's own checkpoint a fresh process goes on; what begins, or goes on from a stop, a warm one may, if the
+    subject has one.
     """
     saved = [step for step in judged.checkpoints() if step]
     groups: dict[int, list[int]] = {0: []}
@@ -111,7 +112,7 @@ def resume_drawn(
             cut_back(judged, at, subject.home / f"from-{at}", kept)
         for stop in _stops(at, group, saved) if group else [0]:
             again = ("--resume",) if (subject.home / f"from-{at}").exists() else ()
-            process = warm if warm and at in copies else subject
+            process = warm if warm and (not at or at in copies) else subject
             copies[at] = process.train(*options, *again, "--stop-after", str(stop), out=f"from-{at}")
         kept = kept or {path.name for path in copies[0].path.iterdir()}  # what a run has before its end
     drawn = [

@@ -91,7 +91,7 @@ def follow_micro_batches(session: Session) -> ConfiguredRun | None:
     config = session.begun().config
     if MICRO_BATCHES not in tomllib.loads(config):
         return None
-    subject = session.untracked(session.subject, "micro-batches")
+    subject = session.warm(session.subject, "micro-batches")
     return follow(session, subject, config, *TO_THE_SHORT_BATCH, settings=IN_PARTS)
 
 

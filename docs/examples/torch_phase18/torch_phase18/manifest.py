@@ -43,6 +43,7 @@ def build(config: dict[str, Any], corpus: Corpus, tokenizer: str, arguments: lis
         "cores": {"physical": psutil.cpu_count(logical=False), "logical": psutil.cpu_count()},
         "memory_bytes": psutil.virtual_memory().total,
         "blas": _thread_pools(),
+        "torch": {"version": metadata.version("torch"), "threads": 1},
         "device": "cpu",
         "dtype": config["dtype"],
         "loss_reduction": LOSS_REDUCTION,
