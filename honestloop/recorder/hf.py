@@ -119,8 +119,9 @@ class RecorderCallback(TrainerCallback):
             control.should_training_stop = True
         return control
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any], **objects: Any) -> None:
+    def on_log(self, args: Any, state: Any, control: Any, **objects: Any) -> None:
         """Keep the numbers of the update; they are written at once, or with those of the evaluation that follows."""
+        logs: Mapping[str, Any] = objects["logs"]
         if "loss" not in logs:
             return
         line = {
