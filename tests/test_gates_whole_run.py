@@ -15,6 +15,7 @@ from gates.judge import run_numbers, scoring, whole_run
 from gates.subject import drawn_resumes, tensors
 from gates.subject.drawn_resumes import Audit, cut_back, draw_updates, special_updates, spread
 from gates.subject.pool import Once
+from gates.subject.process import Subject
 from gates.subject.run_directory import RunDirectory
 from gates.subject.training_runs import Growth, Trained
 from reference import model
@@ -111,22 +112,20 @@ def test_a_copy_is_what_the_run_was_at_its_checkpoint(tmp_path):
 
 
 @dataclasses.dataclass
-class Told:
-    """Stands in for a subject: it notes what it is told, and leaves a run that was just begun."""
+class Told(Subject):
+    """Notes what it is told, and leaves a run that was just begun."""
 
-    name: str
-    home: Path
-    said: list[tuple[str, ...]]
+    said: list[tuple[str, ...]] = dataclasses.field(default_factory=list)
 
-    def train(self, *options: str, out: str) -> RunDirectory:
-        self.said.append((self.name, out, *options))
+    def train(self, *arguments: str | Path, out: str = "run") -> RunDirectory:
+        self.said.append((self.module, out, *map(str, arguments)))
         (self.home / out / "checkpoints").mkdir(parents=True, exist_ok=True)
         return RunDirectory(self.home / out)
 
 
 def test_a_fresh_process_is_the_first_to_go_on_from_a_checkpoint_of_the_run(tmp_path):
     run, said = directory(tmp_path / "run"), list[tuple[str, ...]]()
-    fresh, warm = (Told(name, tmp_path / "copies", said) for name in ("fresh", "warm"))
+    fresh, warm = (Told(name, tmp_path / "copies", said=said) for name in ("fresh", "warm"))
     drawn_resumes.resume_drawn(fresh, run, [2, 5], (5,), warm=warm)
     assert said == [
         ("warm", "from-0", "--stop-after", "1"),
