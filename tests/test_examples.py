@@ -13,13 +13,20 @@ SAMPLE = [mistake for mistake in EVERY if mistake.example == "script_level1"][:1
 """What is graded without --all-mistakes: of a loop that starts at once."""
 
 
-@pytest.mark.parametrize("example", graded_examples.examples())
+@pytest.mark.parametrize(
+    "example",
+    [
+        pytest.param(name, marks=[] if name == "script_level1" else [pytest.mark.thorough])
+        for name in graded_examples.examples()
+    ],
+)
 def test_an_example_passes_at_its_level(example, tmp_path):
     status, verdict, printed = graded_examples.grade(EXAMPLES / example, tmp_path / "runs")
     assert (status, verdict["verdict"]) == (0, "PASSED"), printed
     assert verdict["level"]["name"] == level_of(example)
 
 
+@pytest.mark.thorough
 def test_what_init_makes_passes_level_3(tmp_path):
     path = tmp_path / scaffold.make("my_loop", tmp_path)[0].parent
     status, verdict, printed = graded_examples.grade(path, tmp_path / "runs")

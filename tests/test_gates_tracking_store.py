@@ -44,17 +44,18 @@ def test_a_store_in_a_folder_of_any_name_is_read(tracked):
     assert store.artefacts == {"manifest.json": b'{"run_id": "r1"}'}
 
 
-def test_the_default_store_is_read_below_a_root_of_any_name(tracked, monkeypatch):
+def test_the_default_store_is_read_below_a_root_of_any_name(tracked):
     folder = tracked[0]
     (folder / "runs").mkdir()
     (folder / "mlflow.db").rename(folder / "runs" / "mlflow.db")
-    monkeypatch.setattr(tracking, "ROOT", folder)
     try:
-        assert tracking.read(RunDirectory(folder / "run"), DEFAULT_STORE).metrics == {"loss": {1: 1.5}}
+        assert tracking.read(RunDirectory(folder / "run"), DEFAULT_STORE, folder).metrics == {
+            "loss": {1: 1.5}
+        }
     finally:
         (folder / "runs" / "mlflow.db").rename(folder / "mlflow.db")
     with pytest.raises(GateError, match="there is no such file"):
-        tracking.read(RunDirectory(folder / "run"), DEFAULT_STORE)
+        tracking.read(RunDirectory(folder / "run"), DEFAULT_STORE, folder)
 
 
 def test_an_artefact_that_is_no_file_is_one_line(tracked):

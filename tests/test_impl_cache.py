@@ -35,12 +35,12 @@ def test_two_processes_compile_a_kernel_once(tmp_path):
 
 
 def test_a_compilation_that_fails_releases_its_lock(monkeypatch):
-    monkeypatch.setattr(cache, "_LOCK_TIMEOUT", 5.0)
+    monkeypatch.setattr(cache, "_LOCK_TIMEOUT", 60.0)
     began = time.monotonic()
     for _ in range(2):
         with pytest.raises(numba.TypingError):
             sum_squares(["no array"])
-    assert time.monotonic() - began < 4.0
+    assert time.monotonic() - began < 40.0
 
 
 def test_a_thread_releases_only_its_own_lock(tmp_path):

@@ -303,6 +303,7 @@ def test_two_processes_cannot_train_in_one_directory(unfinished):
     os.close(descriptor)
 
 
+@pytest.mark.filterwarnings("ignore:os.fork")  # another test of this process may have started threads of JAX
 def test_a_full_disk_is_one_line_and_loses_nothing(finished, unfinished):
     """A limit on file size stands in for the full disk: a write past it fails in the same way."""
     before = contents(unfinished)

@@ -88,7 +88,8 @@ def test_adapters_of_cs336_pass_unmodified():
 def test_an_adapter_that_is_not_written_is_not_offered():
     outcome = grade("fixtures.subjects.cs336", tests="properties/test_activation.py", CS336_ADAPTERS=ADAPTERS)
     assert "not offered: silu" in outcome.stdout
-    assert outcome.returncode == 0
+    assert "nothing was graded" in outcome.stdout
+    assert outcome.returncode == pytest.ExitCode.NO_TESTS_COLLECTED
 
 
 @pytest.mark.parametrize(

@@ -165,7 +165,7 @@ class Run:
             every = {"checkpoint_every": args.save_every, "eval_every": EVAL_EVERY, "steps": args.steps}
             config = {**every, "seed": args.seed, "optimizer": OPTIMIZER | {"total_steps": args.steps}}
             (self.out / "manifest.json").write_text(json.dumps({"config": config}))
-        with (self.out / "train_log.jsonl").open("a") as log:
+        with (self.out / "train_log.jsonl").open("a" if args.resume else "w") as log:
             while self.step < min(args.steps, args.stop_after):
                 self.held = self.p["b.bias"]
                 log.write(json.dumps(self.update()) + "\n")
