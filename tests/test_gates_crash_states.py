@@ -221,7 +221,7 @@ def test_a_save_of_many_renames_has_a_state_beside_each_however_long_the_script_
     [(0.2, 0.3, MOST), (2.5, 3.0, 10), (2.5, 9.0, 10), (0.1, 10.0, 10), (60.0, 60.0, FEWEST)],
 )
 def test_how_many_states_are_tried_is_a_matter_of_processor_time(cpu, seconds, states):
-    """So a busy machine does not change it, unless the script does nothing but wait."""
+    """It is the traced run that is measured: a busy machine makes it slower, and the sample smaller."""
     assert affordable(traced([], 0, cpu, seconds)) == states
 
 
