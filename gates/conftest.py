@@ -103,7 +103,7 @@ def pytest_configure(config: pytest.Config) -> None:
         level=description.level,
         adapter=adapter is not None,
         own_generator=description.conventions.generator == "own",
-        not_offered=not_offered(description, adapter),
+        not_handed_over=not_offered(description, adapter),
         left_out=left_out(description),
     )
 

@@ -31,7 +31,7 @@ def session_of(folder: Path, home: Path) -> Iterator[Session]:
         yield session
     finally:
         for server in session._servers._free:
-            server.kill_all_of_it()
+            server.kill()
         Process._running.clear()
 
 

@@ -14,9 +14,10 @@ from gates.judge.drift import Drift
 from gates.judge.run_record import Settings
 from gates.judge.scoring import ReferenceScorer
 from gates.judge.static_scan import scan
+from gates.subject.guarded_copy import DEPTH_LIMIT, copy_tree, same_bytes
 from gates.subject.logit_probes import _logits
 from gates.subject.process import Finished, Subject
-from gates.subject.run_directory import DEPTH_LIMIT, RunDirectory
+from gates.subject.run_directory import RunDirectory
 from gates.subject.source import parse
 from gates.subject.unpickling_guard import read_reports
 from honestloop.guarded_files import UnreadableError
@@ -216,3 +217,23 @@ def test_the_report_of_a_guarded_process(tmp_path, make):
 def test_a_seed_in_other_digits_is_no_seed(said):
     with pytest.raises(GateError, match=r"config\.toml: .*seed"):
         Settings.read(f"seed = {said}\ndtype = 'float32'\n")
+
+
+@pytest.mark.parametrize("kind", [fifo, terabyte])
+def test_a_copy_of_what_a_stranger_left_is_made_soon_or_refused_in_one_line(kind, tmp_path):
+    run = tmp_path / "run"
+    (run / "a").mkdir(parents=True)
+    (run / "a" / "weights").write_bytes(b"w" * 3000)
+    (run / "latest").symlink_to("a")
+    (run / "gone").symlink_to("/dev/zero")
+    os.utime(run / "a" / "weights", ns=(5, 7))
+    copied = copy_tree(run, tmp_path / "copy", lambda path: path.name != "gone")
+    assert sorted(p.name for p in copied.rglob("*")) == ["a", "latest", "weights"]
+    assert os.readlink(copied / "latest") == "a"
+    assert (copied / "a" / "weights").stat().st_mtime_ns == 7
+    assert same_bytes(copied / "a" / "weights", run / "a" / "weights")
+    (copied / "a" / "weights").write_bytes(b"w" * 2999 + b"x")
+    assert not same_bytes(copied / "a" / "weights", run / "a" / "weights")
+    kind(run / "a" / "bad")
+    message = refused(lambda: copy_tree(run, tmp_path / "wrong"))
+    assert message.startswith("run directory: a/bad: found ")

@@ -10,8 +10,8 @@ import pytest
 from gates.verdict.badge import badge
 from gates.verdict.definition import GATES, controls, gate_of, gates_of, rule_of
 from gates.verdict.files import as_dict, write, write_controls
-from gates.verdict.finding import Finding, at_most, no_problems, within
-from gates.verdict.outcome import EXPECTED, FAILED, INCOMPLETE, NOT_RUN, PASSED, Verdict
+from gates.verdict.finding import Finding, at_most, no_problems, nothing_to_judge, within
+from gates.verdict.outcome import EXPECTED, FAILED, INCOMPLETE, NOT_OFFERED, NOT_RUN, PASSED, Verdict
 from gates.verdict.printing import table
 from honestloop.description import Level
 from honestloop.suite_location import ROOT
@@ -244,7 +244,7 @@ def test_a_declared_rule_of_which_nothing_ran_is_no_pass():
 @pytest.mark.parametrize("level", [level for level in Level if level < Level.PHASE_18])
 def test_a_verdict_names_its_level_and_what_was_not_offered(level):
     verdict = complete(level=level)
-    verdict.not_offered = {"resume": "that it resumes"}
+    verdict.not_handed_over = {"resume": "that it resumes"}
     assert verdict.overall == PASSED
     text = table(verdict, 120)
     assert f"VERDICT: PASSED at level {int(level)}, {level}" in text
@@ -266,3 +266,20 @@ def test_a_declared_command_that_no_gate_asked_is_incomplete():
     verdict.unjudged = ("masks",)
     assert (verdict.overall, colour(verdict)) == (INCOMPLETE, "yellow")
     assert "NOT RUN: the subject declares a command `masks`" in table(verdict, 120)
+
+
+def test_a_check_with_nothing_to_look_at_is_no_pass_and_is_said_to_be_unproved():
+    verdict = complete()
+    where = "whole_run/micro_batches"
+    verdict.record(
+        nothing_to_judge(where, missing="every update is of one batch", unproved="that parts add up")
+    )
+    assert (verdict.of_check(where), verdict.overall) == (NOT_OFFERED, PASSED)
+    gate = next(g for g in verdict.gates if g.name == "whole_run")
+    asked = len(gate.checks) - 1
+    text = table(verdict, 140)
+    assert f"{asked} of {asked} checks" in text
+    assert f"not offered: {where} (every update is of one batch), so unproved: that parts add up" in text
+    assert as_dict(verdict)["not_offered"][f"{where} (every update is of one batch)"] == "that parts add up"
+    verdict.expected = {"AUDIT-05": "no parts"}
+    assert not verdict.unfulfilled

@@ -11,7 +11,7 @@ from gates.errors import GateError
 from gates.judge.audited_update import AuditedUpdate
 from gates.judge.bound_share import Share
 from gates.judge.declared_optimizer import DeclaredOptimizer
-from gates.verdict.finding import Finding, Problem, no_problems
+from gates.verdict.finding import Finding, Problem, no_problems, nothing_to_judge
 
 FEWEST_SKIPPED = 2
 """A short run may skip as many updates, whatever their share: a loss scale is found by halving."""
@@ -57,8 +57,11 @@ def _margin(ratio: float) -> str:
 
 def _nothing_is_clipped() -> Finding:
     """clip_norm is null, and no line has grad_norm: there is no number to compare."""
-    figure = "no clip_norm is declared and no grad_norm is logged: 0 norms"
-    return Finding("record/norm", passed=True, figure=figure, threshold="<= 1", margin="none")
+    return nothing_to_judge(
+        "record/norm",
+        missing="no clip_norm is declared, and no line has grad_norm",
+        unproved="the norms of its gradients",
+    )
 
 
 def tensors(audited: Sequence[AuditedUpdate]) -> Finding:

@@ -12,7 +12,7 @@ from gates.subject.model_probes import ProbeAnswers
 from gates.subject.model_runs import Line, ModelEvidence
 from gates.subject.model_table import ModelTable
 from gates.subject.scored_texts import Texts, TokenLosses
-from gates.verdict.finding import Finding, Problem, at_most, no_problems
+from gates.verdict.finding import Finding, Problem, at_most, no_problems, nothing_to_judge
 from reference import sorted_ngrams
 from reference.loss import softmax, token_nll
 
@@ -85,12 +85,17 @@ def _agree(
 
 def tokenizer(evidence: ModelEvidence) -> Finding:
     """Every text of both files decodes to itself, and its ids do not depend on what else is encoded with it."""
+    if evidence.train.decoded is None:
+        return nothing_to_judge(
+            "model/tokenizer",
+            missing="its data are ids, not texts",
+            unproved="that its tokenizer decodes what it encodes",
+        )
     problems = []
     for name, texts in (("train", evidence.train), ("validation", evidence.validation)):
         problems += list(_not_kept(name, texts))
     count = sum(len(t.documents) for t in (evidence.train, evidence.validation))
     whose = "its own tokenizer" if evidence.train.own_tokenizer else "UTF-8 bytes"
-    whose = whose if evidence.train.decoded is not None else "ids, no text"
     return no_problems("model/tokenizer", problems, of=f"{count} documents, {whose}")
 
 
@@ -165,6 +170,12 @@ def validation_losses(evidence: ModelEvidence) -> Finding:
         what = f"step {step}: val_loss is not that of the checkpoint's weights over the whole text{like}"
         problems.append(Problem(what, got, f"{score.mean:.9g}, to {bound:.1e}"))
     judged = sorted(evidence.scores.keys() & logged.keys())
+    if not judged:
+        return nothing_to_judge(
+            "model/validation",
+            missing="no line of a checkpoint that was scored has val_loss",
+            unproved="the val_loss of its log",
+        )
     return no_problems(
         "model/validation",
         problems,

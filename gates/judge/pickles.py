@@ -11,6 +11,7 @@ import lzma
 import os
 import pickletools
 import struct
+import sys
 import zipfile
 from collections.abc import Callable
 from io import BytesIO
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from gates.subject.snapshots import walk
 from gates.verdict.finding import Finding, Problem, no_problems
+from honestloop.guarded_files import open_regular
 
 MOST = 1 << 28
 """Bytes of a file, or of what a compressed one holds, that are looked at."""
@@ -38,7 +40,7 @@ def check(where: str, run: Path) -> Finding:
     for name, path in walk(run):
         if path.is_symlink() or not path.is_file():
             continue
-        with path.open("rb") as file:
+        with open_regular(path, sys.maxsize) as file:
             data = file.read(MOST)
         files, size = files + 1, size + os.stat(path).st_size
         if what := pickle_in(data):

@@ -24,7 +24,9 @@ from typing import Any
 import numpy as np
 
 from gates.subject import tensors
+from gates.subject.guarded_copy import same_bytes
 from gates.verdict.finding import Problem
+from honestloop.guarded_files import read_regular
 
 MOST = 1 << 26
 """Bytes of a file that is looked into to say where it differs; a larger one is compared all the same."""
@@ -109,29 +111,19 @@ def _difference(name: str, expected: Path, got: Path, ignored: Sequence[str]) ->
     if kinds[0] != "a file":
         shown = [os.readlink(path) if kinds[0] == "a link" else "" for path in (got, expected)]
         return Problem(f"{name}: where the link leads", *shown) if shown[0] != shown[1] else None
-    if _same_bytes(expected, got):
+    if same_bytes(expected, got):
         return None
     if max(expected.stat().st_size, got.stat().st_size) > MOST:
         return Problem(
             f"{name}: bytes", f"{got.stat().st_size:,} bytes", f"{expected.stat().st_size:,} others"
         )
-    old, new = expected.read_bytes(), got.read_bytes()
+    old, new = read_regular(expected), read_regular(got)
     return _in_bytes(name, old, new, ignored)
 
 
 def _kind(path: Path) -> str:
     mode = os.lstat(path).st_mode
     return "a link" if stat.S_ISLNK(mode) else "a file" if stat.S_ISREG(mode) else "no regular file"
-
-
-def _same_bytes(one: Path, other: Path) -> bool:
-    if one.stat().st_size != other.stat().st_size:
-        return False
-    with one.open("rb") as first, other.open("rb") as second:
-        while block := first.read(BLOCK):
-            if block != second.read(BLOCK):
-                return False
-    return True
 
 
 def _in_bytes(name: str, old: bytes, new: bytes, ignored: Sequence[str] = ()) -> Problem | None:

@@ -14,7 +14,7 @@ from gates.subject.drawn_resumes import REPLAYED, Audit, Drawn
 from gates.subject.recorded_directory import RecordedDirectory
 from gates.subject.run_directory import RunDirectory
 from gates.subject.stepwise_runs import MICRO_BATCHES, REPLAYED_IN_PARTS, ConfiguredRun
-from gates.verdict.finding import Finding, Problem, no_problems
+from gates.verdict.finding import Finding, Problem, no_problems, nothing_to_judge
 from honestloop.description import Description
 
 LASTING = (10, 50)
@@ -100,11 +100,9 @@ def replayed(found: Sequence[Replayed]) -> Finding:
 def micro_batches(followed: ConfiguredRun | None) -> Finding:
     """Updates of batches that were cut into parts are those of whole batches."""
     if followed is None:
-        return Finding(
+        return nothing_to_judge(
             "whole_run/micro_batches",
-            passed=True,
-            figure=f"not offered: the settings have no {MICRO_BATCHES}, every update is of one batch",
-            threshold="<= 1",
-            margin="",
+            missing=f"the settings have no {MICRO_BATCHES}, every update is of one batch",
+            unproved="that batches which are cut into parts give the same updates",
         )
     return update.everything("whole_run/micro_batches", replay_updates(followed, REPLAYED_IN_PARTS))

@@ -5,7 +5,6 @@ end. Equal states are tried once.
 """
 
 import random
-import shutil
 import signal
 import threading
 from collections import Counter
@@ -17,6 +16,7 @@ from pathlib import Path
 from gates.errors import GateError
 from gates.subject.commanded import CommandedSubject
 from gates.subject.file_events import Event
+from gates.subject.guarded_copy import copy_tree
 from gates.subject.run_places import Places, share_equal_files
 from gates.subject.saves import Save, completed, family, lasting, read_families, saves
 from gates.subject.traced_runs import Moment, Traced, last_line, trace
@@ -245,7 +245,8 @@ def _after_signal(places: Places, window: str, number: signal.Signals) -> Resume
                 saves(seen.events, ended=not killed), len(seen.events) if killed else seen.sent_before
             )
             moment = f"{number.name} after {seen.sent:.2f} s, {seen.sent_before} file events"
-            shutil.copytree(seen.run, subject.home / "stood", symlinks=True) if seen.run.is_dir() else None
+            if seen.run.is_dir():
+                copy_tree(seen.run, subject.home / "stood")
             resumed = _resume(subject, moment, number.name, complete, places.limit)
         run = places.found(name)
         return replace(resumed, run=run, ended=seen.status, stood=run.with_name("stood"))

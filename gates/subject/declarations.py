@@ -19,6 +19,7 @@ from gates.subject import tensors
 from gates.subject.process import Finished
 from gates.subject.run_directory import RunDirectory
 from honestloop.conventions import Conventions
+from honestloop.guarded_files import UnreadableError, printable, read_regular
 
 Masks = Mapping[int, np.ndarray]
 
@@ -73,10 +74,10 @@ class Declared:
         path = self.answers / f"{verb}-{next(_number)}"
         self.ask(verb, run=run.path, out=path, **values).succeeded()
         try:
-            data = path.read_bytes()
+            data = read_regular(path)
             path.unlink()
-        except OSError as error:
-            raise GateError(f"`{verb}` left no answer ({error.strerror})") from None
+        except (UnreadableError, OSError) as error:
+            raise GateError(f"`{verb}` left no answer: {printable(error)}") from None
         return data
 
 

@@ -7,7 +7,6 @@ is taken: at its own checkpoints it is the run, not the copy, that is looked at.
 
 import math
 import random
-import shutil
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from pathlib import Path
 from fixtures.corpus.conjugation import Row
 from gates.errors import GateError
 from gates.subject.audit_draw import checkpoint_before, draw
+from gates.subject.guarded_copy import copy_tree
 from gates.subject.process import Subject
 from gates.subject.run_directory import LOG, RunDirectory
 from gates.subject.session import Session
@@ -140,10 +140,11 @@ def cut_back(run: RunDirectory, at: int, copy: Path, kept: Iterable[str]) -> Non
     `kept` are the names that a run has at its top before it ends.
     """
     folder = run.checkpoints()[at]
-    shutil.copytree(run.path / folder, copy / folder)
-    for path in (run.path / name for name in kept):
-        if path.is_file():
-            shutil.copy2(path, copy)
-        elif path.is_dir() and path.name not in folder:
-            shutil.copytree(path, copy / path.name)
+    copy_tree(run.path / folder, copy / folder)
+    for name in kept:
+        path = run.path / name
+        if path.is_dir() and name not in folder:
+            copy_tree(path, copy / name)
+        elif path.is_file():
+            (copy / name).write_bytes(run.read(name))
     (copy / LOG).write_bytes(b"".join(line + b"\n" for line in run.log_lines[:at]))

@@ -5,7 +5,6 @@ follows an interruption, up to the next, is the work of its resume and of nothin
 that was not interrupted, and a difference is the fault of the resume that made the step.
 """
 
-import shutil
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -98,7 +97,7 @@ def kill_often(session: Session, module: str, name: str) -> dict[str, Any]:
         if (stood := _kill(subject, early, KILL_EARLY)) is None:
             continue
         found["kill-early"] = stood, f"SIGKILL at line {early}", 0
-        killed = RunDirectory(shutil.copytree(run.path, subject.home / "killed"))
+        killed = run.copy_to(subject.home / "killed")
         ended = subject.interrupt(signal.SIGTERM, TERMINATE, *OPTIONS, "--resume")
         if ended is None:
             raise GateError(f"the run had ended before SIGTERM at step {TERMINATE}")

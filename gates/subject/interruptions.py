@@ -1,9 +1,9 @@
 """Runs of a commanded subject that are repeated, or stopped where they are told to stop, and resumed."""
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from gates.subject.guarded_copy import copy_tree
 from gates.subject.run_places import Places
 
 
@@ -43,7 +43,7 @@ def stop(places: Places) -> Stopped:
     with places.place("stop") as subject:
         for number, step in enumerate(stops):
             run = subject.train(resume=number > 0, stop_after=step)
-            shutil.copytree(run, subject.home / f"stood-{step}", symlinks=True)
+            copy_tree(run, subject.home / f"stood-{step}")
         subject.train(resume=True)
     run = places.found("stop")
     return Stopped(places.whole.run, run, stops, [run.with_name(f"stood-{step}") for step in stops])

@@ -11,7 +11,6 @@ it.
 """
 
 import itertools
-import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from typing import Any
 from gates.errors import GateError
 from gates.subject import audit_draw
 from gates.subject.commanded import CommandedSubject
+from gates.subject.guarded_copy import copy_tree
 from gates.subject.recorded_directory import RecordedDirectory
 from gates.subject.session import Session
 
@@ -153,10 +153,7 @@ def cut(run: RecordedDirectory, checkpoint: int, to: Path) -> None:
         inside = path in kept or path.is_relative_to(saved[checkpoint])
         return path.is_file() and (inside or path.stat().st_mtime_ns <= written)
 
-    def left_out(folder: str, names: list[str]) -> set[str]:
-        return {name for name in names if not was_there(Path(folder) / name)}
-
-    shutil.copytree(run.path, to, symlinks=True, ignore=left_out)
+    copy_tree(run.path, to, was_there)
     lines = [
         line for line, said in zip(run.log_lines, run.log, strict=True) if said.get("step", 0) <= checkpoint
     ]

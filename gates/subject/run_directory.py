@@ -1,7 +1,6 @@
 """What a run left, read from its directory: the other way a gate touches what it judges."""
 
 import re
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,6 +9,7 @@ from typing import Any
 
 from gates.errors import GateError
 from gates.subject import tensors
+from gates.subject.guarded_copy import DEPTH_LIMIT, FILES_LIMIT, copy_tree
 from honestloop import schemas
 from honestloop.guarded_files import (
     FILE_LIMIT,
@@ -31,7 +31,6 @@ SCHEMAS = {
 """Files of a run of phase 18 whose form is known."""
 LOG_LIMIT = 1 << 28
 """Bytes of a training log."""
-DEPTH_LIMIT, FILES_LIMIT, SIZE_LIMIT = 16, 100_000, 1 << 33
 """Of a whole run directory: folders within folders, files, bytes."""
 CHECKPOINT = re.compile("step-([0-9]{8})")
 MODEL = re.compile(r"minigpt-phase18-.*\.safetensors")
@@ -132,21 +131,7 @@ class RunDirectory:
 
     def copy_to(self, target: Path) -> "RunDirectory":
         """A copy of the directory, to be changed. GateError if it is too large, or holds what is no plain file."""
-        total = 0
-        target.mkdir(parents=True)
-        for path in self.files():
-            name = path.relative_to(self.path)
-            copy = target / name
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                with open_regular(path, within=self.path.parent) as file, copy.open("wb") as out:
-                    shutil.copyfileobj(file, out, 1 << 20)
-                    total += out.tell()
-            except UnreadableError as error:
-                raise self._unreadable(str(name), error) from None
-            if total > SIZE_LIMIT:
-                raise GateError(f"run directory: found more than {SIZE_LIMIT:,} bytes, expected fewer")
-        return RunDirectory(target)
+        return RunDirectory(copy_tree(self.path, target, links=False))
 
     def checkpoints(self) -> dict[int, str]:
         """Step -> name of each checkpoint, in order. (Temporary names do not match and do not count.)"""

@@ -8,6 +8,7 @@ runs of such a script are made in one and the same folder, one after the other, 
 import contextlib
 import json
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -16,9 +17,11 @@ from pathlib import Path
 
 from gates.errors import GateError
 from gates.subject.commanded import CommandedSubject
+from gates.subject.guarded_copy import same_bytes
 from gates.subject.session import Session
 from gates.subject.snapshots import walk
 from gates.subject.traced_runs import Traced, trace
+from honestloop.guarded_files import open_regular
 
 BLOCK = 1 << 20
 
@@ -109,7 +112,7 @@ def names_path(run: Path, path: Path) -> bool:
 def _contains(file: Path, wanted: set[bytes]) -> bool:
     overlap = max(map(len, wanted))
     tail = b""
-    with file.open("rb") as stream:
+    with open_regular(file, sys.maxsize) as stream:
         while block := stream.read(BLOCK):
             if any(word in tail + block for word in wanted):
                 return True
@@ -123,15 +126,7 @@ def share_equal_files(run: Path, whole: Path) -> None:
         other = whole / name
         if path.is_symlink() or not path.is_file() or other.is_symlink() or not other.is_file():
             continue
-        if path.stat().st_size == other.stat().st_size and _equal(path, other):
+        if same_bytes(path, other):
             shared = path.with_name(f"{path.name}.shared")
             os.link(other, shared)
             shared.replace(path)
-
-
-def _equal(one: Path, other: Path) -> bool:
-    with one.open("rb") as first, other.open("rb") as second:
-        while block := first.read(BLOCK):
-            if block != second.read(BLOCK):
-                return False
-    return True

@@ -1,68 +1,22 @@
-"""The verb `serve`: a warm process that answers requests, each a line of JSON, so that not every one starts a process.
+"""The verbs of phase 18, answered by warm processes (warm_process.py), so that not every request starts one.
 
-    {"verb": "logits", "values": {"run": "...", "tokens": "...", "out": "..."}}      ->  {"status": 0}
-    {"verb": "train", "values": {"out": "...", "stop_after": 4, "resume": true}}     ->  {"status": 2, "error": "..."}
-
-It is used where a fresh process proves nothing. What is about processes (a resume, a kill, what is imported) never goes
-through it.
+They are used where a fresh process proves nothing. What is about processes (a resume, a kill, what is imported) never
+goes through them.
 """
 
 import contextlib
-import json
-import select
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from gates.errors import GateError
-from gates.subject.process import TIMEOUT, UNTRACKED, Finished, Process, Subject
+from gates.subject.process import TIMEOUT, Finished, Subject
+from gates.subject.warm_process import WarmProcess
 from honestloop.description import Description
 
 MOST = 2  # as many as jobs run at a time
-LONGEST = 1 << 16  # bytes of an answer
-
-
-class Server(Process):
-    """A running `serve`."""
-
-    def ask(self, verb: str, values: Mapping[str, object], timeout: float = TIMEOUT) -> Finished:
-        """Have one request answered. GateError if the process ends, is late, or says something else."""
-        began = time.monotonic()
-        request = {"verb": verb, "values": {name: _plain(value) for name, value in values.items()}}
-        try:
-            self.input.write(json.dumps(request).encode() + b"\n")
-            self.input.flush()
-        except OSError:
-            raise GateError(f"`{self.command}` ended before it was asked for {verb}") from None
-        answer = self._read_answer(verb, began + timeout)
-        said = " ".join(f"--{name} {value}" for name, value in values.items())
-        error = str(answer.get("error", ""))
-        return Finished(f"serve: {verb} {said}", answer["status"], "", error, time.monotonic() - began)
-
-    def _read_answer(self, verb: str, limit: float) -> dict[str, Any]:
-        line = b""
-        while not line.endswith(b"\n"):
-            left = limit - time.monotonic()
-            if left <= 0 or len(line) > LONGEST or not select.select([self.output], [], [], left)[0]:
-                self.kill_all_of_it()
-                raise GateError(f"`{self.command}` did not answer {verb} in a line within {TIMEOUT:.0f} s")
-            if not (read := self.output.read(1)):
-                raise GateError(f"`{self.command}` ended while it was asked for {verb}")
-            line += read
-        try:
-            answer = json.loads(line)
-        except ValueError:
-            answer = None
-        if not isinstance(answer, dict) or type(answer.get("status")) is not int:
-            raise GateError(f"`{self.command}` answered {line[:80]!r}, not a line like {{'status': 0}}")
-        return answer
-
-
-def _plain(value: object) -> object:
-    return str(value) if isinstance(value, Path) else value
 
 
 @dataclass
@@ -71,17 +25,21 @@ class Servers:
 
     description: Description
     home: Path
-    _free: list[Server] = field(default_factory=list)
+    timeout: float = TIMEOUT
+    _free: list[WarmProcess] = field(default_factory=list)
     _started: int = 0
     _lock: threading.Condition = field(default_factory=threading.Condition, repr=False)
 
     def ask(self, verb: str, **values: object) -> Finished:
-        """Have a free one answer; its answer."""
+        """Have a free one answer: how the verb ended. GateError if it gave no answer; another one takes its place."""
+        began = time.monotonic()
         with self._one() as server:
-            return server.ask(verb, values)
+            status, error = server.answer(verb, values)
+        said = " ".join(f"--{name} {value}" for name, value in values.items())
+        return Finished(f"serve: {verb} {said}", status, "", error, time.monotonic() - began)
 
     @contextlib.contextmanager
-    def _one(self) -> Iterator[Server]:
+    def _one(self) -> Iterator[WarmProcess]:
         with self._lock:
             while not self._free and self._started == MOST:
                 self._lock.wait()
@@ -91,7 +49,7 @@ class Servers:
         try:
             yield server
         except GateError:
-            server.kill_all_of_it()
+            server.kill()
             with self._lock:
                 self._started -= 1
                 self._lock.notify()
@@ -100,16 +58,14 @@ class Servers:
             self._free.append(server)
             self._lock.notify()
 
-    def _start(self) -> Server:
+    def _start(self) -> WarmProcess:
         self.home.mkdir(parents=True, exist_ok=True)
         self._started += 1
-        output = self.home / f"serve-{self._started}"
-        return Server(
+        return WarmProcess(
             self.description.argv("serve"),
-            cwd=self.description.folder,
-            env=UNTRACKED,
-            output=output,
-            talks=True,
+            folder=self.description.folder,
+            errors=self.home / f"serve-{self._started}",
+            timeout=self.timeout,
         )
 
 

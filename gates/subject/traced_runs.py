@@ -1,6 +1,5 @@
 """Runs of a commanded subject under file_events.py: what they did to the run directory; signals at drawn moments."""
 
-import json
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from gates.subject.commanded import CommandedSubject
 from gates.subject.file_events import Event
 from gates.subject.process import Finished
 from gates.subject.snapshots import Snapshots
+from honestloop.guarded_files import FILE_LIMIT, UnreadableError, read_json
 from honestloop.suite_location import INSTALLED, ROOT, in_suite
 
 START = (
@@ -92,8 +92,8 @@ def _module() -> str:
 def _read(run: Path, record: Path, finished: Finished) -> Traced:
     said = last_line(finished)
     try:
-        seen: dict[str, Any] = json.loads((record / "trace.json").read_bytes())
-    except (OSError, ValueError):
+        seen: dict[str, Any] = read_json(record / "trace.json", FILE_LIMIT)
+    except UnreadableError:
         raise GateError(said) from None
     events = [Event(**event) for event in seen["events"]]
     changing = [number for number, event in enumerate(events) if event.kind not in ("torn", "read", "open")]

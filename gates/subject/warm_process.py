@@ -34,16 +34,21 @@ class WarmProcess:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def ask(self, verb: str, values: Mapping[str, str]) -> None:
+    def ask(self, verb: str, values: Mapping[str, object]) -> None:
         """Have it answer one question. GateError, one line, if it cannot; it is then gone, unless it said so itself."""
-        question = json.dumps({"verb": verb, "values": dict(values)}) + "\n"
-        try:
-            self._process.input.write(question.encode())
-        except OSError:
-            raise self._broken(verb, "ended before it was asked") from None
-        status, error = self._parsed(verb, self._line(verb))
+        status, error = self.answer(verb, values)
         if status != 0:
             raise GateError(f"`serve` could not answer `{verb}`: {error}")
+
+    def answer(self, verb: str, values: Mapping[str, object]) -> tuple[int, str]:
+        """(status, error) of one question. GateError, one line, if there is no answer; the process is then gone."""
+        question = json.dumps({"verb": verb, "values": dict(values)}, default=str) + "\n"
+        try:
+            self._process.input.write(question.encode())
+            self._process.input.flush()
+        except OSError:
+            raise self._broken(verb, "ended before it was asked") from None
+        return self._parsed(verb, self._line(verb))
 
     def _line(self, verb: str) -> bytes:
         descriptor, limit = self._process.output.fileno(), time.monotonic() + self._timeout
@@ -73,7 +78,7 @@ class WarmProcess:
             raise self._broken(
                 verb, f'answered {said!r}, expected {{"status": 0}} or a status and an "error"'
             )
-        return answer["status"], " ".join(str(answer.get("error", "it does not say why")).split())[:300]
+        return answer["status"], " ".join(str(answer.get("error", "")).split())[:300] or "it does not say why"
 
     def _broken(self, verb: str, what: str) -> GateError:
         """The error; nothing more can be asked after it, and the last line it said tells most."""
@@ -87,3 +92,7 @@ class WarmProcess:
             self._process.input.close()
         with contextlib.suppress(GateError):
             self._process.wait(1.0)
+
+    def kill(self) -> None:
+        """End it at once, and whatever it started."""
+        self._process.kill_all_of_it()

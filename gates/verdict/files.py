@@ -84,7 +84,7 @@ def as_dict(verdict: Verdict) -> dict[str, Any]:
         "interrupted": verdict.interrupted,
         "file_problems": verdict.file_problems,
         "level": {"number": int(verdict.level), "name": str(verdict.level)},
-        "not_offered": dict(verdict.not_offered),
+        "not_offered": verdict.not_offered,
         "declared_and_not_asked": list(verdict.unjudged),
         "expected_failures": verdict.failed_as_expected,
         "expected_and_held": verdict.unfulfilled,

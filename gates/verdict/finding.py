@@ -25,6 +25,8 @@ class Finding:
     problem: str = ""
     got: str = ""
     expected: str = ""
+    unproved: str = ""
+    """What stays unproved where the subject left nothing to look at; empty where something was judged."""
 
     @property
     def gate(self) -> str:
@@ -40,6 +42,11 @@ class Finding:
         said = f"GATE {self.gate} / {self.check}: {self.problem}; got {self.got}, expected {self.expected}"
         rule = RULES.get(rule_of(self.where) or "")
         return said if rule is None else f"{said}; {rule.id}: {rule.statement} ({rule.address})"
+
+
+def nothing_to_judge(where: str, *, missing: str, unproved: str) -> Finding:
+    """A check that has nothing to look at, because the subject has no such thing: neither a pass nor a failure."""
+    return Finding(where, passed=True, figure=missing, threshold="", margin="", unproved=unproved)
 
 
 def at_most(where: str, *, figure: float, limit: float, problem: str, detail: str = "") -> Finding:

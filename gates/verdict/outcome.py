@@ -1,8 +1,9 @@
 """The verdict: every finding of a session, held against the definition of done.
 
-A check is PASSED, FAILED, NOT RUN, which is not a pass, or an EXPECTED FAILURE, which the subject declares and the
-verdict shows. The whole is PASSED only if every check of every gate passed or failed as declared, every control was
-refused for its own fault, and no test of a gate was skipped or broke.
+A check is PASSED, FAILED, NOT RUN, which is not a pass, an EXPECTED FAILURE, which the subject declares and the
+verdict shows, or NOT OFFERED, where the subject has no such thing to judge; then the verdict says what that leaves
+unproved. The whole is PASSED only if every check of every gate passed, failed as declared or was not offered, every
+control was refused for its own fault, and no test of a gate was skipped or broke.
 """
 
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from gates.verdict.finding import Finding
 from honestloop.description import Level
 
 PASSED, FAILED, NOT_RUN, INCOMPLETE = "PASSED", "FAILED", "NOT RUN", "INCOMPLETE"
-EXPECTED = "EXPECTED FAILURE"
+EXPECTED, NOT_OFFERED = "EXPECTED FAILURE", "NOT OFFERED"
 
 
 @dataclass
@@ -39,8 +40,8 @@ class Verdict:
     """Whether there are functions for the properties to grade."""
     own_generator: bool = False
     """Whether its masks and orders are declared, not those of the specification."""
-    not_offered: Mapping[str, str] = field(default_factory=dict)
-    """What the subject does not hand over -> what that leaves unproved."""
+    not_handed_over: Mapping[str, str] = field(default_factory=dict)
+    """What the subject's description does not offer -> what that leaves unproved."""
     left_out: frozenset[str] = frozenset()
     """Checks, "gate/check", that need what the subject does not hand over."""
     unjudged: tuple[str, ...] = ()
@@ -81,11 +82,19 @@ class Verdict:
         self.broken.setdefault(gate, []).append(test)
 
     def of_check(self, where: str) -> str:
-        """PASSED, FAILED, NOT RUN, or EXPECTED FAILURE if it failed and its rule is declared not to be kept."""
+        """PASSED, FAILED, NOT RUN, NOT OFFERED, or EXPECTED FAILURE if its rule is declared not to be kept."""
         finding = self.findings.get(where)
-        if finding is None or finding.passed:
-            return NOT_RUN if finding is None else PASSED
+        if finding is None or finding.unproved:
+            return NOT_RUN if finding is None else NOT_OFFERED
+        if finding.passed:
+            return PASSED
         return EXPECTED if rule_of(where) in self.expected else FAILED
+
+    @property
+    def not_offered(self) -> dict[str, str]:
+        """What the subject does not hand over, or its run does not have -> what that leaves unproved."""
+        found = {f"{f.where} ({f.figure})": f.unproved for f in self.findings.values() if f.unproved}
+        return {**self.not_handed_over, **found}
 
     @property
     def failed_as_expected(self) -> dict[str, str]:

@@ -8,7 +8,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from gates.verdict.outcome import FAILED, NOT_RUN, PASSED, Verdict
+from gates.verdict.outcome import FAILED, NOT_OFFERED, NOT_RUN, PASSED, Verdict
 from reference.rules import RULES
 
 NARROWEST = 110  # columns
@@ -57,8 +57,9 @@ def _gates_table(verdict: Verdict) -> Table:
         wheres = [f"{g.name}/{check}" for check in g.checks]
         controls = [c.name for c in verdict.controls if c.gate == g.name]
         passed = sum(verdict.of_check(where) == PASSED for where in wheres)
+        asked = sum(verdict.of_check(where) != NOT_OFFERED for where in wheres)
         turned_away = sum(verdict.of_control(name) == PASSED for name in controls)
-        figure = f"{passed} of {len(wheres)} checks, {turned_away} of {len(controls)} controls refused"
+        figure = f"{passed} of {asked} checks, {turned_away} of {len(controls)} controls refused"
         sheet.add_row(g.title, verdict.of_gate(g.name), figure, "", "", style="bold")
         for where in wheres:
             finding = verdict.findings.get(where)
