@@ -3,15 +3,18 @@
 import json
 import os
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from gates.errors import GateError
 from gates.judge import made_again, optimizer_audit
+from gates.judge.audited_update import audit
 from gates.judge.declared_optimizer import DeclaredOptimizer
 from gates.judge.recorded_update import updates_of
 from gates.subject import audit_draw
+from gates.subject.offers import left_out, not_offered
 from gates.subject.recorded_runs import MadeAgain, again, cut, special_updates, train_judged, train_stepwise
 from gates.subject.session import Session
 from tests.graded_examples import grade, refusals
@@ -121,18 +124,29 @@ def test_updates_before_the_first_checkpoint_are_made_from_the_beginning(tmp_pat
     assert found.log == run.log[:7]
 
 
-def test_a_subject_that_cannot_be_resumed_is_refused_in_one_line(tmp_path):
-    commands = {"train": DESCRIPTION.commands["train"]}
-    bare = type(DESCRIPTION)("bare", DESCRIPTION.level, DESCRIPTION.folder, commands=commands)
-    with pytest.raises(GateError, match="no update can be made again: there is no command `resume`"):
-        train_judged(Session(bare, tmp_path, 1, 1, committed={}))
-    commands = {
-        verb: command.replace("--stop-after {stop_after}", "")
-        for verb, command in DESCRIPTION.commands.items()
-    }
-    bare = type(DESCRIPTION)("bare", DESCRIPTION.level, DESCRIPTION.folder, commands=commands)
-    with pytest.raises(GateError, match=r"the command `train` does not take \{stop_after\}"):
-        train_judged(Session(bare, tmp_path, 1, 1, committed={}))
+@pytest.mark.parametrize("missing", ["resume", "{stop_after}"])
+def test_of_a_subject_that_cannot_be_resumed_the_updates_that_are_there_are_judged(tmp_path, missing):
+    commands = dict(DESCRIPTION.commands)
+    if missing == "resume":
+        del commands["resume"]
+    else:
+        commands = {
+            verb: command.replace("--stop-after {stop_after}", "") for verb, command in commands.items()
+        }
+    bare = replace(DESCRIPTION, commands=commands)
+    assert {"record/own_line", "record/late"} <= left_out(bare)
+    assert not left_out(DESCRIPTION)
+    assert "resume with {stop_after}" in not_offered(bare, None)
+    session = Session(bare, tmp_path, 1, 1, committed={})
+    judged = train_judged(session)
+    short: Any = train_stepwise(session)
+    assert not judged.again.drawn
+    spec = DeclaredOptimizer.read(bare, judged.run.config, STEPS)
+    found = [audit(spec, update) for update in updates_of(short)]
+    assert len(found) >= 10
+    for check in optimizer_audit.CHECKS.values():
+        finding = check(found)
+        assert finding.passed, finding.message
 
 
 def test_the_short_run_saves_every_update(tmp_path):

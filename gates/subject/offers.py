@@ -8,6 +8,7 @@ from honestloop.description import Description, Level
 UNPROVED: Mapping[str, str] = {
     "resume": "that a run that was interrupted goes on as if it had not been",
     "{stop_after}": "that it stops where it is told to, and goes on from there",
+    "resume with {stop_after}": "the updates of its run after the first ones: none can be made again",
     "adapter": "its functions, case by case",
     "checkpoints with parameters and moments": "the optimizer, the rate, the decay and the clipping of its updates",
     "logits and loss": "its perplexity, causality and padding, and that its gradients are those of its loss",
@@ -23,6 +24,7 @@ def not_offered(description: Description, adapter: str | None) -> dict[str, str]
     missing = {
         "resume": level < Level.PHASE_18 and not description.offers("resume"),
         "{stop_after}": level < Level.PHASE_18 and not _stops(description),
+        "resume with {stop_after}": not _made_again(description),
         "adapter": adapter is None,
         "checkpoints with parameters and moments": level < Level.RECORD,
         "logits and loss": level < Level.MODEL,
@@ -42,7 +44,23 @@ def left_out(description: Description) -> frozenset[str]:
         "stop": not resumes or not _stops(description),
         **dict.fromkeys(("terminate", "kill", "events"), not resumes),
     }
-    return frozenset(f"interruption/{check}" for check, is_missing in missing.items() if is_missing)
+    unasked = {f"interruption/{check}" for check, is_missing in missing.items() if is_missing}
+    if not _made_again(description):
+        unasked |= {"record/own_line", "record/late"}
+    return frozenset(unasked)
+
+
+def can_be_made_again(description: Description) -> bool:
+    """Whether updates of a run can be made again: it can be resumed, and both commands stop where they are told to."""
+    return all(
+        description.offers(verb) and "stop_after" in description.placeholders(verb)
+        for verb in ("train", "resume")
+    )
+
+
+def _made_again(description: Description) -> bool:
+    """Whether updates of its run can be made again, wherever its level asks for it."""
+    return description.level not in (Level.RECORD, Level.MODEL) or can_be_made_again(description)
 
 
 def _stops(description: Description) -> bool:

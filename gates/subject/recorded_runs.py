@@ -21,6 +21,7 @@ from gates.errors import GateError
 from gates.subject import audit_draw
 from gates.subject.commanded import CommandedSubject
 from gates.subject.guarded_copy import copy_tree
+from gates.subject.offers import can_be_made_again
 from gates.subject.recorded_directory import RecordedDirectory
 from gates.subject.session import Session
 
@@ -55,15 +56,20 @@ class MadeAgain:
     """Those that were drawn too, and are judged in the short run alone."""
 
 
+NOTHING_AGAIN = MadeAgain((), (), {}, {})
+"""Of a subject that cannot be resumed, or not be stopped where it is told to."""
+
+
 def train_judged(session: Session) -> JudgedRun:
     """The judged run, and then the updates that are drawn from it."""
     subject = session.commanded("record")
-    _must_offer(subject)
     began = time.monotonic()
     run = RecordedDirectory(subject.train("run"), session.description.run)
     seconds = time.monotonic() - began
     offered = subject.description.placeholders("train")
     short = SHORT if seconds > LONG and "checkpoint_every" in offered else 0
+    if not can_be_made_again(session.description):
+        return JudgedRun(run, told(subject), seconds, NOTHING_AGAIN)
     return JudgedRun(run, told(subject), seconds, _make_again(session, subject, run, short))
 
 
@@ -94,16 +100,6 @@ def special_updates(run: RecordedDirectory) -> list[int]:
     edges = [now[1] for before, now in itertools.pairwise(epochs) if before[0] != now[0]]
     found = {warmup if isinstance(warmup, int) else 0, *edges[-1:], len(run.log)}
     return sorted(update for update in found if update > 0)
-
-
-def _must_offer(subject: CommandedSubject) -> None:
-    """GateError unless updates of the judged run can be made again."""
-    description = subject.description
-    if not description.offers("resume"):
-        raise GateError("no update can be made again: there is no command `resume`")
-    for verb in ("train", "resume"):
-        if "stop_after" not in description.placeholders(verb):
-            raise GateError(f"no update can be made again: the command `{verb}` does not take {{stop_after}}")
 
 
 def _make_again(session: Session, subject: CommandedSubject, run: RecordedDirectory, short: int) -> MadeAgain:
