@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -18,6 +19,8 @@ from torch import nn
 from honestloop.recorder import Recorder, RecorderError, adamw_settings
 from honestloop.recorder import generators as generator_states
 from honestloop.recorder.json_state import decode, encode
+from honestloop.suite_location import ROOT
+from tests.graded_examples import EXAMPLES
 
 STEPS = 8
 EVERY = 3
@@ -530,3 +533,18 @@ def test_importing_it_imports_neither_torch_nor_jax():
     root = Path(__file__).resolve().parents[1]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+@pytest.mark.parametrize("example", ["lightning_level2", "transformers_level2"])
+def test_a_run_that_was_killed_between_its_last_checkpoint_and_its_results_ends_when_it_is_resumed(
+    example, tmp_path
+):
+    out = tmp_path / "run"
+    options = ["--out", str(out), "--steps", "4", "--save-every", "2"]
+    command = [sys.executable, str(EXAMPLES / example / "train.py"), *options]
+    for _ in range(2):
+        subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=tmp_path)
+        assert json.loads((out / "results.json").read_bytes())["steps"] == 4
+        log = (out / "train_log.jsonl").read_bytes()
+        (out / "results.json").unlink()
+    assert len(log.splitlines()) == 4

@@ -20,7 +20,7 @@ from honestloop.recorder import checkpoint_files
 from honestloop.recorder.errors import RecorderError
 from honestloop.recorder.global_generators import global_generators
 from honestloop.recorder.json_state import decode
-from honestloop.recorder.recorder import CHECKPOINTS, Recorder
+from honestloop.recorder.recorder import CHECKPOINTS, RESULTS, Recorder, write_results
 from honestloop.recorder.settings import adamw_settings
 
 
@@ -49,10 +49,16 @@ class RecorderCallback(Callback):
         self._resumed_generators: Any = None
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
-        """Give Lightning its counters, and the loader's place, before it begins."""
+        """Give Lightning its counters, and the loader's place, before it begins.
+
+        Of a run that is at its end Lightning trains nothing, and calls no other hook: its results are written here.
+        """
         stored = checkpoint_files.newest_whole(self.path / CHECKPOINTS)
-        if stored is not None and stored.state["step"] > 0:
-            trainer.fit_loop.load_state_dict(decode(stored.state["extra"])["fit_loop"])
+        if stored is None or stored.state["step"] == 0:
+            return
+        trainer.fit_loop.load_state_dict(decode(stored.state["extra"])["fit_loop"])
+        if stored.state["step"] == trainer.max_steps and not (self.path / RESULTS).exists():
+            write_results(self.path, trainer.max_steps, {})
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Make the run directory, or restore the newest checkpoint of it."""
