@@ -1,10 +1,12 @@
 """How well the audit of a whole run sees what begins late: many draws on kept runs, one table.
 
-python -m gates.audit_study                 every late control, 3 gradings' seeds, 20 draws; written to docs/audit.md
+python -m gates.audit_study        every late control, 3 gradings, 20 draws on the run of the first; docs/audit.md
 python -m gates.audit_study --seeds 1 --draws 3 --controls late_beta2 late_horizon --out table.md
 """
 
 import argparse
+import hashlib
+import itertools
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -16,16 +18,19 @@ from fixtures.controls.shared.table import Control
 from gates.errors import GateError
 from gates.judge import whole_run
 from gates.judge.run_record import Settings, TrainingPlan
+from gates.judge.update import Replayed
 from gates.subject import controls
 from gates.subject.audit_draw import mean_chance_of_seeing
-from gates.subject.drawn_resumes import REPLAYED, Audit, draw_updates, resume_drawn, spread
+from gates.subject.drawn_resumes import REPLAYED, Audit, Drawn, draw_updates, resume_drawn, spread
 from gates.subject.pool import WORKERS
+from gates.subject.run_directory import RunDirectory
 from gates.subject.session import Session
 from gates.subject.stepwise_runs import ConfiguredRun, follow, stepwise_options
 from gates.verdict.definition import control as control_named
 from gates.verdict.definition import controls as all_controls
 from gates.verdict.finding import Finding
 from honestloop.description import describe
+from honestloop.guarded_files import sha256_regular
 from honestloop.suite_location import ROOT
 
 DEFAULT_OUT = ROOT / "docs" / "audit.md"
@@ -47,8 +52,9 @@ every line that is made again is compared. What only the oracles see (batch, mas
 a few more. The validation loss is recomputed at every checkpoint; where the rate is low, as at the end, that of weights
 a single update too old is within the bound of single precision.
 
-Measured on runs of {steps} updates with a checkpoint every {every}. Each mistake begins at an update that is drawn, and
-lasts to the end."""
+Measured on runs of {steps} updates with a checkpoint every {every}, one for each grading's seed; on that of the first
+seed all the draws were made, on the others one. Each mistake begins at an update that is drawn, and lasts to the
+end."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,34 @@ class Studied:
     """The check that refused it first, and why."""
 
 
+class Replays:
+    """Replayed updates: many draws meet in the same one, and it is replayed once if it begins and ends alike."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[int, str, str], Replayed] = {}
+
+    def of(self, drawn: Drawn, audit: Audit, plan: TrainingPlan) -> Replayed:
+        """The drawn update, replayed by the oracles and compared."""
+        key = (
+            drawn.update,
+            _digest(drawn.before, drawn.update - 1),
+            _digest(drawn.after, drawn.update),
+        )
+        if key not in self._known:
+            (self._known[key],) = whole_run.replay_drawn(replace(audit, drawn=(drawn,)), plan)
+        return self._known[key]
+
+
+def _digest(run: RunDirectory, step: int) -> str:
+    """SHA-256 over every file of a checkpoint."""
+    folder = run.path / run.checkpoints()[step]
+    found = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            found.update(str(path.relative_to(folder)).encode() + bytes.fromhex(sha256_regular(path)))
+    return found.hexdigest()
+
+
 def study(session: Session, wrong: Control | None, draws: int) -> Studied:
     """One kept run of a late control, or of impl if there is none, audited with so many draws."""
     if wrong is None:
@@ -72,6 +106,7 @@ def study(session: Session, wrong: Control | None, draws: int) -> Studied:
         subject, first = controls.late_subject_of(session, wrong), controls.first_wrong(session, wrong)
     followed = follow(session, subject, "", settings=STUDIED)
     options = stepwise_options(session, subject, "", STUDIED)
+    plan, replays = TrainingPlan.of(followed), Replays()
     refused = list[Finding]()
     for number in range(draws):
         chance = session.chance(f"study/{number}")
@@ -80,16 +115,21 @@ def study(session: Session, wrong: Control | None, draws: int) -> Studied:
         audit = resume_drawn(
             replace(subject, home=home), followed.run, drawn, spread(drawn, special), *options
         )
-        refused += [finding for finding in _findings(session, followed, audit) if not finding.passed][:1]
+        findings = _findings(session, followed, audit, plan, replays)
+        refused += itertools.islice((finding for finding in findings if not finding.passed), 1)
     by = f"{refused[0].check}: {refused[0].problem}" if refused else ""
     return Studied(wrong.name if wrong else "impl", session.kill_seed, first, draws, len(refused), by)
 
 
-def _findings(session: Session, followed: ConfiguredRun, audit: Audit) -> Iterator[Finding]:
-    """The checks that depend on the draw, the quickest first."""
+def _findings(
+    session: Session, followed: ConfiguredRun, audit: Audit, plan: TrainingPlan, replays: Replays
+) -> Iterator[Finding]:
+    """The checks that depend on the draw, the quickest first; of the replayed updates, one after the other."""
     yield whole_run.lines(audit)
     yield whole_run.optimizer(audit, Settings.read(followed.config), session.description)
-    yield whole_run.replayed(whole_run.replay_drawn(audit, TrainingPlan.of(followed)))
+    for drawn in audit.drawn:
+        if drawn.update in audit.replayed:
+            yield whole_run.replayed([replays.of(drawn, audit, plan)])
 
 
 def page(studied: Sequence[Studied], seeds: int, draws: int) -> str:
@@ -125,7 +165,9 @@ def main() -> int:
     parser.add_argument(
         "--seeds", type=int, default=3, metavar="N", help="gradings' seeds, from 1 (default 3)"
     )
-    parser.add_argument("--draws", type=int, default=20, metavar="N", help="draws on each run (default 20)")
+    parser.add_argument(
+        "--draws", type=int, default=20, metavar="N", help="draws on the run of the first seed (default 20)"
+    )
     parser.add_argument(
         "--controls", nargs="*", metavar="NAME", help="these alone (default all that are audited)"
     )
@@ -142,7 +184,10 @@ def main() -> int:
         try:
             jobs = [
                 pool.submit(
-                    study, Session(describe("impl"), Path(folder) / str(seed), 0, seed), wrong, options.draws
+                    study,
+                    Session(describe("impl"), Path(folder) / str(seed), 0, seed),
+                    wrong,
+                    options.draws if seed == 1 else 1,
                 )
                 for seed in range(1, options.seeds + 1)
                 for wrong in [None, *chosen]

@@ -124,6 +124,13 @@ def check(
 @click.option(
     "--every-event", is_flag=True, help="Resume after a kill at every file event, not at a drawn sample."
 )
+@click.option(
+    "--gate",
+    "only",
+    multiple=True,
+    metavar="NAME",
+    help="Ask this gate alone (several times: these). The verdict is then INCOMPLETE at best.",
+)
 def grade(
     subject: str,
     runs: Path,
@@ -131,6 +138,7 @@ def grade(
     kill_seed: int | None,
     all_controls: bool,
     every_event: bool,
+    only: tuple[str, ...],
 ) -> int:
     """Train SUBJECT, interrupt it, recompute what it claims: is it done? Some minutes.
 
@@ -143,9 +151,11 @@ def grade(
     if missing := run_gates.missing_packages():
         raise click.UsageError(f"grading runs needs {', '.join(missing)}: pip install 'honestloop[gates]'")
     must_be_there(describe(subject))
+    if unknown := [name for name in only if name not in run_gates.names()]:
+        raise click.UsageError(f"there is no gate {unknown[0]!r}; there are {', '.join(run_gates.names())}")
     seeds = {"--blind-seed": blind_seed, "--kill-seed": kill_seed}
     flags = {"--all-controls": all_controls, "--every-event": every_event}
-    return run_gates.grade(subject, runs, seeds, flags)
+    return run_gates.grade(subject, runs, seeds, flags, only)
 
 
 @app.command(

@@ -1,7 +1,7 @@
 """`honestloop grade`: the gates, run by pytest, with its status turned into that of the command."""
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -18,16 +18,30 @@ def missing_packages() -> list[str]:
     return [name for name in NEEDED if importlib.util.find_spec(name) is None]
 
 
-def grade(subject: str, runs: Path, seeds: Mapping[str, int | None], flags: Mapping[str, bool]) -> int:
-    """Run the gates on a subject; the exit status of the command."""
+def names() -> list[str]:
+    """The gates, in their order."""
+    from gates.verdict.definition import GATES
+
+    return [gate.name for gate in GATES]
+
+
+def grade(
+    subject: str,
+    runs: Path,
+    seeds: Mapping[str, int | None],
+    flags: Mapping[str, bool],
+    only: Sequence[str] = (),
+) -> int:
+    """Run the gates on a subject, or `only` those of these names; the exit status of the command."""
     import gates
     from honestloop import plugin
 
     folder = Path(str(gates.__file__)).parent
+    asked = [folder / f"test_{name}.py" for name in only] or [folder]
     given = [f"{option}={seed}" for option, seed in seeds.items() if seed is not None]
     status = pytest.main(
         [
-            str(folder),
+            *map(str, asked),
             *("-c", str(CONFIGURATION), f"--rootdir={Path.cwd()}", "--import-mode=importlib"),
             *("-p", "no:cacheprovider", "-q"),
             f"--impl={subject}",

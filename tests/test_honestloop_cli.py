@@ -145,6 +145,7 @@ def test_a_file_is_an_adapter(made):
         (["check", "no_such_loop"], 4, "cannot be imported: ModuleNotFoundError"),
         (["check", "no/such/file.py"], 4, "is no file"),
         (["grade", "no_such_loop"], 4, "no such subject: no_such_loop"),
+        (["grade", "impl", "--gate", "speed"], 2, "there is no gate 'speed'; there are perplexity, update, "),
         (["check", "math", "--rule", "LOPP-01"], 2, "unknown rule 'LOPP-01'; did you mean"),
         (["check", "math", "--profile", "quick"], 2, "unknown profile 'quick'"),
         (["check", "math", "--json", "nowhere/report.json"], 2, "there is no folder"),
