@@ -123,10 +123,10 @@ class Told(Subject):
         return RunDirectory(self.home / out)
 
 
-def test_a_fresh_process_is_the_first_to_go_on_from_a_checkpoint_of_the_run(tmp_path):
+def test_a_fresh_process_is_the_first_to_go_on_from_a_checkpoint_that_asks_for_one(tmp_path):
     run, said = directory(tmp_path / "run"), list[tuple[str, ...]]()
     fresh, warm = (Told(name, tmp_path / "copies", said=said) for name in ("fresh", "warm"))
-    drawn_resumes.resume_drawn(fresh, run, [2, 5], (5,), warm=warm)
+    drawn_resumes.resume_drawn(fresh, run, [2, 5], (5,), warm=warm, fresh={3})
     assert said == [
         ("warm", "from-0", "--stop-after", "1"),
         ("warm", "from-0", "--resume", "--stop-after", "2"),
@@ -136,6 +136,11 @@ def test_a_fresh_process_is_the_first_to_go_on_from_a_checkpoint_of_the_run(tmp_
     said.clear()
     drawn_resumes.resume_drawn(dataclasses.replace(fresh, home=tmp_path / "others"), run, [5], (5,))
     assert {name for name, *_ in said} == {"fresh"}
+    said.clear()
+    drawn_resumes.resume_drawn(
+        dataclasses.replace(fresh, home=tmp_path / "all-warm"), run, [5], (5,), warm=warm
+    )
+    assert {name for name, *_ in said} == {"warm"}
 
 
 def test_a_line_that_is_not_the_runs_own_is_found_and_named(tmp_path):

@@ -8,7 +8,7 @@ is taken: at its own checkpoints it is the run, not the copy, that is looked at.
 import math
 import random
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,8 @@ from gates.subject.session import Session
 
 REPLAYED = 8
 """So many of the drawn updates, at least, are replayed by the oracles."""
+FRESH = 1
+"""Beside the first and the last two checkpoints, so many that a fresh process goes on from are drawn."""
 LINES = 2
 """So many, at least, are logged after a cut: wrongly saved weights show in the first, moments in the second."""
 
@@ -49,9 +51,12 @@ class Audit:
 
 def audit(session: Session, judged: RunDirectory) -> Audit:
     """Draw updates of the run that is judged and make them again. GateError if that cannot be done."""
-    updates, special = draw_updates(session.chance("audit"), judged, session.committed["train"])
+    chance = session.chance("audit")
+    updates, special = draw_updates(chance, judged, session.committed["train"])
     subject, warm = (start(session.subject, "whole-run") for start in (session.untracked, session.warm))
-    return resume_drawn(subject, judged, updates, spread(updates, special), warm=warm)
+    saved = [step for step in judged.checkpoints() if step]
+    fresh = {*saved[:1], *saved[-2:], *chance.sample(saved, min(FRESH, len(saved)))}
+    return resume_drawn(subject, judged, updates, spread(updates, special), warm=warm, fresh=fresh)
 
 
 def draw_updates(
@@ -95,11 +100,12 @@ def resume_drawn(
     replayed: tuple[int, ...],
     *options: str,
     warm: Subject | None = None,
+    fresh: Collection[int] = (),
 ) -> Audit:
     """Make these updates again. `options` are those that the judged run was started with.
 
-    From the run's own checkpoint a fresh process goes on; what begins, or goes on from a stop, a warm one may, if the
-    subject has one.
+    From the checkpoints of the steps in `fresh` a fresh process goes on; all else a `warm` one may do, if the subject
+    has one. It has held the state of other steps and other copies by then: what it does not load is wrong.
     """
     saved = [step for step in judged.checkpoints() if step]
     groups: dict[int, list[int]] = {0: []}
@@ -112,7 +118,7 @@ def resume_drawn(
             cut_back(judged, at, subject.home / f"from-{at}", kept)
         for stop in _stops(at, group, saved) if group else [0]:
             again = ("--resume",) if (subject.home / f"from-{at}").exists() else ()
-            process = warm if warm and (not at or at in copies) else subject
+            process = warm if warm and (at not in fresh or at in copies) else subject
             copies[at] = process.train(*options, *again, "--stop-after", str(stop), out=f"from-{at}")
         kept = kept or {path.name for path in copies[0].path.iterdir()}  # what a run has before its end
     drawn = [
