@@ -4,6 +4,8 @@ Run with -s, the figures are printed: the worst share of a bound of correct upda
 """
 
 import dataclasses
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -252,3 +254,16 @@ def test_late_updates_are_all_looked_at():
 def test_a_share_says_what_it_behaves_like():
     assert Share(2.0, "wrong").message == "wrong"
     assert Share(2.0, "wrong", like="this").message == "wrong (behaves like: this)"
+
+
+def test_a_mistake_is_named_only_if_most_of_the_wrong_updates_look_like_it():
+    """Half the rate is, at one update of the warm-up, the rate of the update before."""
+    named = Share(9.0, "update 3: rate 2, logged 4", like="the rate of the update before")
+    wrong = [Share(9.0, f"update {k}: rate {k}, logged {2 * k}") for k in (4, 5)]
+
+    def said(shares: list[Share]) -> str:
+        updates: list[Any] = [SimpleNamespace(shares={"rate": share}) for share in shares]
+        return optimizer_audit.of_bounds("rate", updates).problem
+
+    assert said([named, *wrong]) == "update 4: rate 4, logged 8 (and 2 more updates)"
+    assert "behaves like: the rate of the update before" in said([named, named])

@@ -27,7 +27,8 @@ WHAT = {
 def of_bounds(check: str, audited: Sequence[AuditedUpdate]) -> Finding:
     """second_moment, weights, decay, rate or norm: the first update beyond its bound; else the one with the least room.
 
-    GateError if no update was judged.
+    Of updates that look like several mistakes, or like none, one is shown that looks as most of them do. GateError if
+    no update was judged.
     """
     found = [update.shares[check] for update in audited if check in update.shares]
     if not found:
@@ -36,9 +37,9 @@ def of_bounds(check: str, audited: Sequence[AuditedUpdate]) -> Finding:
         raise GateError("no update with a checkpoint on both sides was made")
     ratios = [share.ratio for share in found]
     beyond = [share for share in found if not share.ratio <= 1.0]
-    usual = Counter(share.like for share in beyond if share.like).most_common(1)
-    named = [share for share in beyond if usual and share.like == usual[0][0]]
-    first = next(iter(named or beyond), found[int(np.argmax(ratios))])
+    usual = Counter(share.like for share in beyond).most_common(1)
+    shown = [share for share in beyond if share.like == usual[0][0]]
+    first = next(iter(shown), found[int(np.argmax(ratios))])
     return Finding(
         f"record/{check}",
         passed=not beyond,
