@@ -4,12 +4,14 @@ The held-out half is not graded here: of those it is only asked that they differ
 """
 
 import ast
+import re
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from fixtures import external
-from fixtures.external import ALIASES, EXTERNAL, FILES, SOURCES
+from fixtures.external import ALIASES, EXTERNAL, FILES, SOURCES, Publisher
 from fixtures.external.answer import Answer, Place, Quantity, Said, Verdict, equals, times
 from fixtures.external.fixed_inputs import CALLS, differs
 from fixtures.external.table import publisher_of
@@ -104,3 +106,38 @@ def test_nothing_said_is_not_right_where_no_convention_explains_the_fault():
 def test_numbers_are_written_to_three_digits():
     assert times(Quantity.RATE, 0.1 + 1e-9) == "rate x 0.1"
     assert equals(Quantity.EPSILON, 1e-16) == "epsilon = 1e-16"
+
+
+LEFT = tomllib.loads((FOLDER / "not_expressible.toml").read_text(encoding="utf-8"))
+
+
+def units(publisher):
+    """The rows of a publisher's list that the table has: ids, DeepCrime's operators, TheDeepChecker's folders.
+
+    TrainCheck's errors are counted once where several shares or forms of one are translated.
+    """
+    rows = [row for row in [*EXTERNAL.values(), *ALIASES.values()] if row.publisher == publisher]
+    ids = {id for row in rows for id in (row.id, *row.also)}
+    ids |= {id for row in [*EXTERNAL.values(), *ALIASES.values()] for id in row.also}
+    if publisher == Publisher.DC:
+        return {row.published for row in rows}
+    if publisher == Publisher.TDC:
+        return {name for row in rows for name in re.sub(r"[:(].*", "", row.published).strip().split(", ")}
+    own = {id for id in ids if "#" not in id and publisher_of(id) == publisher}
+    return {"-".join(id.split("-")[:2]) for id in own} if publisher == Publisher.TC else own
+
+
+@pytest.mark.parametrize("publisher", Publisher)
+def test_every_row_of_a_collection_is_translated_or_cannot_be_and_why(publisher):
+    entry = LEFT[publisher]
+    left = entry.get("left", ())
+    assert all(kind["reason"] and kind["ids"] for kind in left)
+    named = [id for kind in left if "count" not in kind for id in kind["ids"]]
+    assert len(set(named)) == len(named)
+    assert not {*named, *(f"{publisher}-{id}" for id in named)} & units(publisher)
+    absent = sum(kind.get("count", len(kind["ids"])) for kind in left)
+    assert len(units(publisher)) + absent == entry["size"] + entry.get("beside", 0)
+
+
+def test_a_source_is_named_for_every_publisher():
+    assert set(LEFT) == set(SOURCES) == set(Publisher)
