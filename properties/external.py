@@ -85,10 +85,18 @@ def of_half(half: str) -> list[str]:
 
 
 def run(ids: Sequence[str], seeds: int, examples: int) -> list[Graded]:
-    """Each fault with each of so many seeds, from 0."""
+    """Each fault with each of so many seeds, from 0; a line on stderr as soon as one is graded."""
     tasks = [(id, seed, examples) for id in ids for seed in range(seeds)]
+    results = []
     with ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn")) as pool:
-        return list(pool.map(graded_by_name, *zip(*tasks, strict=True)))
+        for one in pool.map(graded_by_name, *zip(*tasks, strict=True)):
+            results.append(one)
+            said = f"{one.rule}, diagnosis {one.verdict}" if one.refused else "SURVIVES"
+            print(
+                f"{len(results)} of {len(tasks)}  {one.fault}, seed {one.seed}: {said} ({one.seconds:.1f} s)",
+                file=sys.stderr,
+            )
+    return results
 
 
 def summary(results: Sequence[Graded]) -> dict[str, Any]:
