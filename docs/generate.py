@@ -4,7 +4,8 @@
 
 docs/strength.md needs runs/strength.json (python -m properties.strength --json runs/strength.json) and
 runs/controls.json (pytest gates/ --all-controls); `make strength` runs all three. docs/external.md needs
-runs/external.json (python -m properties.external --json runs/external.json).
+runs/external.json (python -m properties.external --json runs/external.json), and has a section about other tools if there
+is runs/external-peers.json (python -m benchmarks.external_peers).
 """
 
 import json
@@ -162,7 +163,7 @@ def summary(measured: dict[str, Any], controls: list[dict[str, Any]]) -> Iterato
     yield "refused led to a stricter rule. That all of them are killed is a regression test: no mistake that was once noticed is"
     yield "missed today. It does not say which share of other people's mistakes is noticed. In the same way the diagnosis is measured"
     yield "on mistakes that are in the table it chooses from. How many faults that others have collected the suite refuses, and how"
-    yield "many of those the diagnosis names, is not measured here yet."
+    yield "many of those the diagnosis names, is measured in [external.md](external.md)."
     yield ""
     yield "| | |"
     yield "|---|---|"
@@ -251,8 +252,8 @@ def covered(row: dict[str, Any]) -> str:
     return ", ".join(f"`{name}`" for name in names) or f"not yet: {row['not_applicable']}"
 
 
-def external_page(measured: dict[str, Any]) -> str:
-    """docs/external.md."""
+def external_page(measured: dict[str, Any], peers: dict[str, Any] | None = None) -> str:
+    """docs/external.md; `peers` is what the other tools said, if they were asked."""
     left = tomllib.loads(
         (ROOT / "fixtures" / "external" / "not_expressible.toml").read_text(encoding="utf-8")
     )
@@ -263,6 +264,7 @@ def external_page(measured: dict[str, Any]) -> str:
         external_summary(measured),
         external_counts(runs, left),
         external_table(runs),
+        external_peers(peers) if peers else (),
         external_left(left),
     ]
     return "\n".join(line for part in parts for line in part).rstrip() + "\n"
@@ -369,6 +371,29 @@ def outcomes(results: list[dict[str, Any]]) -> Iterator[str]:
         yield "; ".join(dict.fromkeys(column))
 
 
+def external_peers(found: dict[str, Any]) -> Iterator[str]:
+    """What other tools notice of the same faults."""
+    yield from ("## Other tools", "")
+    yield "The open half again, each fault as a change of one PyTorch loop (`benchmarks/peers_external/`), and what the checks of other"
+    yield "tools that fit a training loop object to; a check that objects to the right loop is not counted. It is another experiment than"
+    yield "the one above: what they are asked was chosen by us, and much of what they look for (memory, devices, ranks) is not in it."
+    yield ""
+    yield "```"
+    yield "pip install --requirement requirements-peers-external.txt"
+    yield "python -m benchmarks.external_peers --json runs/external-peers.json"
+    yield "```"
+    yield ""
+    yield from (f"| tool | notices, of {found['faults']} | which, and by what |", "|---|---|---|")
+    for peer, said in found["peers"].items():
+        noticed = {id: ", ".join(checks) for id, checks in said["faults"].items() if checks}
+        which = "; ".join(f"{id} ({by})" for id, by in noticed.items())
+        yield f"| {peer} | {len(noticed)} | {which} |"
+    yield ""
+    without = "; ".join(f"{id} ({why})" for id, why in found["not here"].items())
+    yield f"Not asked of them: {without}."
+    yield ""
+
+
 def external_left(left: dict[str, Any]) -> Iterator[str]:
     """What cannot be written for the protocol."""
     yield from ("## What cannot be written", "")
@@ -436,7 +461,9 @@ def main() -> int:
     layout.write_text(run_directory_page(layout.read_text(encoding="utf-8")), encoding="utf-8")
     external = ROOT / "runs" / "external.json"
     if external.exists():
-        page = external_page(json.loads(external.read_text(encoding="utf-8")))
+        peers = ROOT / "runs" / "external-peers.json"
+        asked = json.loads(peers.read_text(encoding="utf-8")) if peers.exists() else None
+        page = external_page(json.loads(external.read_text(encoding="utf-8")), asked)
         (ROOT / "docs" / "external.md").write_text(page, encoding="utf-8")
     else:
         print(

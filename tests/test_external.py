@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fixtures import external
-from fixtures.external import ALIASES, EXTERNAL, FILES, SOURCES, Publisher
+from fixtures.external import ALIASES, EXTERNAL, FILES, SOURCES, Alias, External, Publisher
 from fixtures.external.answer import Answer, Place, Quantity, Said, Verdict, equals, times
 from fixtures.external.fixed_inputs import CALLS, differs
 from fixtures.external.table import publisher_of
@@ -116,9 +116,10 @@ def units(publisher):
 
     TrainCheck's errors are counted once where several shares or forms of one are translated.
     """
-    rows = [row for row in [*EXTERNAL.values(), *ALIASES.values()] if row.publisher == publisher]
+    everything: list[External | Alias] = [*EXTERNAL.values(), *ALIASES.values()]
+    rows = [row for row in everything if row.publisher == publisher]
     ids = {id for row in rows for id in (row.id, *row.also)}
-    ids |= {id for row in [*EXTERNAL.values(), *ALIASES.values()] for id in row.also}
+    ids |= {id for row in everything for id in row.also}
     if publisher == Publisher.DC:
         return {row.published for row in rows}
     if publisher == Publisher.TDC:

@@ -65,8 +65,17 @@ def test_no_seed_is_an_error(capsys):
     assert "--seeds" in capsys.readouterr().err
 
 
+PEERS = {
+    "faults": 2,
+    "not here": {"TCB-MPS": "needs a device"},
+    "peers": {
+        "a tool 1.0": {"right loop": {}, "faults": {"TP-A1": {"accumulation": "differs"}, "TP-A5": {}}}
+    },
+}
+
+
 def test_the_page_has_a_row_for_every_fault_and_its_verdicts():
-    """`python docs/generate.py` writes it from the JSON of the command."""
+    """`python docs/generate.py` writes it from the JSON of the command, and of the other tools if they were asked."""
     spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
     assert spec
     assert spec.loader
@@ -79,3 +88,5 @@ def test_the_page_has_a_row_for_every_fault_and_its_verdicts():
     assert "LOOP-02; **SURVIVES**" in page
     assert "| right; wrong |" in page
     assert "1 of 2" in page
+    assert "## Other tools" not in page
+    assert "| a tool 1.0 | 1 | TP-A1 (accumulation) |" in generate.external_page(found, PEERS)

@@ -122,7 +122,7 @@ def train_window(run: Run, window: list[Any]) -> dict[str, float]:
         loss.backward()
         total += loss.item()
     norm = torch.nn.utils.clip_grad_norm_(run.model.parameters(), MAX_NORM)
-    lr = run.scheduler.get_last_lr()[0]
+    lr = float(run.scheduler.get_last_lr()[0])
     run.optimizer.step()
     run.scheduler.step()
     run.updates += 1
