@@ -99,6 +99,12 @@ def run(ids: Sequence[str], seeds: int, examples: int) -> list[Graded]:
     return results
 
 
+def in_words(said: Said) -> list[str]:
+    """Each statement of a diagnosis."""
+    conventions = [f"{key} = {value}" for key, value in said.conventions.items()]
+    return [*said.names, *conventions, *filter(None, (said.number, said.place))]
+
+
 def summary(results: Sequence[Graded]) -> dict[str, Any]:
     """Counts of faults and of diagnoses; who survives which seeds; what was said wrongly.
 
@@ -117,10 +123,7 @@ def summary(results: Sequence[Graded]) -> dict[str, Any]:
         "diagnosed": sum(verdicts.values()),
         **{str(verdict): verdicts[verdict] for verdict in Verdict},
         "said wrongly": {
-            f"{one.fault}, seed {one.seed}": [
-                *one.said.names,
-                *filter(None, (one.said.place, one.said.number)),
-            ]
+            f"{one.fault}, seed {one.seed}": in_words(one.said)
             for one in results
             if one.verdict == Verdict.WRONG
         },
