@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, settings
+from hypothesis import seed as seeded
 from hypothesis.errors import FlakyFailure, HypothesisException
 
 from fixtures import subjects
@@ -146,12 +147,17 @@ def grade(
     record: Record,
     *,
     shrink: bool = False,
+    seed: int | None = None,
 ) -> tuple[str, Kill] | None:
-    """(rule, kill) if the property refuses the subject, else None. RuntimeError if Hypothesis cannot run it."""
+    """(rule, kill) if the property refuses the subject, else None. RuntimeError if Hypothesis cannot run it.
+
+    `seed` draws other examples than those of CI.
+    """
     timed = TimedProperty(prop)
     try:
         with recording(record):
-            prop.runnable(profile(record.max_examples, shrink=shrink), timed)(subject=subject, **case)
+            runnable = prop.runnable(profile(record.max_examples, shrink=shrink), timed)
+            (runnable if seed is None else seeded(seed)(runnable))(subject=subject, **case)
     except NotOfferedError:  # the property does not apply to the subject's conventions
         return None
     except Refusal as refusal:
