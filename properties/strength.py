@@ -27,7 +27,6 @@ from hypothesis.errors import FlakyFailure, HypothesisException
 
 from fixtures import subjects
 from fixtures.mutants import MUTANTS, Mutant, subject_with
-from honestloop.conventions import Conventions
 from honestloop.protocol import FUNCTIONS, ProtocolError, Subject
 from honestloop.suite_location import in_suite
 from properties.assertions import NotOfferedError, Refusal
@@ -114,11 +113,14 @@ def cases(prop: Property, function: str | None = None) -> Iterable[dict[str, Any
 
 
 def judge(mutant: Mutant, rules: Iterable[str] | None = None, *, diagnosed: bool = True) -> KillResult:
-    """Grade a mutant by the properties of these rules, or by all that grade its function, and diagnose each kill."""
+    """Grade a mutant by the properties of these rules, or by all that grade its function, and diagnose each kill.
+
+    It is judged under the conventions that it declares.
+    """
     judged = KillResult(mutant.id)
     if rules is not None and set(rules) & RULES_OF_EVERY_CALL:
         rules = None
-    conventions = Conventions()
+    conventions = mutant.conventions
     for test, prop in all_properties().items():
         if rules is not None and not set(rules) & set(prop.rules):
             continue

@@ -35,6 +35,13 @@ CONCERNED = {
     "gelu": {"gelu", "gelu_backward"},
     "dtypes": {"softmax"},
     "generator": {"dropout", "epoch_order", "data_iterator"},
+    **{
+        name: {"trainer"}
+        for name in (
+            *("decayed", "empty_window", "leftover", "empty_evaluation", "epoch_edge", "seeded", "domain"),
+            *("accumulate", "epochs"),
+        )
+    },
 }
 """Functions that a convention changes."""
 
