@@ -3,6 +3,7 @@
     python -m properties.strength --json runs/strength.json --margins    all mutants and rules, for docs/strength.md
     python -m properties.strength --kills                                all mutants, only the rules that they list
     python -m properties.strength --quick --seed 7                       the same for a sample of a dozen mutants
+    python -m properties.strength --first                                of all mutants the failure seen first
     python -m properties.strength loss_in_bits                           one mutant, with the messages it gets
 
 A mutant is killed when each of the rules that it lists refuses it. Exit status 1 if one survives. The mutants were
@@ -32,7 +33,7 @@ from honestloop.suite_location import in_suite
 from properties.assertions import NotOfferedError, Refusal
 from properties.checks import Property, all_properties
 from properties.diagnosis import diagnose
-from properties.grading import Grading, Status
+from properties.grading import Grading, Status, place
 from properties.property_record import Record, recording
 
 EXAMPLES = 60
@@ -181,6 +182,37 @@ class TimedProperty:
             raise
 
 
+class Undiagnosed(Grading):
+    """A grading that does not ask which mistake a failure looks like."""
+
+    def _explain(self, refusal: Refusal, record: Record) -> None:
+        """Nothing is added."""
+
+
+def first_failure(name: str) -> str:
+    """The rule that a user sees first of a mutant: properties in the order of the table, blocked as in a grading."""
+    mutant = MUTANTS[name]
+    grading = Undiagnosed(Subject.of(name, subject_with(mutant), mutant.conventions))
+    ordered = sorted(all_properties().values(), key=place)
+    for prop in ordered:
+        for case in cases(prop, mutant.function):
+            if grading.before(prop, case) is not None:
+                continue
+            with grading.attempt(prop, Record(EXAMPLES)) as tried:
+                prop.runnable(profile(EXAMPLES, shrink=False))(subject=grading.subject, **case)
+            if tried.outcome.status == Status.BROKEN:
+                return tried.outcome.rules[0]
+    return ""
+
+
+def first_failures(names: Sequence[str]) -> dict[str, Any]:
+    """How often the first failure is one that names the mistake; what it is where it is another."""
+    with ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn")) as pool:
+        first = dict(zip(names, pool.map(first_failure, names), strict=True))
+    others = {name: rule for name, rule in first.items() if rule not in MUTANTS[name].rules}
+    return {"root_cause_first": len(first) - len(others), "of": len(first), "first_is_another": others}
+
+
 def judge_by_name(name: str, quick: bool) -> KillResult:
     """`judge` for a worker process, which takes the mutant by its id."""
     mutant = MUTANTS[name]
@@ -249,6 +281,17 @@ def without_infinity(x: Any) -> Any:
     return None if isinstance(x, float) and not math.isfinite(x) else x
 
 
+def print_first(found: dict[str, Any], file: Path | None) -> int:
+    """Say it, and write it as JSON; the exit status, 1 if a mutant is not refused at all."""
+    print(f"{found['root_cause_first']} of {found['of']} mutants: the first failure names the mistake")
+    for name, rule in found["first_is_another"].items():
+        print(f"  {name}: {rule or 'nothing'} before {', '.join(MUTANTS[name].rules)}")
+    if file:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(found, indent=1), encoding="utf-8")
+    return int(not all(found["first_is_another"].values()))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; its exit status."""
     parser = argparse.ArgumentParser(
@@ -261,6 +304,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--quick", action="store_true", help=f"{SAMPLE_SIZE} mutants, only the rules that they list"
     )
     parser.add_argument("--kills", action="store_true", help="only the rules that they list, no diagnosis")
+    parser.add_argument(
+        "--first",
+        action="store_true",
+        help="only the first failure that a user sees: does it name the mistake?",
+    )
     parser.add_argument("--seed", type=int, default=0, help="draws the sample of --quick (default 0)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the counts as JSON")
     parser.add_argument(
@@ -271,6 +319,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"no mutant {unknown[0]}")
     start = time.perf_counter()
     names = options.mutants or (sample(options.seed) if options.quick else list(MUTANTS))
+    if options.first:
+        return print_first(first_failures(names), options.json)
     quick = options.quick or options.kills
     results = run(names, quick=quick)
     counts = summary(results) | {"seconds": round(time.perf_counter() - start, 1)}

@@ -123,18 +123,17 @@ def test_evaluation_changes_nothing(subject, case):
     """
     dtype = either(subject, case.settings["seed"])
     case = in_domain(subject, case)
-    plain, evaluating = (of_case(subject, case, dtype) for _ in range(2))
-    evaluating.needs("evaluate")
-    without = plain.passes(case.epochs)
-    records = Kept([])
-    look(evaluating, case.batches, records, "before the first epoch")
-    for number, (_, got) in enumerate(evaluating.passes(case.epochs)):
-        _, wanted = next(without)
+    plain = of_case(subject, case, dtype)
+    plain.needs("evaluate")
+    without = [(records, plain.arrays()) for _, records in plain.passes(case.epochs)]
+    evaluating = of_case(subject, case, dtype)
+    look(evaluating, case.batches, Kept([]), "before the first epoch")
+    passes = zip(evaluating.passes(case.epochs), without, strict=True)
+    for number, ((_, got), (wanted, after)) in enumerate(passes):
         same_run("EVAL-03", got, wanted, f"epoch {number}, with and without evaluation", plain.fields)
         what = f"after epoch {number}, with and without evaluation"
-        same_arrays("EVAL-03", evaluating.arrays(), plain.arrays(), what)
-        records = Kept(got)
-        look(evaluating, case.batches, records, f"after epoch {number}")
+        same_arrays("EVAL-03", evaluating.arrays(), after, what)
+        look(evaluating, case.batches, Kept(got), f"after epoch {number}")
 
 
 def look(loop, batches, records, when):
@@ -169,14 +168,15 @@ def test_an_evaluation_of_nothing_is_what_is_declared_and_changes_nothing(subjec
     if masked and subject.conventions.domain != "any":
         not_offered("batches without masks")
     nothing = [(x, y, np.zeros_like(mask)) for x, y, mask in case.epochs[0]] if masked else []
-    plain, evaluating = (of_case(subject, case, dtype) for _ in range(2))
-    evaluating.needs("evaluate")
+    plain = of_case(subject, case, dtype)
+    plain.needs("evaluate")
+    without = [records for _, records in plain.passes(case.epochs)]
+    evaluating = of_case(subject, case, dtype)
     if predicted(case.batches):
         evaluating.evaluate(case.batches)
     nothing_is_as_declared(evaluating, nothing)
-    without = plain.passes(case.epochs)
-    for _, got in evaluating.passes(case.epochs):
-        same_run("EVAL-04", got, next(without)[1], "with an evaluation of nothing, and without", plain.fields)
+    for (_, got), wanted in zip(evaluating.passes(case.epochs), without, strict=True):
+        same_run("EVAL-04", got, wanted, "with an evaluation of nothing, and without", plain.fields)
         nothing_is_as_declared(evaluating, nothing)
 
 
