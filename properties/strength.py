@@ -4,6 +4,7 @@
     python -m properties.strength --kills                                all mutants, only the rules that they list
     python -m properties.strength --quick --seed 7                       the same for a sample of a dozen mutants
     python -m properties.strength --first                                of all mutants the failure seen first
+    python -m properties.strength --trainer-alone                        of mutants of functions, what the loop shows
     python -m properties.strength loss_in_bits                           one mutant, with the messages it gets
 
 A mutant is killed when each of the rules that it lists refuses it. Exit status 1 if one survives. The mutants were
@@ -27,6 +28,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.errors import FlakyFailure, HypothesisException
 
 from fixtures import subjects
+from fixtures.lifted_mutants import expressible, lifted
 from fixtures.mutants import MUTANTS, Mutant, subject_with
 from honestloop.protocol import FUNCTIONS, ProtocolError, Subject
 from honestloop.suite_location import in_suite
@@ -38,6 +40,8 @@ from properties.property_record import Record, recording
 
 EXAMPLES = 60
 """Examples of a property that checks a rule the mutant lists: as many as in CI."""
+EXAMPLES_OF_DEV = 20
+"""Examples of a property at the default profile, for the mutants that only the loop shows."""
 EXAMPLES_OF_OTHER_RULES = 15
 """Examples of the other properties, which complete the matrix of mutants and rules."""
 RULES_OF_EVERY_CALL = frozenset({"SUBJ-01", "SUBJ-02", "SUBJ-05", "SUBJ-07", "SUBJ-08"})
@@ -205,6 +209,29 @@ def first_failure(name: str) -> str:
     return ""
 
 
+def refused_in_the_loop(name: str) -> str:
+    """The rule that first refuses a mutant of a function when nothing but the loop that calls it is offered, or ""."""
+    mutant = MUTANTS[name] if MUTANTS[name].function == "trainer" else lifted(MUTANTS[name])
+    subject = Subject.of(name, subject_with(mutant), mutant.conventions)
+    for test, prop in all_properties().items():
+        for case in cases(prop, "trainer") if "trainer" in prop.functions else ():
+            refused = grade(prop, subject, case, test, Record(EXAMPLES_OF_DEV))
+            if refused is not None:
+                return refused[0]
+    return ""
+
+
+def trainer_alone(names: Sequence[str]) -> dict[str, Any]:
+    """How many of the mutants are refused through a trainer alone, and which are not."""
+    with ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn")) as pool:
+        found = dict(zip(names, pool.map(refused_in_the_loop, names), strict=True))
+    return {
+        "refused": sum(map(bool, found.values())),
+        "of": len(found),
+        "not_refused": [name for name, rule in found.items() if not rule],
+    }
+
+
 def first_failures(names: Sequence[str]) -> dict[str, Any]:
     """How often the first failure is one that names the mistake; what it is where it is another."""
     with ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn")) as pool:
@@ -281,6 +308,16 @@ def without_infinity(x: Any) -> Any:
     return None if isinstance(x, float) and not math.isfinite(x) else x
 
 
+def print_trainer_alone(found: dict[str, Any], file: Path | None) -> int:
+    """Say it, and write it as JSON; the exit status, 1 below nine of ten."""
+    print(f"{found['refused']} of {found['of']} mistakes of functions are refused through the trainer alone")
+    print(*(f"  not refused: {n} ({MUTANTS[n].mistake})" for n in found["not_refused"]), sep="\n")
+    if file:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(found, indent=1), encoding="utf-8")
+    return int(found["refused"] < 0.9 * found["of"])
+
+
 def print_first(found: dict[str, Any], file: Path | None) -> int:
     """Say it, and write it as JSON; the exit status, 1 if a mutant is not refused at all."""
     print(f"{found['root_cause_first']} of {found['of']} mutants: the first failure names the mistake")
@@ -309,6 +346,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         action="store_true",
         help="only the first failure that a user sees: does it name the mistake?",
     )
+    parser.add_argument(
+        "--trainer-alone",
+        action="store_true",
+        help="mutants of the functions that a loop calls, inside the loop",
+    )
     parser.add_argument("--seed", type=int, default=0, help="draws the sample of --quick (default 0)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the counts as JSON")
     parser.add_argument(
@@ -319,6 +361,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"no mutant {unknown[0]}")
     start = time.perf_counter()
     names = options.mutants or (sample(options.seed) if options.quick else list(MUTANTS))
+    if options.trainer_alone:
+        return print_trainer_alone(trainer_alone(options.mutants or expressible()), options.json)
     if options.first:
         return print_first(first_failures(names), options.json)
     quick = options.quick or options.kills

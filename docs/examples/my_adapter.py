@@ -4,13 +4,29 @@ import my_loop
 import numpy as np
 import torch
 
-CAPABILITIES = ["trainer"]
+CAPABILITIES = ["clip_by_global_norm", "learning_rate", "perplexity", "trainer"]
 CONVENTIONS = {"schedule": "nanogpt", "clip": "torch", "norm": "dtype", "generator": "own"}
 
 
 def tensor(x, dtype=None):
     """A copy, whatever its memory layout is."""
     return torch.tensor(np.ascontiguousarray(x), dtype=dtype)
+
+
+def learning_rate(step, *, peak, floor, warmup, total):
+    return my_loop.learning_rate(step, peak, floor, warmup, total)
+
+
+def clip_by_global_norm(grads, max_norm):
+    parameters = [torch.nn.Parameter(torch.zeros_like(tensor(g))) for g in grads]
+    for parameter, g in zip(parameters, grads, strict=True):
+        parameter.grad = tensor(g)
+    norm = torch.nn.utils.clip_grad_norm_(parameters, max_norm)
+    return [parameter.grad.numpy() for parameter in parameters], norm.item()
+
+
+def perplexity(nll_sum, tokens):
+    return float(np.exp(np.float64(nll_sum) / tokens))  # infinity where math.exp raises
 
 
 def tensors(batches):
