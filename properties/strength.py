@@ -193,32 +193,28 @@ class Undiagnosed(Grading):
         """Nothing is added."""
 
 
-def first_failure(name: str) -> str:
-    """The rule that a user sees first of a mutant: properties in the order of the table, blocked as in a grading."""
-    mutant = MUTANTS[name]
-    grading = Undiagnosed(Subject.of(name, subject_with(mutant), mutant.conventions))
-    ordered = sorted(all_properties().values(), key=place)
-    for prop in ordered:
+def first_of(mutant: Mutant, examples: int) -> str:
+    """The rule that a user sees first: properties in the order of the table, blocked as in a grading; "" for none."""
+    grading = Undiagnosed(Subject.of(mutant.id, subject_with(mutant), mutant.conventions))
+    for prop in sorted(all_properties().values(), key=place):
         for case in cases(prop, mutant.function):
             if grading.before(prop, case) is not None:
                 continue
-            with grading.attempt(prop, Record(EXAMPLES)) as tried:
-                prop.runnable(profile(EXAMPLES, shrink=False))(subject=grading.subject, **case)
+            with grading.attempt(prop, Record(examples)) as tried:
+                prop.runnable(profile(examples, shrink=False))(subject=grading.subject, **case)
             if tried.outcome.status == Status.BROKEN:
                 return tried.outcome.rules[0]
     return ""
 
 
+def first_failure(name: str) -> str:
+    """The rule by which a mutant is refused first, or "" where it is not."""
+    return first_of(MUTANTS[name], EXAMPLES)
+
+
 def refused_in_the_loop(name: str) -> str:
-    """The rule that first refuses a mutant of a function when nothing but the loop that calls it is offered, or ""."""
-    mutant = MUTANTS[name] if MUTANTS[name].function == "trainer" else lifted(MUTANTS[name])
-    subject = Subject.of(name, subject_with(mutant), mutant.conventions)
-    for test, prop in all_properties().items():
-        for case in cases(prop, "trainer") if "trainer" in prop.functions else ():
-            refused = grade(prop, subject, case, test, Record(EXAMPLES_OF_DEV))
-            if refused is not None:
-                return refused[0]
-    return ""
+    """The same of a mutant of a function when nothing but the loop that calls it is offered."""
+    return first_of(lifted(MUTANTS[name]), EXAMPLES_OF_DEV)
 
 
 def trainer_alone(names: Sequence[str]) -> dict[str, Any]:
@@ -229,6 +225,7 @@ def trainer_alone(names: Sequence[str]) -> dict[str, Any]:
         "refused": sum(map(bool, found.values())),
         "of": len(found),
         "not_refused": [name for name, rule in found.items() if not rule],
+        "first": found,
     }
 
 
