@@ -1,4 +1,4 @@
-"""A trainer that has only some parts is graded by the rest: what is not there is not offered, what is there is judged."""
+"""A trainer that has only some parts is graded by them; the rules that need the others are not offered."""
 
 import pytest
 

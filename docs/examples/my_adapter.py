@@ -10,7 +10,7 @@ CONVENTIONS = {"schedule": "nanogpt", "clip": "torch", "norm": "dtype", "generat
 
 def tensor(x, dtype=None):
     """A copy, whatever its memory layout is."""
-    return torch.tensor(np.ascontiguousarray(x), dtype=dtype)
+    return torch.tensor(np.array(x, order="C"), dtype=dtype)
 
 
 def learning_rate(step, *, peak, floor, warmup, total):
