@@ -111,7 +111,8 @@ class Trainer:
         """
         batches = [*self.waiting, *micro_batches]
         whole = len(batches) // accumulate * accumulate if self.leftover != "update" else len(batches)
-        self.waiting = batches[whole:] if self.leftover == "carry" else []
+        left = batches[whole:] if self.leftover == "carry" else []
+        self.waiting = [(np.array(x), np.array(y), np.array(mask)) for x, y, mask in left]
         return [batches[i : min(i + accumulate, whole)] for i in range(0, whole, accumulate)]
 
     def leaves_out(self, window: Sequence[MicroBatch]) -> bool:
