@@ -4,7 +4,8 @@ NumPy in, NumPy out. Float results have the dtype of the float arguments (float3
 changed. A subject is a module (NAME means NAME.adapter if there is one, else NAME itself), a mapping of names to
 functions, or any object that has them. It may declare `CAPABILITIES`, the names of the functions it offers (without it,
 every function that is not optional must be there), `CONVENTIONS`, its choice where more than one is right
-(conventions.py), and `EXPECTED`, the rules that it does not keep, each with the reason.
+(conventions.py), `TRAINER_PARTS`, what its trainer has, and `EXPECTED`, the rules that it does not keep, each with
+the reason.
 
 What a whole training run must offer to the gates, the verbs of its command line and the files of its run directory, is
 in README.md under "The whole run".
@@ -55,13 +56,25 @@ FUNCTIONS = {
     "tokenizer": "(texts: list[str]) -> object with vocabulary (texts by id), encode(text) -> ids, decode(ids) -> text",
     "ngram_baselines": "(train, val: list[list[int]], vocab_size) -> list of dict: kind, n, parameter, nll_sum, tokens",
     "trainer": "(params: dict of E [V,D], W [D,V], b [V], settings: dict) -> object with train(micro_batches, "
-    "accumulate), parameters(), evaluate(batches), save(path), load(path); see docs/your-loop.md",
+    "accumulate) or fit(micro_batches, epochs, accumulate, resume), parameters(), and, unless TRAINER_PARTS says "
+    "otherwise, evaluate(batches), save(path), load(path); see docs/your-loop.md",
     "train_step": "(params, config) -> step(input, target, loss_mask, key_mask) -> loss; keeps its state; not graded",
 }
 OPTIONAL = frozenset(
     {"softmax", "rms_norm", "silu", "sample_batch", "tokenizer", "ngram_baselines", "train_step"}
 )
 """Graded if offered."""
+TRAINER_PARTS = {
+    "grad_norm": "in each record: the norm of the window's gradient before clipping",
+    "tokens": "in each record: the number of predicted tokens of the window",
+    "evaluate": "evaluate(batches) -> the token mean over all of them, without dropout",
+    "save": "save(path): a checkpoint, a file or a folder",
+    "load": "load(path): go on from a checkpoint, in a trainer of the same settings",
+    "observed": "observed() -> dict of whatever else the loop keeps: numbers, text, arrays, lists and dicts of them",
+}
+"""What a trainer may have beside train (or fit), parameters, and the loss and lr of each record. A subject without all
+of the first five names those that are there in its TRAINER_PARTS; `observed` is there only if it is named."""
+USUAL_PARTS = frozenset(TRAINER_PARTS) - {"observed"}
 BATCH_FIELDS = ("input", "target", "loss_mask", "key_mask")
 
 
@@ -145,6 +158,19 @@ class Subject:
         if unknown := names - FUNCTIONS.keys():
             raise ProtocolError(
                 f"subject {self.name}: CAPABILITIES names {sorted(unknown)}, unknown to the protocol"
+            )
+        return names
+
+    @functools.cached_property
+    def trainer_parts(self) -> frozenset[str]:
+        """The parts of its trainer that are graded. ProtocolError if it names one that the protocol does not know."""
+        parts: Iterable[str] | None = self._look_up("TRAINER_PARTS", None)
+        if parts is None:
+            return USUAL_PARTS
+        names = frozenset([parts] if isinstance(parts, str) else parts)
+        if unknown := names - TRAINER_PARTS.keys():
+            raise ProtocolError(
+                f"subject {self.name}: TRAINER_PARTS names {sorted(unknown)}; there are {', '.join(TRAINER_PARTS)}"
             )
         return names
 

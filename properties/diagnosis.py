@@ -18,6 +18,7 @@ from fixtures.subjects import reference
 from fixtures.temporary_folder import temporary_folder
 from honestloop.conventions import Conventions
 from honestloop.guard import OBJECTS, Call, Guard, Misbehaviour, Raised, arrays_in, copied
+from properties.loop_helpers import FIELDS
 from reference import bounds
 from reference.bounds import Bounded, named_arrays
 from reference.training import Trainer
@@ -113,7 +114,7 @@ class Candidate:
                 call = calls[place]
                 if not same_structure(call, answer):
                     return Match.NONE
-                exact = exact and same_numbers(call.result, answer.result)
+                exact = exact and same_numbers(graded(call), answer.result)
                 if exact:
                     continue
                 if required > Match.WITHIN_BOUND or (plausible and not plausible(place, answer.result)):
@@ -122,7 +123,7 @@ class Candidate:
                 return Match.EXACT
             try:
                 expected = bounded(self.formula, calls, self.conventions)
-                inside = all(within(c.result, x) for c, x in zip(calls, expected, strict=True))
+                inside = all(within(graded(c), x) for c, x in zip(calls, expected, strict=True))
             except Exception:  # a formula that cannot run on error-tracking arrays has no bound
                 inside = False
             return Match.WITHIN_BOUND if inside else Match.NONE
@@ -145,7 +146,7 @@ def prefilter(oracle: Candidate, calls: Sequence[Call]) -> Callable[[int, Any], 
         others = dict(named_arrays(answer))
         return all(
             within_leaf(x, Bounded(others[name], PREFILTER_FACTOR * allowed[name].bound))
-            for name, x in named_arrays(calls[place].result)
+            for name, x in named_arrays(graded(calls[place]))
             if is_number(x) and isinstance(allowed.get(name), Bounded) and name in others
         )
 
@@ -238,8 +239,20 @@ def same_structure(call: Call, again: Call) -> bool:
         return False
     if isinstance(a, Raised) or isinstance(b, Raised):
         return isinstance(a, Raised) and isinstance(b, Raised)
-    left, right = dict(named_arrays(a)), dict(named_arrays(b))
+    left, right = dict(named_arrays(graded(call))), dict(named_arrays(b))
+    if call.function == "trainer":  # a record may hold more than the law names, or less
+        return left.keys() <= right.keys() and all(same_kind(x, right[name]) for name, x in left.items())
     return left.keys() == right.keys() and all(same_kind(x, right[name]) for name, x in left.items())
+
+
+def graded(call: Call) -> Any:
+    """What a call returned, without what the law does not name: other fields of the records of a trainer."""
+    if call.function != "trainer" or call.method not in ("train", "fit") or not isinstance(call.result, list):
+        return call.result
+    return [
+        {name: record[name] for name in FIELDS if name in record} if isinstance(record, dict) else record
+        for record in call.result
+    ]
 
 
 def same_kind(x: Any, y: Any) -> bool:

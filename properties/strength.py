@@ -3,6 +3,8 @@
     python -m properties.strength --json runs/strength.json --margins    all mutants and rules, for docs/strength.md
     python -m properties.strength --kills                                all mutants, only the rules that they list
     python -m properties.strength --quick --seed 7                       the same for a sample of a dozen mutants
+    python -m properties.strength --first                                of all mutants the failure seen first
+    python -m properties.strength --trainer-alone                        of mutants of functions, what the loop shows
     python -m properties.strength loss_in_bits                           one mutant, with the messages it gets
 
 A mutant is killed when each of the rules that it lists refuses it. Exit status 1 if one survives. The mutants were
@@ -27,18 +29,20 @@ from hypothesis import seed as seeded
 from hypothesis.errors import FlakyFailure, HypothesisException
 
 from fixtures import subjects
+from fixtures.lifted_mutants import expressible, lifted
 from fixtures.mutants import MUTANTS, Mutant, subject_with
-from honestloop.conventions import Conventions
 from honestloop.protocol import FUNCTIONS, ProtocolError, Subject
 from honestloop.suite_location import in_suite
 from properties.assertions import NotOfferedError, Refusal
 from properties.checks import Property, all_properties
 from properties.diagnosis import diagnose
-from properties.grading import Grading, Status
+from properties.grading import Grading, Status, place
 from properties.property_record import Record, recording
 
 EXAMPLES = 60
 """Examples of a property that checks a rule the mutant lists: as many as in CI."""
+EXAMPLES_OF_DEV = 20
+"""Examples of a property at the default profile, for the mutants that only the loop shows."""
 EXAMPLES_OF_OTHER_RULES = 15
 """Examples of the other properties, which complete the matrix of mutants and rules."""
 RULES_OF_EVERY_CALL = frozenset({"SUBJ-01", "SUBJ-02", "SUBJ-05", "SUBJ-07", "SUBJ-08"})
@@ -115,11 +119,14 @@ def cases(prop: Property, function: str | None = None) -> Iterable[dict[str, Any
 
 
 def judge(mutant: Mutant, rules: Iterable[str] | None = None, *, diagnosed: bool = True) -> KillResult:
-    """Grade a mutant by the properties of these rules, or by all that grade its function, and diagnose each kill."""
+    """Grade a mutant by the properties of these rules, or by all that grade its function, and diagnose each kill.
+
+    It is judged under the conventions that it declares.
+    """
     judged = KillResult(mutant.id)
     if rules is not None and set(rules) & RULES_OF_EVERY_CALL:
         rules = None
-    conventions = Conventions()
+    conventions = mutant.conventions
     for test, prop in all_properties().items():
         if rules is not None and not set(rules) & set(prop.rules):
             continue
@@ -183,6 +190,57 @@ class TimedProperty:
         except Refusal:
             self.first_failure = self.first_failure or time.perf_counter() - self._start
             raise
+
+
+class Undiagnosed(Grading):
+    """A grading that does not ask which mistake a failure looks like."""
+
+    def _explain(self, refusal: Refusal, record: Record) -> None:
+        """Nothing is added."""
+
+
+def first_of(mutant: Mutant, examples: int) -> str:
+    """The rule that a user sees first: properties in the order of the table, blocked as in a grading; "" for none."""
+    grading = Undiagnosed(Subject.of(mutant.id, subject_with(mutant), mutant.conventions))
+    for prop in sorted(all_properties().values(), key=place):
+        for case in cases(prop, mutant.function):
+            if grading.before(prop, case) is not None:
+                continue
+            with grading.attempt(prop, Record(examples)) as tried:
+                prop.runnable(profile(examples, shrink=False))(subject=grading.subject, **case)
+            if tried.outcome.status == Status.BROKEN:
+                return tried.outcome.rules[0]
+    return ""
+
+
+def first_failure(name: str) -> str:
+    """The rule by which a mutant is refused first, or "" where it is not."""
+    return first_of(MUTANTS[name], EXAMPLES)
+
+
+def refused_in_the_loop(name: str) -> str:
+    """The same of a mutant of a function when nothing but the loop that calls it is offered."""
+    return first_of(lifted(MUTANTS[name]), EXAMPLES_OF_DEV)
+
+
+def trainer_alone(names: Sequence[str]) -> dict[str, Any]:
+    """How many of the mutants are refused through a trainer alone, and which are not."""
+    with ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn")) as pool:
+        found = dict(zip(names, pool.map(refused_in_the_loop, names), strict=True))
+    return {
+        "refused": sum(map(bool, found.values())),
+        "of": len(found),
+        "not_refused": [name for name, rule in found.items() if not rule],
+        "first": found,
+    }
+
+
+def first_failures(names: Sequence[str]) -> dict[str, Any]:
+    """How often the first failure is one that names the mistake; what it is where it is another."""
+    with ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn")) as pool:
+        first = dict(zip(names, pool.map(first_failure, names), strict=True))
+    others = {name: rule for name, rule in first.items() if rule not in MUTANTS[name].rules}
+    return {"root_cause_first": len(first) - len(others), "of": len(first), "first_is_another": others}
 
 
 def judge_by_name(name: str, quick: bool) -> KillResult:
@@ -253,6 +311,27 @@ def without_infinity(x: Any) -> Any:
     return None if isinstance(x, float) and not math.isfinite(x) else x
 
 
+def print_trainer_alone(found: dict[str, Any], file: Path | None) -> int:
+    """Say it, and write it as JSON; the exit status, 1 below nine of ten."""
+    print(f"{found['refused']} of {found['of']} mistakes of functions are refused through the trainer alone")
+    print(*(f"  not refused: {n} ({MUTANTS[n].mistake})" for n in found["not_refused"]), sep="\n")
+    if file:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(found, indent=1), encoding="utf-8")
+    return int(found["refused"] < 0.9 * found["of"])
+
+
+def print_first(found: dict[str, Any], file: Path | None) -> int:
+    """Say it, and write it as JSON; the exit status, 1 if a mutant is not refused at all."""
+    print(f"{found['root_cause_first']} of {found['of']} mutants: the first failure names the mistake")
+    for name, rule in found["first_is_another"].items():
+        print(f"  {name}: {rule or 'nothing'} before {', '.join(MUTANTS[name].rules)}")
+    if file:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(found, indent=1), encoding="utf-8")
+    return int(not all(found["first_is_another"].values()))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; its exit status."""
     parser = argparse.ArgumentParser(
@@ -265,6 +344,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--quick", action="store_true", help=f"{SAMPLE_SIZE} mutants, only the rules that they list"
     )
     parser.add_argument("--kills", action="store_true", help="only the rules that they list, no diagnosis")
+    parser.add_argument(
+        "--first",
+        action="store_true",
+        help="only the first failure that a user sees: does it name the mistake?",
+    )
+    parser.add_argument(
+        "--trainer-alone",
+        action="store_true",
+        help="mutants of the functions that a loop calls, inside the loop",
+    )
     parser.add_argument("--seed", type=int, default=0, help="draws the sample of --quick (default 0)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the counts as JSON")
     parser.add_argument(
@@ -275,6 +364,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"no mutant {unknown[0]}")
     start = time.perf_counter()
     names = options.mutants or (sample(options.seed) if options.quick else list(MUTANTS))
+    if options.trainer_alone:
+        return print_trainer_alone(trainer_alone(options.mutants or expressible()), options.json)
+    if options.first:
+        return print_first(first_failures(names), options.json)
     quick = options.quick or options.kills
     results = run(names, quick=quick)
     counts = summary(results) | {"seconds": round(time.perf_counter() - start, 1)}

@@ -97,6 +97,12 @@ def _power(value: np.ndarray, a: RunningErrorArray, b: RunningErrorArray) -> np.
     return value * np.expm1(exponent)
 
 
+def _choice(lead: np.ndarray, a: RunningErrorArray, b: RunningErrorArray) -> np.ndarray:
+    # `lead` is by how much a is the one to be chosen; beyond both errors it is chosen whatever they are.
+    either = np.maximum(a.error, b.error)
+    return np.where(lead > a.error + b.error, a.error, np.where(-lead > a.error + b.error, b.error, either))
+
+
 _PROPAGATED: dict[Any, Callable[..., np.ndarray]] = {
     np.add: lambda value, a, b: a.error + b.error,
     np.subtract: lambda value, a, b: a.error + b.error,
@@ -111,8 +117,8 @@ _PROPAGATED: dict[Any, Callable[..., np.ndarray]] = {
     np.cos: lambda value, a: np.minimum(a.error, 2.0),
     np.sin: lambda value, a: np.minimum(a.error, 2.0),
     np.tanh: _tanh,
-    np.minimum: lambda value, a, b: np.maximum(a.error, b.error),
-    np.maximum: lambda value, a, b: np.maximum(a.error, b.error),
+    np.minimum: lambda value, a, b: _choice(b.value - a.value, a, b),
+    np.maximum: lambda value, a, b: _choice(a.value - b.value, a, b),
     np.absolute: lambda value, a: a.error,
     np.power: _power,
 }

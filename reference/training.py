@@ -9,6 +9,8 @@ Update k counts from 0, over all epochs. E and W decay, b does not. A window wit
 gradient 0, and is an update like any other. A window whose loss or gradient is not finite is refused, before anything
 has changed. The mask of dropout is a function of (seed, update, row of the window, position, feature), so cutting a
 window differently, padding it, evaluating and resuming change no mask, and no generator has a state.
+Legal variants: the bias decays as well; a window with nothing to predict is left out; a short window at the end of an
+epoch waits for the next epoch, or is dropped.
 
 Every step of the loop is a small method, so that a mistake is a subclass which overrides one of them:
 
@@ -61,7 +63,8 @@ class Sums:
 class Trainer:
     """The loop and its state: parameters, moments m and v and number of updates t of each, update number k.
 
-    The keywords are the conventions that reference/optimizer.py, clipping.py and schedule.py describe.
+    The keywords are the conventions that reference/optimizer.py, clipping.py and schedule.py describe, and the variants
+    named above.
     """
 
     def __init__(
@@ -74,8 +77,14 @@ class Trainer:
         schedule: str = "honestloop",
         clip: str = "exact",
         norm: str = "double",
+        decayed: str = "matrices",
+        empty_window: str = "update",
+        leftover: str = "update",
     ) -> None:
         self.settings = dict(settings)
+        self.decayed, self.empty_window, self.leftover = decayed, empty_window, leftover
+        self.waiting: list[MicroBatch] = []
+        """Micro-batches that wait for the next epoch, if leftovers are carried over."""
         self.adamw: dict[str, Any] = {"decay": decay, "eps_place": eps_place}
         self.clipping: dict[str, str] = {"clip": clip, "norm": norm}
         self.schedule = schedule
@@ -85,16 +94,30 @@ class Trainer:
         self.v: dict[str, Any] = {name: np.zeros(x.shape) for name, x in params.items()}
         self.t = dict.fromkeys(params, 0)
         self.updates = 0
+        self.tokens = 0
+        """Predicted tokens of all updates so far."""
 
     # ---- an epoch
 
     def train(self, micro_batches: Sequence[MicroBatch], accumulate: int) -> list[Record]:
         """One pass over the micro-batches, in order; a record for every update. Called again, it goes on."""
-        return [self.update(window) for window in self.windows(micro_batches, accumulate)]
+        windows = self.windows(micro_batches, accumulate)
+        return [self.update(window) for window in windows if not self.leaves_out(window)]
 
     def windows(self, micro_batches: Sequence[MicroBatch], accumulate: int) -> list[Sequence[MicroBatch]]:
-        """The micro-batches of each update; the last window may be short, and none spans two epochs."""
-        return [micro_batches[i : i + accumulate] for i in range(0, len(micro_batches), accumulate)]
+        """The micro-batches of each update; the last window may be short, and none spans two epochs.
+
+        Under `leftover` the micro-batches of a short window wait for the next epoch ("carry") or are lost ("drop").
+        """
+        batches = [*self.waiting, *micro_batches]
+        whole = len(batches) // accumulate * accumulate if self.leftover != "update" else len(batches)
+        left = batches[whole:] if self.leftover == "carry" else []
+        self.waiting = [(np.array(x), np.array(y), np.array(mask)) for x, y, mask in left]
+        return [batches[i : min(i + accumulate, whole)] for i in range(0, whole, accumulate)]
+
+    def leaves_out(self, window: Sequence[MicroBatch]) -> bool:
+        """Whether a window makes no update because it has nothing to predict, under `empty_window`."""
+        return self.empty_window == "skip" and not any(mask.any() for _, _, mask in window)
 
     def update(self, window: Sequence[MicroBatch]) -> Record:
         """One update from the whole window. FloatingPointError, and no change at all, if it is not finite."""
@@ -106,6 +129,7 @@ class Trainer:
         for name, gradient in clipped.items():
             self.step(name, gradient, lr)
         self.updates += 1
+        self.tokens += sums.tokens
         return {"loss": loss, "lr": lr, "grad_norm": norm, "tokens": sums.tokens}
 
     # ---- the gradient of a window
@@ -132,11 +156,10 @@ class Trainer:
         logits = x @ self.params["W"] + self.params["b"]
         nll = self.token_losses(logits, targets[mask]).sum()
 
-        table = np.eye(len(self.params["b"]))
         dlogits = self.logit_gradients(logits, targets[mask])
         dx = dropped(dlogits @ self.params["W"].swapaxes(0, 1), keep, self.settings["dropout"])
         gradients = {
-            "E": table[tokens[mask]].swapaxes(0, 1) @ dx,
+            "E": one_hot(tokens[mask], len(self.params["b"])).swapaxes(0, 1) @ dx,
             "W": x.swapaxes(0, 1) @ dlogits,
             "b": dlogits.sum(axis=0),
         }
@@ -148,7 +171,7 @@ class Trainer:
 
     def logit_gradients(self, logits: Float[np.ndarray, "n V"], targets: Int[np.ndarray, "n"]) -> Any:
         """Gradient [n, V] of the sum of the losses to the logits: softmax - one_hot."""
-        return softmax(logits) - np.eye(logits.shape[-1])[targets]
+        return softmax(logits) - one_hot(targets, logits.shape[-1])
 
     def kept(self, shape: tuple[int, ...], first_row: int) -> Bool[np.ndarray, "B T D"]:
         """Which entries of E[input] dropout keeps in this update; site 0 of the specification's mask."""
@@ -184,8 +207,8 @@ class Trainer:
         return learning_rate(k, **{name: self.settings[name] for name in names}, schedule=self.schedule)
 
     def decay(self, name: str) -> Any:
-        """Weight decay of a parameter: that of the settings for a matrix, else 0."""
-        return self.settings["weight_decay"] if name in MATRICES else 0.0
+        """Weight decay of a parameter: that of the settings for a matrix, else 0; or of all, under `decayed`."""
+        return self.settings["weight_decay"] if name in MATRICES or self.decayed == "all" else 0.0
 
     def step(self, name: str, gradient: Any, lr: Any) -> None:
         """AdamW of one parameter."""
@@ -218,13 +241,19 @@ class Trainer:
             tokens += int(mask.sum())
         return nll / max(tokens, 1)
 
+    def observed(self) -> dict[str, Any]:
+        """What the loop keeps beside parameters and moments: how far it has come. JSON can hold it."""
+        return {"updates": self.updates, "tokens": self.tokens}
+
     # ---- the checkpoint
 
     def state(self) -> dict[str, Array]:
         """Everything the rest of the run depends on beside the settings; dropout has no state to keep."""
         kinds = {"parameter": self.params, "m": self.m, "v": self.v, "t": self.t}
         entries = {f"{kind}.{name}": copied(x) for kind, of in kinds.items() for name, x in of.items()}
-        return entries | {"updates": np.array(self.updates)}
+        for number, batch in enumerate(self.waiting):
+            entries |= {f"waiting.{number}.{part}": np.array(x) for part, x in enumerate(batch)}
+        return entries | {"updates": np.array(self.updates), "tokens": np.array(self.tokens)}
 
     def restore(self, state: Mapping[str, Array]) -> None:
         """Continues from a state. KeyError for an entry that is missing."""
@@ -233,7 +262,12 @@ class Trainer:
                 copied(state[f"{kind}.{name}"]) for kind in ("parameter", "m", "v")
             )
             self.t[name] = int(state[f"t.{name}"])
-        self.updates = int(state["updates"])
+        self.updates, self.tokens = int(state["updates"]), int(state["tokens"])
+        waiting = sum(name.startswith("waiting.") for name in state) // 3
+        self.waiting = [
+            (state[f"waiting.{i}.0"], state[f"waiting.{i}.1"], state[f"waiting.{i}.2"])
+            for i in range(waiting)
+        ]
 
     def save(self, path: str) -> None:
         """A checkpoint at `path`: one file of plain arrays."""
@@ -244,6 +278,11 @@ class Trainer:
         """Continues from the checkpoint at `path`. OSError if there is none."""
         with np.load(path, allow_pickle=False) as state:
             self.restore(state)
+
+
+def one_hot(ids: Int[np.ndarray, "n"], vocab: int) -> Float[np.ndarray, "n V"]:
+    """Rows of the identity matrix, without the matrix: a large vocabulary needs no V^2 numbers."""
+    return np.asarray(np.asarray(ids)[:, None] == np.arange(vocab), dtype=np.float64)
 
 
 def copied(x: Any) -> Any:

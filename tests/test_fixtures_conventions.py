@@ -1,5 +1,6 @@
 """Conventions: the table is whole, what is declared is checked, every variant of the reference subject is graded."""
 
+import contextlib
 import re
 from dataclasses import fields
 from typing import Any
@@ -11,7 +12,7 @@ from hypothesis import HealthCheck, Phase, settings
 from fixtures.subjects.reference import functions
 from honestloop.conventions import LEGAL, MEANING, ConventionError, Conventions, declared
 from honestloop.protocol import Subject
-from properties.assertions import NotOfferedError
+from properties.assertions import NotOfferedError, Refusal
 from properties.checks import all_properties
 
 FEW = settings(
@@ -22,6 +23,7 @@ FEW = settings(
     phases=[Phase.generate],
     suppress_health_check=list(HealthCheck),
 )
+MORE = settings(FEW, max_examples=20)
 CHANGES = [(key, value) for key, values in LEGAL.items() for value in values[1:]]
 CONCERNED = {
     "decay": {"adamw_step", "trainer"},
@@ -35,6 +37,13 @@ CONCERNED = {
     "gelu": {"gelu", "gelu_backward"},
     "dtypes": {"softmax"},
     "generator": {"dropout", "epoch_order", "data_iterator"},
+    **{
+        name: {"trainer"}
+        for name in (
+            *("decayed", "empty_window", "leftover", "empty_evaluation", "epoch_edge", "seeded", "domain"),
+            *("accumulate", "epochs"),
+        )
+    },
 }
 """Functions that a convention changes."""
 
@@ -87,6 +96,27 @@ def test_the_reference_passes_under_every_convention(key, value):
             ):
                 graded += run(prop, subject, case)
     assert graded
+
+
+OF_THE_LOOP = [(key, value) for key, value in CHANGES if CONCERNED[key] == {"trainer"}]
+"""Conventions of the loop alone."""
+
+
+@pytest.mark.parametrize(("key", "value"), OF_THE_LOOP, ids=[f"{key}={value}" for key, value in OF_THE_LOOP])
+def test_a_loop_that_does_not_declare_its_convention_is_refused(key, value):
+    """The correct loop of the convention, judged as if it followed the default."""
+    subject = Subject.of("reference", functions(Conventions(**{key: value})), Conventions())
+    refusals = []
+    for name, prop in all_properties().items():
+        if prop.functions == {"trainer"} and not refusals:
+            for case in prop.cases():
+                with contextlib.suppress(NotOfferedError):
+                    try:
+                        prop.runnable(MORE)(subject=subject, **case)
+                    except Refusal as refusal:
+                        refusals.append((name, refusal.rule))
+                        break
+    assert refusals
 
 
 def run(prop: Any, subject: Subject, case: dict[str, Any]) -> bool:

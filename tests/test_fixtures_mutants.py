@@ -29,9 +29,7 @@ def test_a_mutant_is_of_a_function_and_has_its_rules_and_words():
         assert mutant.symptom and not mutant.mistake.endswith(".")
         assert mutant.described.startswith(f"{mutant.mistake} (mutant {mutant.id}")
         assert set(mutant.unless) <= set(vars(Conventions()))
-        assert mutant.is_wrong_under(Conventions()), (
-            f"{mutant.id} is no mistake under the default conventions"
-        )
+        assert mutant.is_wrong_under(mutant.conventions), f"{mutant.id} is no mistake where it is judged"
 
 
 def test_no_two_mutants_of_a_function_share_their_words():
@@ -57,8 +55,8 @@ def test_every_row_is_covered_or_says_why_not():
 
 
 def test_exactly_one_function_is_exchanged():
-    correct = reference.functions(Conventions())
     for mutant in MUTANTS.values():
+        correct = reference.functions(mutant.conventions)
         wrong = subject_with(mutant)
         assert [name for name in wrong if wrong[name] is not correct.get(name)] == [mutant.function]
 

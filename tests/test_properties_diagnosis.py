@@ -79,7 +79,7 @@ def trained(name, dtype=np.float32):
     params = {"E": np.ones((3, 2)), "W": np.array([[0.5, -0.5, 0.1], [0.2, 0.3, -0.4]]), "b": np.zeros(3)}
     settings = {"seed": 1, "dropout": 0.0, "peak": 0.1, "floor": 0.01, "warmup": 1, "total": 9}
     settings |= {"beta1": 0.9, "beta2": 0.99, "eps": 1e-8, "weight_decay": 0.1, "max_norm": 1.0}
-    batch = TARGETS[:, :1], TARGETS[:, 1:], np.ones((2, 1), dtype=bool)
+    batch = trained_batch()
     subject = Subject.of(name, subject_with(MUTANTS[name], LAW), LAW)
     start = {key: x.astype(dtype) for key, x in params.items()}
     one, other = subject.trainer(start, settings), subject.trainer(start, settings)
@@ -94,6 +94,29 @@ def test_a_loop_is_diagnosed_across_its_checkpoint(tmp_path):
     other.train([batch], 1)
     other.parameters()
     assert names(subject.guard) == ["state_without_first_moment"]
+
+
+class SaysMore:
+    """A trainer of a mutant whose records hold more than the law names."""
+
+    def __init__(self, *args):
+        self.trainer = MUTANTS["loop_sum_of_the_window"].under(LAW)(*args)
+
+    def train(self, *args):
+        return [record | {"seconds": 0.5, "epoch": "first"} for record in self.trainer.train(*args)]
+
+
+def test_a_field_more_in_a_record_silences_no_diagnosis():
+    params, settings = trained("loop_sum_of_the_window")[0].guard.calls[0].args
+    batch = trained_batch()
+    guard = Guard()
+    guard.function("trainer", SaysMore)(params, settings).train([batch], 1)
+    assert names(guard) == ["loop_sum_of_the_window"]
+
+
+def trained_batch():
+    """The micro-batch of `trained`."""
+    return TARGETS[:, :1], TARGETS[:, 1:], np.ones((2, 1), dtype=bool)
 
 
 def test_an_attribute_that_is_wrong_is_seen():

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from fixtures.lifted_mutants import PLACES, expressible, lifted
 from fixtures.mutants import MUTANTS
 from fixtures.subjects import reference
 from honestloop.conventions import Conventions
@@ -41,6 +42,32 @@ def test_an_unknown_mutant_is_one_line(capsys):
         strength.main(["no_such_mutant"])
     assert ended.value.code == 2
     assert re.search(r"error: no mutant no_such_mutant$", capsys.readouterr().err.strip())
+
+
+@pytest.mark.parametrize(
+    ("name", "rule"),
+    [
+        ("loop_last_window_dropped", "LOOP-01"),
+        ("loop_never_clips", "LOOP-06"),
+        ("loop_t_stays_at_one", "LOOP-07"),
+    ],
+)
+def test_the_first_failure_is_the_root_cause(name, rule):
+    assert strength.first_failure(name) == rule
+
+
+@pytest.mark.parametrize(
+    ("name", "rule"),
+    [("clip_each_tensor_alone", "LOOP-06"), ("loss_in_bits", "LOOP-02"), ("opt_betas_exchanged", "LOOP-07")],
+)
+def test_a_mistake_of_a_function_shows_in_the_loop_that_calls_it(name, rule):
+    assert strength.refused_in_the_loop(name) == rule
+
+
+def test_what_can_be_lifted_is_of_functions_that_the_loop_calls():
+    assert {MUTANTS[name].function for name in expressible()} == set(PLACES)
+    with pytest.raises(KeyError):
+        lifted(MUTANTS["loop_bias_decays"])
 
 
 def test_a_mutant_that_fails_only_once_is_killed_all_the_same():

@@ -34,7 +34,8 @@ from tests.fifty_digits import FiftyDigits, error
 
 RNG = np.random.default_rng(4)
 SUBJECT = functions(Conventions())
-BINARY = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}
+BINARY: dict[str, Any] = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}
+BINARY |= {"min": np.minimum, "max": np.maximum}
 UNARY: dict[str, Any] = {
     "exp": np.exp,
     "log": np.log,

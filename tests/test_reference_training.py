@@ -167,6 +167,16 @@ def test_the_bound_is_far_below_one_update(eps):
     assert np.median(sizes) < 1 / 500
 
 
+@pytest.mark.parametrize("clip", ["exact", "torch", "optax", "cs336"])
+def test_a_limit_that_is_far_away_costs_nothing(clip):
+    """torch's factor min(1, limit / norm) is exactly 1 there, however large the error of the quotient is."""
+    params, batches = case(3)
+    _, near = run(TracedTrainer(params, SETTINGS | {"max_norm": 1e6}, dtype=np.float32, clip=clip), batches)
+    _, exact = run(TracedTrainer(params, SETTINGS | {"max_norm": 1e6}, dtype=np.float32), batches)
+    for name, found in bounded(near).items():
+        assert found.bound.max() <= 2.0 * bounded(exact)[name].bound.max() < 1e-3
+
+
 def test_where_the_norm_meets_the_limit_the_bound_says_nothing():
     params, batches = case(4)
     norm = float(Trainer(params, SETTINGS).train(batches, 7)[0]["grad_norm"])
@@ -221,6 +231,37 @@ def test_masks_of_dropout_do_not_depend_on_how_a_window_is_cut_or_padded():
     losses = [Trainer(params, settings).train(window, len(window))[0]["loss"] for window in windows]
     assert max(losses) - min(losses) <= 20 * DOUBLE
     assert abs(losses[0] - Trainer(params, SETTINGS).evaluate([(tokens, targets, mask)])) > 1e-6
+
+
+def test_variants_of_the_windows():
+    """Leftovers of an epoch make an update, wait in the checkpoint, or are lost; what predicts nothing is left out."""
+    params, batches = case(5)
+
+    def tokens(passes, **conventions):
+        trainer = Trainer(params, SETTINGS | {"total": 30}, **conventions)
+        return [[record["tokens"] for record in trainer.train(batches, 3)] for _ in range(passes)], trainer
+
+    n = [int(mask.sum()) for _, _, mask in batches]
+    first = [sum(n[:3]), sum(n[3:6])]
+    assert tokens(1)[0] == [[*first, n[6]]]
+    assert tokens(1, leftover="drop")[0] == [first]
+    found, trainer = tokens(2, leftover="carry")
+    assert found == [first, [n[6] + n[0] + n[1], sum(n[2:5])]]
+    copy = Trainer(params, SETTINGS, leftover="carry")
+    copy.restore(trainer.state())
+    assert [len(mask) for _, _, mask in copy.waiting] == [len(mask) for _, _, mask in batches[5:]]
+    empty = [(x, y, np.zeros_like(mask)) for x, y, mask in batches]
+    trainer = Trainer(params, SETTINGS, empty_window="skip")
+    assert trainer.train(empty, 2) == []
+    assert trainer.state()["parameter.E"].tobytes() == params["E"].tobytes()
+
+
+def test_a_large_vocabulary_needs_no_square_of_it():
+    one = np.array([[7, 2**16 + 7]])
+    params = parameters(np.random.default_rng(0), 2**16 + 64, 1)
+    trainer = Trainer(params, SETTINGS)
+    gradient = trainer.gather([(one, one, np.ones((1, 2), dtype=bool))]).gradients["E"]
+    assert np.flatnonzero(gradient).tolist() == [7, 2**16 + 7]
 
 
 def test_a_checkpoint_is_plain_arrays_and_gives_back_every_bit(tmp_path):

@@ -3,10 +3,13 @@
 import os
 import subprocess
 import sys
+import tomllib
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+
+from tests import graded_examples
 
 ROOT = Path(__file__).parents[1]
 ADAPTERS = "tests/cs336_example/tests/adapters.py"
@@ -79,6 +82,42 @@ def test_the_guide_s_mistake_is_named(tmp_path):
     assert outcome.returncode == 1
     assert "LOOP-02" in outcome.stdout
     assert "behaves like: mean of the means of the micro-batches" in outcome.stdout
+
+
+def test_the_guide_s_example_hides_no_missing_train_mode(tmp_path):
+    """Its evaluation puts the model back; nothing else in the loop does, so that it shows when that line is gone."""
+    loop, adapter = ((ROOT / f"docs/examples/my_{name}.py").read_text() for name in ("loop", "adapter"))
+    line = "        self.model.train()\n"
+    assert loop.count(line) == loop.count(".train()") == 1
+    (tmp_path / "eval_loop.py").write_text(loop.replace(line, ""))
+    (tmp_path / "eval_adapter.py").write_text(
+        adapter.replace("import my_loop\n", "import eval_loop as my_loop\n")
+    )
+    outcome = grade(
+        "eval_adapter",
+        "-k",
+        "evaluation_changes_nothing",
+        tests="properties/test_evaluation.py",
+        PYTHONPATH=str(tmp_path),
+    )
+    assert outcome.returncode == 1
+    assert "EVAL-03" in outcome.stdout
+
+
+def test_the_guide_s_whole_run_is_described_as_its_adapter_is():
+    """The conventions of subject.toml are the adapter's, and its checkpoints are no pickle."""
+    examples = ROOT / "docs/examples"
+    said = tomllib.loads((examples / "subject.toml").read_text())
+    adapter = (examples / "my_adapter.py").read_text()
+    assert all(f'"{key}": "{value}"' in adapter for key, value in said["conventions"].items())
+    assert "torch.save" not in "".join(path.read_text() for path in examples.glob("my_*.py"))
+
+
+@pytest.mark.thorough
+def test_the_guide_s_whole_run_passes_at_level_2(tmp_path):
+    status, verdict, printed = graded_examples.grade(ROOT / "docs/examples", tmp_path / "runs")
+    assert (status, verdict["verdict"]) == (0, "PASSED"), printed
+    assert verdict["level"]["name"] == "record"
 
 
 def test_adapters_of_cs336_pass_unmodified():

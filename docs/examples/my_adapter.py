@@ -1,12 +1,16 @@
 """What honestloop needs to grade my_loop.py: honestloop check my_adapter."""
 
-import math
-
 import my_loop
+import numpy as np
 import torch
 
 CAPABILITIES = ["clip_by_global_norm", "learning_rate", "perplexity", "trainer"]
 CONVENTIONS = {"schedule": "nanogpt", "clip": "torch", "norm": "dtype", "generator": "own"}
+
+
+def tensor(x, dtype=None):
+    """A copy, whatever its memory layout is."""
+    return torch.tensor(np.array(x, order="C"), dtype=dtype)
 
 
 def learning_rate(step, *, peak, floor, warmup, total):
@@ -14,19 +18,19 @@ def learning_rate(step, *, peak, floor, warmup, total):
 
 
 def clip_by_global_norm(grads, max_norm):
-    parameters = [torch.nn.Parameter(torch.zeros(g.shape, dtype=torch.tensor(g).dtype)) for g in grads]
+    parameters = [torch.nn.Parameter(torch.zeros_like(tensor(g))) for g in grads]
     for parameter, g in zip(parameters, grads, strict=True):
-        parameter.grad = torch.tensor(g)
+        parameter.grad = tensor(g)
     norm = torch.nn.utils.clip_grad_norm_(parameters, max_norm)
     return [parameter.grad.numpy() for parameter in parameters], norm.item()
 
 
 def perplexity(nll_sum, tokens):
-    return math.exp(nll_sum / tokens)
+    return float(np.exp(np.float64(nll_sum) / tokens))  # infinity where math.exp raises
 
 
 def tensors(batches):
-    return [tuple(map(torch.tensor, batch)) for batch in batches]
+    return [(tensor(x, torch.long), tensor(y, torch.long), tensor(mask)) for x, y, mask in batches]
 
 
 class trainer:
@@ -34,10 +38,10 @@ class trainer:
 
     def __init__(self, params, settings):
         names = ("peak", "floor", "warmup", "total")
-        model = my_loop.Model(*params["E"].shape, settings["dropout"]).to(torch.tensor(params["E"]).dtype)
+        model = my_loop.Model(*params["E"].shape, settings["dropout"]).to(tensor(params["E"]).dtype)
         self.weights = {"E": model.embedding.weight, "W": model.head.weight.T, "b": model.head.bias}
         for name, weight in self.weights.items():
-            weight.data.copy_(torch.tensor(params[name]))
+            weight.data.copy_(tensor(params[name]))
         betas = settings["beta1"], settings["beta2"]
         rest = [settings[name] for name in ("eps", "weight_decay", "max_norm")]
         self.loop = my_loop.Loop(model, betas, *rest, {n: settings[n] for n in names}, settings["seed"])

@@ -1,9 +1,11 @@
 """A plain PyTorch training loop, as it might be yours. Nothing in it knows of the properties; my_adapter.py does."""
 
 import math
+import random
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 
@@ -42,14 +44,14 @@ class Loop:
         matrices = [p for p in model.parameters() if p.ndim > 1]
         others = [p for p in model.parameters() if p.ndim == 1]
         groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.AdamW(groups, betas=betas, eps=eps)
+        self.optimizer = torch.optim.AdamW(groups, lr=schedule["peak"], betas=betas, eps=eps)
 
     def epoch(self, batches, accumulate):
-        self.model.train()
         return [self.update(batches[i : i + accumulate]) for i in range(0, len(batches), accumulate)]
 
     def update(self, window):
-        torch.manual_seed((self.seed * 1_000_003 + self.updates) % 2**32)  # so dropout has no state to save
+        # Dropout has no state to save: its seed is a hash of the run's seed, all 64 bits of it, and of the update.
+        torch.manual_seed(random.Random(f"{self.seed} {self.updates}").getrandbits(32))
         tokens, loss = sum(int(mask.sum()) for _, _, mask in window), 0.0
         self.optimizer.zero_grad()
         for batch in window:
@@ -67,14 +69,21 @@ class Loop:
     def evaluate(self, batches):
         self.model.eval()
         total = sum(loss_sum(self.model, *batch).item() for batch in batches)
+        self.model.train()
         return total / max(sum(int(mask.sum()) for _, _, mask in batches), 1)
 
     def save(self, path):
-        state = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
-        torch.save(state | {"updates": self.updates}, path)
+        tensors = {f"model.{name}": x for name, x in self.model.state_dict().items()}
+        for number, of_one in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{number}.{name}": x for name, x in of_one.items()}
+        save_file(tensors | {"updates": torch.tensor(self.updates)}, path)
 
     def load(self, path):
-        state = torch.load(path)
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.updates = state["updates"]
+        saved, state = load_file(path), {}
+        for name in [name for name in saved if name.startswith("optimizer.")]:
+            _, number, part = name.split(".")
+            state.setdefault(int(number), {})[part] = saved[name]
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        self.model.load_state_dict({name: saved[f"model.{name}"] for name in self.model.state_dict()})
+        self.updates = int(saved["updates"])
