@@ -56,10 +56,13 @@ FUNCTIONS = {
     "ngram_baselines": "(train, val: list[list[int]], vocab_size) -> list of dict: kind, n, parameter, nll_sum, tokens",
     "trainer": "(params: dict of E [V,D], W [D,V], b [V], settings: dict) -> object with train(micro_batches, "
     "accumulate), parameters(), evaluate(batches), save(path), load(path); see docs/your-loop.md",
+    "own_trainer": "(settings: dict) -> object with train(batches, accumulate), loss(batch), parameters(), "
+    "set_parameters(dict), and vocab or batch(rows): a loop of its own model; see docs/own-model.md",
     "train_step": "(params, config) -> step(input, target, loss_mask, key_mask) -> loss; keeps its state; not graded",
 }
 OPTIONAL = frozenset(
     {"softmax", "rms_norm", "silu", "sample_batch", "tokenizer", "ngram_baselines", "train_step"}
+    | {"own_trainer"}
 )
 """Graded if offered."""
 BATCH_FIELDS = ("input", "target", "loss_mask", "key_mask")
