@@ -17,12 +17,12 @@ def settings(seed, dtype, **others):
     return {"seed": seed, "dtype": np.dtype(dtype).name, "dropout": 0.0, "recompute": False} | others
 
 
-def batch_of(trainer, rows, columns=0):
-    """A batch of these rows, made by the trainer if it can."""
+def batch_of(trainer, rows):
+    """A batch of these rows: of tokens if the trainer declares their number, else of the trainer's own making."""
     rows = fitting(trainer, rows)
-    if has(trainer, "batch"):
+    if has(trainer, "batch") and not has(trainer, "vocab"):
         return trainer.batch(rows)
-    return token_batch(vocab(trainer), rows, columns)
+    return token_batch(vocab(trainer), rows)
 
 
 def vocab(trainer):

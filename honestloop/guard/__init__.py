@@ -5,6 +5,14 @@ from honestloop.guard.time_limit import TIME_LIMIT
 from honestloop.guard.trees import arrays_in, copied, same
 
 __all__ = [
-    *("OBJECTS", "TIME_LIMIT", "Call", "Guard", "Misbehaviour", "Raised"),
-    *("arrays_in", "copied", "has", "same"),
+    "OBJECTS",
+    "TIME_LIMIT",
+    "Call",
+    "Guard",
+    "Misbehaviour",
+    "Raised",
+    "arrays_in",
+    "copied",
+    "has",
+    "same",
 ]
