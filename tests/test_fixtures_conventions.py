@@ -35,6 +35,7 @@ CONCERNED = {
     "gelu": {"gelu", "gelu_backward"},
     "dtypes": {"softmax"},
     "generator": {"dropout", "epoch_order", "data_iterator"},
+    "labels": {"collate"},
 }
 """Functions that a convention changes."""
 
