@@ -32,11 +32,14 @@ def vocab(trainer):
     return int(trainer.vocab)
 
 
-def fitting(trainer, rows):
-    """The rows, none longer than the trainer's `context`; all of that length if it declares `full`."""
+def fitting(trainer, rows, spare=0):
+    """The rows, none longer than the trainer's `context`; all of that length if it declares `full`.
+
+    `spare`: columns of the context that are left for something else.
+    """
     if not has(trainer, "context"):
         return list(rows)
-    longest = int(trainer.context)
+    longest = max(int(trainer.context) - spare, 1)
     full = has(trainer, "full") and trainer.full
     return [(seed, longest if full else min(length, longest)) for seed, length in rows]
 

@@ -117,6 +117,7 @@ def test_columns_of_padding_change_no_update(subject, seed, rows, more):
     trainer = make()
     vocab(trainer)
     needs_unequal_rows(trainer)
+    rows = fitting(trainer, rows, more)
     values = weights(trainer)
 
     def padded(batch):
