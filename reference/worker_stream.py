@@ -16,6 +16,6 @@ HALF = 32
 
 
 def worker_stream(seed: int, epoch: int, worker: int, n: int) -> UInt64[np.ndarray, "n"]:
-    """The first n numbers of 64 random bits; worker below 2^32, epoch below 2^64."""
+    """The first n numbers of 64 random bits, [n]; worker below 2^32, epoch below 2^64."""
     words = philox4x32(counters(np.arange(n), worker, epoch), stream_key(seed, "workers")).astype(np.uint64)
     return words[:, 0] | words[:, 1] << np.uint64(HALF)
