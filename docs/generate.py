@@ -65,6 +65,12 @@ FAMILIES = {
     "DIR": "A run directory",
     "RECORD": "The record of a run",
     "OWN": "A model of your own",
+    "INV": "A loop with its own model: what holds of any",
+    "COLL": "Batches of prompts and completions",
+    "WORK": "Workers of a data loader",
+    "SPLIT": "Splits",
+    "LAST": "The latest checkpoint",
+    "EXP": "Exports",
 }
 
 

@@ -58,10 +58,28 @@ FUNCTIONS = {
     "trainer": "(params: dict of E [V,D], W [D,V], b [V], settings: dict) -> object with train(micro_batches, "
     "accumulate) or fit(micro_batches, epochs, accumulate, resume), parameters(), and, unless TRAINER_PARTS says "
     "otherwise, evaluate(batches), save(path), load(path); see docs/your-loop.md",
+    "own_trainer": "(settings: dict) -> object with train(batches, accumulate), loss(batch), parameters(), "
+    "set_parameters(dict), and vocab or batch(rows): a loop of its own model; see docs/own-model.md",
+    "collate": "(examples: list of (prompt ids, completion ids), pad_id) -> (input, target, loss_mask, key_mask)",
+    "worker_stream": "(seed, epoch, worker, n) -> n random numbers [n], of 24 bits or more each",
+    "split_of": '(text: str) -> "train", "val" or "test"',
+    "save_checkpoint": "(folder: str, step) -> path of a complete checkpoint of that update, as the loop leaves it; "
+    "with it latest_checkpoint is graded",
+    "latest_checkpoint": "(folder: str) -> path of the newest complete checkpoint, None if there is none",
+    "export": "(params: dict of name to array, path: str): writes a safetensors file; one array may have several names",
     "train_step": "(params, config) -> step(input, target, loss_mask, key_mask) -> loss; keeps its state; not graded",
 }
 OPTIONAL = frozenset(
     {"softmax", "rms_norm", "silu", "sample_batch", "tokenizer", "ngram_baselines", "train_step"}
+    | {
+        "own_trainer",
+        "collate",
+        "worker_stream",
+        "split_of",
+        "save_checkpoint",
+        "latest_checkpoint",
+        "export",
+    }
 )
 """Graded if offered."""
 TRAINER_PARTS = {

@@ -8,6 +8,7 @@ Shapes: batch B, length T, vocabulary V, width D, heads H, head size K. Losses a
 
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,8 +29,11 @@ from impl.model.minigpt import MiniGPT
 from impl.model.rotary import Rotary
 from impl.optim import optimizer
 from impl.optim.schedule import learning_rate
+from impl.own_trainer import OwnTrainer
 from impl.report import ngram
 from impl.report.drift import round_weights
+from impl.run import checkpoint, tensors
+from impl.run.files import atomic_write
 from impl.trainer import BigramTrainer, Trainer
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -260,6 +264,11 @@ def trainer(params: dict[str, Array], settings: dict[str, Any]) -> BigramTrainer
     return BigramTrainer(params, settings)
 
 
+def own_trainer(settings: dict[str, Any]) -> OwnTrainer:
+    """The loop's updates of a small MiniGPT. `settings` has seed, dtype and dropout."""
+    return OwnTrainer(settings)
+
+
 def train_step(
     params: dict[str, Array],
     config: dict[str, Any],
@@ -324,6 +333,45 @@ def ngram_baselines(
         | {name: result["val"][name] for name in ("nll_sum", "tokens")}
         for result in ngram.baselines(train, val, vocab_size)
     ]
+
+
+# ---- files
+
+
+def save_checkpoint(folder: str, step: int) -> str:
+    """The path of a complete checkpoint of that update in `folder`, of the model of `trainer`."""
+    machines = {"model": _Machine(CHECKPOINT), "optimizer": _Machine(MOMENTS)}
+    return str(checkpoint.save(Path(folder), "", step, machines, {}, None))
+
+
+def latest_checkpoint(folder: str) -> str | None:
+    """The path of the newest checkpoint in `folder` that is complete and unaltered; None if there is none."""
+    shapes = {name: x.shape for name, x in CHECKPOINT.items()}
+    expected = checkpoint.Expected("", shapes, "float32")
+    found = checkpoint.newest(Path(folder), expected, lambda log: True, lambda line: None)
+    return str(found.path) if found else None
+
+
+CHECKPOINT = {"E": np.ones((3, 2), np.float32), "b": np.ones(3, np.float32)}
+MOMENTS = {f"{kind}.{name}": x for kind in "mv" for name, x in CHECKPOINT.items()}
+
+
+class _Machine:
+    """A state that can be saved."""
+
+    def __init__(self, state: dict[str, Any]) -> None:
+        self._state = state
+
+    def state(self) -> dict[str, Any]:
+        return dict(self._state)
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self._state = state
+
+
+def export(params: dict[str, Array], path: str) -> None:
+    """Write arrays of any shape to a safetensors file, which replaces what is at `path` when it is complete."""
+    atomic_write(Path(path), tensors.to_bytes(params))
 
 
 # ---- layout of arrays

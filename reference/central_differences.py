@@ -66,7 +66,7 @@ class Recovered:
     @property
     def norm(self) -> float:
         """The Euclidean norm of all of it."""
-        return _norm(self.values)
+        return norm(self.values)
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,8 @@ class Comparison:
         return math.inf if math.isnan(share) else share
 
 
-def _norm(tensors: Tensors) -> float:
+def norm(tensors: Tensors) -> float:
+    """The Euclidean norm of tensors of any shape together."""
     return math.sqrt(math.fsum(float(np.vdot(x, x)) for x in tensors.values()))
 
 
@@ -104,7 +105,7 @@ def _dot(a: Tensors, b: Tensors) -> float:
 def directions(values: Tensors, seed: int) -> Iterator[Direction]:
     """The gradient itself, some random directions over everything, and one within each tensor; of its shapes."""
     chance = np.random.default_rng(seed)
-    if _norm(values) > 0:
+    if norm(values) > 0:
         yield Direction(ALONG, values)
     for number in range(EVERYWHERE):
         drawn = {name: chance.standard_normal(x.shape) for name, x in values.items()}
@@ -182,7 +183,7 @@ def compare(
     `weights` are float64, of the names and shapes of the gradient at least; `noise` is a loss's, as `loss_at` found it.
     """
     drawn = list(directions(gradient.values, seed))
-    steps = [STEP / (_norm(d.parts) or 1.0) for d in drawn]
+    steps = [STEP / (norm(d.parts) or 1.0) for d in drawn]
     answers = losses(
         moved(weights, direction, offset * step)
         for direction, step in zip(drawn, steps, strict=True)
@@ -193,12 +194,12 @@ def compare(
         up, down, far_up, far_down = answers[4 * number : 4 * number + 4]
         one, two = (up - down) / (2 * step), (far_up - far_down) / (4 * step)
         length = whole if direction.name == ALONG else 1.0  # a Gaussian direction weighs each number like 1
-        size = _norm({name: gradient.values[name] for name in direction.parts})
+        size = norm({name: gradient.values[name] for name in direction.parts})
         off = {name: gradient.bounds[name] * np.abs(d) for name, d in direction.parts.items()}
         bound = (
             abs(one - two) / 3
             + 2 * noise / step
-            + DEVIATIONS * _norm(off)
+            + DEVIATIONS * norm(off)
             + gradient.unit * length * (RELATIVE * size + FLOOR * whole)
         )
         said = _dot(gradient.values, direction.parts)

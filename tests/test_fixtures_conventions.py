@@ -44,6 +44,7 @@ CONCERNED = {
             *("accumulate", "epochs"),
         )
     },
+    "labels": {"collate"},
 }
 """Functions that a convention changes."""
 

@@ -35,6 +35,7 @@ from reference import (
     activation,
     attention,
     clipping,
+    collate,
     data,
     dropout,
     gradients,
@@ -71,7 +72,7 @@ ORACLES = [
         clipping,
         schedule,
     ),
-    *(data, rounding, perplexity, tokenizer, ngram, model, gradients, reference_subject),
+    *(data, collate, rounding, perplexity, tokenizer, ngram, model, gradients, reference_subject),
 ]
 """A module before those that import it."""
 NAMES = {name: value for module in ORACLES[:-1] for name, value in vars(module).items() if name[0] != "_"}

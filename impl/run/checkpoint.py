@@ -4,6 +4,7 @@ A checkpoint is a directory, filled under a temporary name and renamed into plac
 disk. `newest` trusts none: it takes the last one that is complete, unaltered and fits the log.
 """
 
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from impl.run.files import fsync_directory, json_bytes, read_json, sha256_bytes,
 SCHEMA = "honestloop/checkpoint/v1"
 WEIGHTS, OPTIMIZER = "weights.safetensors", "optimizer.safetensors"
 STATE, MANIFEST = "state.json", "manifest.json"
+NAME = re.compile("step-([0-9]{8,})")
 
 
 class Best(TypedDict):
@@ -104,7 +106,7 @@ def newest(
     report: Callable[[str], None],
 ) -> Checkpoint | None:
     """The last checkpoint that can be trusted, or None; each one that cannot is reported in one line."""
-    for path in sorted(folder.glob("step-????????"), reverse=True):
+    for path in by_step(folder):
         try:
             checkpoint = load(path, expected)
         except UsageError as error:
@@ -114,6 +116,12 @@ def newest(
             return checkpoint
         report(f"checkpoint skipped: {path}: train_log.jsonl is not the log it was written with")
     return None
+
+
+def by_step(folder: Path) -> list[Path]:
+    """What has the name of a checkpoint, the largest number first: from 10^8 updates on it has more than 8 digits."""
+    numbered = [(int(m[1]), path) for path in folder.glob("step-*") if (m := NAME.fullmatch(path.name))]
+    return [path for _, path in sorted(numbered, reverse=True)]
 
 
 @dataclass(frozen=True)

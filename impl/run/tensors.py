@@ -15,14 +15,15 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 def to_bytes(tensors: Mapping[str, Array]) -> bytes:
     """The safetensors file of these tensors; equal tensors give equal bytes."""
-    return safetensors.numpy.save({name: np.ascontiguousarray(value) for name, value in tensors.items()})
+    in_order = {name: np.asarray(value, order="C") for name, value in tensors.items()}
+    return safetensors.numpy.save(in_order)
 
 
 def from_file(path: Path) -> dict[str, Array]:
     """The tensors in a file. Raises UsageError, naming it, if it is missing or not whole."""
     try:
         return safetensors.numpy.load(path.read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise UsageError(f"{path}: no such file") from None
     except SafetensorError as error:
         raise UsageError(f"{path}: not a safetensors file ({error})") from None
