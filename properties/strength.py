@@ -118,7 +118,7 @@ def judge(mutant: Mutant, rules: Iterable[str] | None = None, *, diagnosed: bool
     judged = KillResult(mutant.id)
     if rules is not None and set(rules) & RULES_OF_EVERY_CALL:
         rules = None
-    conventions = Conventions()
+    conventions = Conventions(**mutant.declares)
     for test, prop in all_properties().items():
         if rules is not None and not set(rules) & set(prop.rules):
             continue

@@ -3,16 +3,18 @@
 import numpy as np
 from hypothesis import strategies as st
 
+from fixtures.explicit_cases import LOSSES, each
 from fixtures.strategies import generators, loss_cases
 from properties.assertions import agrees, holds, same_bytes, within
 from properties.checks import checks
 from properties.dtypes import to
 from reference import loss
+from reference.arithmetic import unit_roundoff
 from reference.bounds import Bounded
 from reference.loss_bounds import cross_entropy
 
 
-@checks("LOSS-01", case=loss_cases())
+@checks("LOSS-01", case=loss_cases(), always=each(case for case in LOSSES if case.targets.size))
 def test_loss_is_the_negative_log_likelihood(subject, dtype, case):
     """One predicted token, so that the reduction does not matter."""
     logits, targets = case.logits[:1, :1], case.targets[:1, :1]
@@ -21,14 +23,26 @@ def test_loss_is_the_negative_log_likelihood(subject, dtype, case):
     agrees("LOSS-01", got, lambda *args: loss.cross_entropy(*args)[0], logits, targets, mask, dtype=dtype)
 
 
-@checks("LOSS-03", case=loss_cases())
+@checks("LOSS-01", floor=2, size=st.sampled_from([1e4, 1e30, 1e38]))
+def test_the_largest_logits_have_a_loss(subject, dtype, size):
+    """log(e^s + 1 + e^-s) is s for so large a number: the losses are 0, s and 2 s, to a few roundings of s."""
+    size = float(np.float32(size))
+    mask = np.ones((1, 1), dtype=bool)
+    for target, expected in enumerate((0.0, size, 2.0 * size)):
+        logits = to(dtype, np.array([[[size, 0.0, -size]]]))
+        got = subject.cross_entropy(logits, np.array([[target]]), mask)[0]
+        bound = 8.0 * unit_roundoff(dtype) * size
+        within("LOSS-01", got, Bounded(np.array(expected), np.array(bound)), dtype)
+
+
+@checks("LOSS-03", case=loss_cases(), always=each(LOSSES))
 def test_mean_divides_by_unmasked_tokens(subject, dtype, case):
     got = subject.cross_entropy(to(dtype, case.logits), case.targets, case.loss_mask)[0]
     args = case.logits, case.targets, case.loss_mask
     agrees("LOSS-03", got, lambda *args: loss.cross_entropy(*args)[0], *args, dtype=dtype)
 
 
-@checks("LOSS-02", case=loss_cases())
+@checks("LOSS-02", case=loss_cases(), always=each(LOSSES))
 def test_gradient_is_softmax_minus_one_hot_per_token(subject, dtype, case):
     got = subject.cross_entropy(to(dtype, case.logits), case.targets, case.loss_mask)[1]
     expected = cross_entropy(case.logits, case.targets, case.loss_mask, dtype=dtype)
@@ -103,6 +117,6 @@ def test_rows_have_no_order(subject, dtype, case, seed):
     within("LOSS-08", (got[0], np.asarray(got[1])[np.argsort(order)]), expected, dtype)
 
 
-@checks("LOSS-09", case=loss_cases())
+@checks("LOSS-09", case=loss_cases(), always=each(LOSSES))
 def test_softmax_is_its_formula(subject, dtype, case):
     agrees("LOSS-09", subject.softmax(to(dtype, case.logits)), loss.softmax, case.logits, dtype=dtype)

@@ -4,6 +4,7 @@ import functools
 
 import numpy as np
 
+from fixtures.explicit_cases import OPTIMIZERS, each
 from fixtures.strategies import model_cases, optimizer_cases
 from properties.assertions import agrees, holds
 from properties.checks import checks
@@ -11,7 +12,7 @@ from properties.dtypes import to
 from reference import model, optimizer
 
 
-@checks("OPT-01", case=optimizer_cases())
+@checks("OPT-01", case=optimizer_cases(), always=each(OPTIMIZERS))
 def test_every_update_is_the_formula(subject, dtype, case):
     declared = subject.conventions
     oracle = functools.partial(optimizer.adamw_step, **declared.adamw)
@@ -29,7 +30,7 @@ def only_decayed(p, lr, weight_decay):
     return p * (1.0 - lr * weight_decay) + 0.0 * p
 
 
-@checks("OPT-02", case=optimizer_cases())
+@checks("OPT-02", case=optimizer_cases(), always=each(OPTIMIZERS))
 def test_without_a_gradient_only_decay_acts(subject, dtype, case):
     p = to(dtype, case.p)
     m, v = np.zeros_like(p), np.zeros_like(p)

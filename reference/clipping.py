@@ -12,6 +12,8 @@ One norm for all tensors, so the direction is kept. The sum is taken in double p
 overflows nor vanishes there. PyTorch and optax add up in the dtype of the gradients (norm = "dtype").
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 from jaxtyping import Float
 
@@ -28,9 +30,14 @@ def global_norm(gradients: list[Float[np.ndarray, "..."]], norm: str = "double")
 
 
 def clip_by_global_norm(
-    gradients: list[Float[np.ndarray, "..."]], max_norm: float, *, clip: str = "exact", norm: str = "double"
+    gradients: Iterable[Float[np.ndarray, "..."]],
+    max_norm: float,
+    *,
+    clip: str = "exact",
+    norm: str = "double",
 ) -> tuple[list[Float[np.ndarray, "..."]], Float[np.ndarray, ""]]:
     """(gradients of norm at most max_norm, norm before clipping), in one of the four variants of the table above."""
+    gradients = list(gradients)
     total = global_norm(gradients, norm)
     return clip_by_norm(gradients, total, max_norm, clip=clip), total
 
