@@ -11,14 +11,16 @@ from reference import normalisation
 @checks("NORM-01", case=norm_cases(), always=each(NORMS))
 def test_layer_norm_is_its_formula(subject, dtype, case):
     args = case.x, case.gamma, case.beta, case.eps
-    agrees("NORM-01", subject.layer_norm(*to(dtype, *args)), normalisation.layer_norm, *args, dtype=dtype)
+    got, form = subject.layer_norm(*to(dtype, *args)), subject.conventions.variance
+    agrees("NORM-01", got, normalisation.layer_norm, *args, variance=form, dtype=dtype)
 
 
 @checks("NORM-02", case=norm_cases(), always=each(NORMS))
 def test_gradient_goes_through_mean_and_deviation(subject, dtype, case):
     args = case.x, case.gamma, case.eps, case.dy
     got = subject.layer_norm_backward(*to(dtype, *args))
-    agrees("NORM-02", got, normalisation.layer_norm_backward, *args, dtype=dtype)
+    form = subject.conventions.variance
+    agrees("NORM-02", got, normalisation.layer_norm_backward, *args, variance=form, dtype=dtype)
 
 
 @checks("NORM-03", case=norm_cases(), always=each(NORMS))

@@ -34,6 +34,11 @@ CONCERNED = {
     "rotary": {"rope", "rope_backward"},
     "gelu": {"gelu", "gelu_backward"},
     "dtypes": {"softmax"},
+    "variance": {"layer_norm", "layer_norm_backward"},
+    "mask": {"attention", "attention_backward"},
+    "decayed": {"decays"},
+    "no_gradients": {"clip_by_global_norm"},
+    "seeds": {"epoch_order", "dropout", "initial_parameters"},
     "generator": {"dropout", "epoch_order", "data_iterator"},
 }
 """Functions that a convention changes."""
