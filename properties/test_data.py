@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from fixtures.explicit_cases import SEEDS
-from fixtures.handed_over import INTEGERS, locked
+from fixtures.handed_over import INTEGERS, LAYOUTS, locked, repeated
 from fixtures.strategies import generators, run_seeds, sequences
 from honestloop.protocol import fields
 from properties.assertions import holds, refuse, same_bytes
@@ -259,10 +259,22 @@ def test_no_window_repeats_another(subject, seed):
     holds("DATA-08", consecutive, "a window is not a part of the text")
 
 
-@checks("DATA-08", seed=run_seeds, kind=st.sampled_from([*INTEGERS, np.int64]))
-def test_the_text_may_be_integers_of_any_type(subject, seed, kind):
+IN_PLACE = [layout for layout in LAYOUTS.values() if layout is not repeated]
+
+
+@checks(
+    "DATA-08",
+    seed=run_seeds,
+    kind=st.sampled_from([*INTEGERS, np.int64]),
+    layout=st.sampled_from(IN_PLACE),
+    always=[
+        *({"seed": 0, "kind": kind, "layout": locked} for kind in INTEGERS),
+        *({"seed": 0, "kind": np.uint16, "layout": layout} for layout in IN_PLACE),
+    ],
+)
+def test_the_text_may_be_integers_of_any_type(subject, seed, kind, layout):
     """As a file that is mapped into memory has them, which cannot be written to either."""
-    text = locked(np.arange(100).astype(kind))
+    text = layout(np.arange(100).astype(kind))
     inputs, targets = (np.asarray(x).astype(np.int64) for x in subject.sample_batch(text, 32, 3, seed))
     wanted = np.arange(3) + inputs[:, :1]
     right = np.array_equal(inputs, wanted) and np.array_equal(targets, wanted + 1)

@@ -11,7 +11,14 @@ from properties.checks import all_properties
 from properties.property_record import Record
 
 FEW = 3
-SAMPLE = ("cross_entropy-2", "layer_norm-2", "gelu-3", "clip_by_global_norm-9", "adamw_step-16", "perplexity-2")
+SAMPLE = (
+    "cross_entropy-2",
+    "layer_norm-2",
+    "gelu-3",
+    "clip_by_global_norm-9",
+    "adamw_step-16",
+    "perplexity-2",
+)
 """Those of the forms that were once refused, and one of each sort of function."""
 
 
