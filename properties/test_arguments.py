@@ -44,7 +44,7 @@ def oracle_of(name, conventions):
 def single(name, conventions):
     """(arguments, keywords) of the sample call, of numbers that single precision holds.
 
-    Where an attention that adds its mask is declared, every position sees the first key: nothing is asked of the others.
+    Where an attention that adds its mask is declared, every position sees the first key.
     """
     _, args, kwargs = sample_calls()[name]
     if name in ATTENTION and conventions.mask == "additive":
