@@ -49,10 +49,13 @@ def sample_calls():
     tokens, targets = rng.integers(0, 7, (2, 3, 5))
     mask = np.arange(5) < np.array([[5], [2], [0]])
     params = model_parameters(rng, CONFIG, 0.1)
-    gain, shift, state = rng.normal(size=8), rng.normal(size=8), rng.uniform(0.1, 1.0, (4, 6))
+    gain, shift, state = rng.normal(size=8), rng.normal(size=8), rng.uniform(0.1, 1.0, (4, 3, 2))
     batch = (tokens, targets, mask, mask)
     return {
         "matmul": (np.matmul, (x[0], y[0].T.copy()), {}),
+        "softmax": (loss.softmax, (x,), {}),
+        "rms_norm": (normalisation.rms_norm, (x, gain, 1e-5), {}),
+        "silu": (activation.silu, (x,), {}),
         "cross_entropy": (loss.cross_entropy, (x, tokens, mask), {}),
         "layer_norm": (normalisation.layer_norm, (x, gain, shift, 1e-5), {}),
         "layer_norm_backward": (normalisation.layer_norm_backward, (x, gain, 1e-5, y), {}),

@@ -116,7 +116,7 @@ SHORT = [[[5]], [[1, 5], [1, 5]], [[1, 5], [5], [1, 5], [5]]]
     rows=short_documents(),
     batch_size=batch_sizes,
     seed=run_seeds,
-    always=[{"rows": rows, "batch_size": 1, "seed": 0} for rows in SHORT],
+    always=[{"rows": rows, "batch_size": 1, "seed": SEEDS[-1]} for rows in SHORT],
 )
 def test_equal_sequences_are_visited_as_often_as_they_are_given(subject, rows, batch_size, seed):
     iterator = subject.data_iterator(rows, batch_size, seed)
