@@ -14,7 +14,8 @@ algorithm 2, of which these are the readings in use):
 
 The last line may also be written p = q (1 - lr wd): there the factor is rounded once to the dtype of q, and the product
 once, 2 roundings of the result, where the difference has one of lr wd q and one of the result. Adding 0 q, which
-changes no value, allows for one more rounding of the result, so that the bound covers either form.
+changes no value, allows for one more rounding of the result, so that the bound covers either form. In the same way
+"with" may subtract lr u and lr wd p one after the other, which rounds once more, by u |p - lr u|: 0 p allows for it.
 
 Which parameters decay: "matrices" alone, or "all" (picoLLM's loop).
 """
@@ -56,7 +57,7 @@ def decayed(
     if order == "before":
         return p * (1.0 - lr * wd) - lr * direction
     if order == "with":
-        return p - lr * (direction + wd * p)
+        return p - lr * (direction + wd * p) + 0.0 * p
     moved = p - lr * direction
     return moved - (lr * wd) * moved + 0.0 * moved
 
