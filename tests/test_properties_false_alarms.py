@@ -56,7 +56,7 @@ STRICT = [
     ({"mask": "additive"}, "att_not_causal"),
     ({"rotary": "halves backwards"}, "rope_positions_from_one"),
     ({"clip": "keras"}, "clip_each_tensor_alone"),
-    ({"schedule": "warmdown"}, "sched_steps_from_one"),
+    ({"schedule": "warmdown"}, "sched_no_decay"),
     ({"schedule": "uncut"}, "sched_steps_from_one"),
     ({"decayed": "all"}, "opt_nothing_decays"),
 ]
