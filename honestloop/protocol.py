@@ -40,7 +40,7 @@ FUNCTIONS = {
     "attention_backward": "(q, k, v, key_mask, dout) -> (dq, dk, dv)",
     "dropout": "(x [B,T,D], p, seed, step, site, context) -> y",
     "adamw_step": "(p, g, m, v, *, t, lr, beta1, beta2, eps, weight_decay) -> (p, m, v); t from 1",
-    "clip_by_global_norm": "(grads: list, max_norm) -> (list, norm: float)",
+    "clip_by_global_norm": "(grads: iterable, max_norm) -> (list, norm: float)",
     "learning_rate": "(step, *, peak, floor, warmup, total) -> float; step from 0",
     "decays": "(names: list[str]) -> list[bool]",
     "initial_parameters": "(seed, config: dict) -> dict of name to array",

@@ -7,7 +7,7 @@ Shapes: batch B, length T, vocabulary V, width D, heads H, head size K. Losses a
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -202,11 +202,14 @@ def adamw_step(
     return new_p, new_m, new_v
 
 
-def clip_by_global_norm(grads: Sequence[Array], max_norm: float) -> tuple[list[Array], float]:
+def clip_by_global_norm(grads: Iterable[Array], max_norm: float) -> tuple[list[Array], float]:
     """The gradients scaled so that their 2-norm altogether is at most max_norm, and the norm before scaling.
 
-    Pascanu et al. 2013; the norm is a float64.
+    Pascanu et al. 2013; the norm is a float64, 0 without gradients.
     """
+    grads = list(grads)
+    if not grads:
+        return [], 0.0
     flat = np.concatenate([gradient.reshape(-1) for gradient in grads])
     norm_before = math.sqrt(sum_squares(flat))
     factor = optimizer.clip_factor(norm_before, max_norm)

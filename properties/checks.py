@@ -11,7 +11,7 @@ whatever a subject does into the failure of a rule, and keeps the calls for the 
 import functools
 import inspect
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import example as explicitly
 from hypothesis import given, settings
 from hypothesis.errors import HypothesisException
 
@@ -43,6 +44,8 @@ class Property:
     strategies: dict[str, Any]
     floor: int | None
     """Examples that must be executed; None: half of the profile's."""
+    always: tuple[dict[str, Any], ...] = ()
+    """Examples that are tried in every run, before the drawn ones: sizes and values too rare or too large to draw."""
 
     @property
     def functions(self) -> frozenset[str]:
@@ -123,6 +126,8 @@ class Property:
         if not self.strategies:
             return example
         drawn: Callable[..., None] = given(**self.strategies)(example)
+        for arguments in reversed(self.always):
+            drawn = explicitly(**arguments)(drawn)
         return chosen(drawn) if chosen else drawn
 
     def cases(self) -> Iterator[dict[str, Any]]:
@@ -132,8 +137,13 @@ class Property:
             yield {name: value for (name, _), value in zip(marks, values, strict=True)}
 
 
-def checks(*rules: str, floor: int | None = None, **strategies: Any) -> Callable[..., Any]:
-    """Make a test a property of these rules. ValueError for no rule, an unknown one, or a floor below 1."""
+def checks(
+    *rules: str, floor: int | None = None, always: Iterable[dict[str, Any]] = (), **strategies: Any
+) -> Callable[..., Any]:
+    """Make a test a property of these rules. ValueError for no rule, an unknown one, or a floor below 1.
+
+    Each dict of `always` has a value for every drawn argument: one example more, in every run.
+    """
     if not rules or (unknown := set(rules) - RULES.keys()):
         raise ValueError(f"a property needs rules of the table; got {sorted(unknown) if rules else 'none'}")
     if floor is not None and floor < 1:
@@ -142,7 +152,7 @@ def checks(*rules: str, floor: int | None = None, **strategies: Any) -> Callable
     def decorate(test: Callable[..., None]) -> Callable[..., None]:
         if "dtype" in inspect.signature(test).parameters:
             test = in_both_dtypes(test)
-        prop = Property(test, rules, strategies, floor)
+        prop = Property(test, rules, strategies, floor, tuple(always))
         runnable = prop.runnable()
         runnable.property = prop  # type: ignore[attr-defined]
         return runnable

@@ -2,21 +2,24 @@
 
 import numpy as np
 
+from fixtures.explicit_cases import ACTIVATIONS
 from fixtures.strategies import activations
 from properties.assertions import agrees, holds
 from properties.checks import checks
 from properties.dtypes import to
 from reference import activation
 
+SHAPES = [{"x": x} for x in ACTIVATIONS]
 
-@checks("ACT-01", x=activations())
+
+@checks("ACT-01", x=activations(), always=SHAPES)
 def test_gelu_is_exact(subject, dtype, x):
     agrees(
         "ACT-01", subject.gelu(to(dtype, x)), activation.gelu, x, form=subject.conventions.gelu, dtype=dtype
     )
 
 
-@checks("ACT-02", x=activations())
+@checks("ACT-02", x=activations(), always=SHAPES)
 def test_gradient_is_that_of_the_formula(subject, dtype, x):
     dy = x[::-1].copy()
     got = subject.gelu_backward(*to(dtype, x, dy))
@@ -26,7 +29,7 @@ def test_gradient_is_that_of_the_formula(subject, dtype, x):
 LEFTMOST = -80.0  # exp(80) is finite in float32
 
 
-@checks("ACT-03", x=activations())
+@checks("ACT-03", x=activations(), always=SHAPES)
 def test_silu_is_its_formula(subject, dtype, x):
     x = np.maximum(x, LEFTMOST)
     agrees("ACT-03", subject.silu(to(dtype, x)), activation.silu, x, dtype=dtype)

@@ -3,32 +3,46 @@
 import numpy as np
 from hypothesis import strategies as st
 
+from fixtures.explicit_cases import LOSSES, each
 from fixtures.strategies import generators, loss_cases
-from properties.assertions import agrees, holds, same_bytes, within
+from properties.assertions import agrees, holds, same_bytes, unsigned, within
 from properties.checks import checks
 from properties.dtypes import to
 from reference import loss
+from reference.arithmetic import unit_roundoff
 from reference.bounds import Bounded
 from reference.loss_bounds import cross_entropy
 
 
-@checks("LOSS-01", case=loss_cases())
+@checks("LOSS-01", case=loss_cases(), always=each(case for case in LOSSES if case.targets.size))
 def test_loss_is_the_negative_log_likelihood(subject, dtype, case):
     """One predicted token, so that the reduction does not matter."""
     logits, targets = case.logits[:1, :1], case.targets[:1, :1]
     mask = np.ones((1, 1), dtype=bool)
     got = subject.cross_entropy(to(dtype, logits), targets, mask)[0]
-    agrees("LOSS-01", got, lambda *args: loss.cross_entropy(*args)[0], logits, targets, mask, dtype=dtype)
+    within("LOSS-01", got, cross_entropy(logits, targets, mask, dtype=dtype)[0], dtype)
 
 
-@checks("LOSS-03", case=loss_cases())
+@checks("LOSS-01", floor=2, size=st.sampled_from([1e4, 1e30, 1e38]))
+def test_the_largest_logits_have_a_loss(subject, dtype, size):
+    """log(e^s + 1 + e^-s) is s for so large a number: the losses are 0, s and 2 s, to a few roundings of s."""
+    size = float(np.float32(size))
+    mask = np.ones((1, 1), dtype=bool)
+    for target, expected in enumerate((0.0, size, 2.0 * size)):
+        logits = to(dtype, np.array([[[size, 0.0, -size]]]))
+        got = subject.cross_entropy(logits, np.array([[target]]), mask)[0]
+        bound = 8.0 * unit_roundoff(dtype) * size
+        within("LOSS-01", got, Bounded(np.array(expected), np.array(bound)), dtype)
+
+
+@checks("LOSS-03", case=loss_cases(), always=each(LOSSES))
 def test_mean_divides_by_unmasked_tokens(subject, dtype, case):
     got = subject.cross_entropy(to(dtype, case.logits), case.targets, case.loss_mask)[0]
     args = case.logits, case.targets, case.loss_mask
-    agrees("LOSS-03", got, lambda *args: loss.cross_entropy(*args)[0], *args, dtype=dtype)
+    within("LOSS-03", got, cross_entropy(*args, dtype=dtype)[0], dtype)
 
 
-@checks("LOSS-02", case=loss_cases())
+@checks("LOSS-02", case=loss_cases(), always=each(LOSSES))
 def test_gradient_is_softmax_minus_one_hot_per_token(subject, dtype, case):
     got = subject.cross_entropy(to(dtype, case.logits), case.targets, case.loss_mask)[1]
     expected = cross_entropy(case.logits, case.targets, case.loss_mask, dtype=dtype)
@@ -52,7 +66,7 @@ def test_masked_positions_change_nothing(subject, dtype, case, seed):
     before = subject.cross_entropy(to(dtype, case.logits), case.targets, case.loss_mask)
     after = subject.cross_entropy(to(dtype, logits), targets, case.loss_mask)
     same_bytes("LOSS-05", np.float64(after[0]), np.float64(before[0]), "loss with other masked content")
-    same_bytes("LOSS-05", after[1], before[1], "gradient with other masked content")
+    same_bytes("LOSS-05", unsigned(after[1]), unsigned(before[1]), "gradient with other masked content")
     holds("LOSS-05", not np.any(before[1][masked]), "a masked position has a gradient that is not 0")
 
 
@@ -70,7 +84,10 @@ def test_a_constant_added_to_the_logits_changes_nothing(subject, dtype, case, sh
     """The logits are multiples of 1/64, so that the shift is added without rounding."""
     logits = np.round(np.clip(case.logits, -64.0, 64.0) * 64.0) / 64.0
     got = subject.cross_entropy(to(dtype, logits + shift), case.targets, case.loss_mask)
-    within("LOSS-06", got, cross_entropy(logits, case.targets, case.loss_mask, dtype=dtype), dtype)
+    expected = cross_entropy(logits, case.targets, case.loss_mask, dtype=dtype)
+    shifted = cross_entropy(logits + shift, case.targets, case.loss_mask, dtype=dtype)
+    allowed = [Bounded(e.value, np.maximum(e.bound, s.bound)) for e, s in zip(expected, shifted, strict=True)]
+    within("LOSS-06", got, allowed, dtype)
 
 
 @checks("LOSS-07", case=loss_cases(), cut=st.integers(0, 4))
@@ -103,6 +120,6 @@ def test_rows_have_no_order(subject, dtype, case, seed):
     within("LOSS-08", (got[0], np.asarray(got[1])[np.argsort(order)]), expected, dtype)
 
 
-@checks("LOSS-09", case=loss_cases())
+@checks("LOSS-09", case=loss_cases(), always=each(LOSSES))
 def test_softmax_is_its_formula(subject, dtype, case):
     agrees("LOSS-09", subject.softmax(to(dtype, case.logits)), loss.softmax, case.logits, dtype=dtype)

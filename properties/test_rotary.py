@@ -5,6 +5,7 @@ import functools
 import numpy as np
 from hypothesis import strategies as st
 
+from fixtures.explicit_cases import ROTARY, each
 from fixtures.strategies import rotary_cases
 from properties.assertions import agrees, within
 from properties.checks import checks
@@ -12,13 +13,13 @@ from properties.dtypes import to
 from reference import bounds, rotary
 
 
-@checks("ROPE-01", case=rotary_cases())
+@checks("ROPE-01", case=rotary_cases(), always=each(ROTARY))
 def test_pairs_are_rotated_by_their_angle(subject, dtype, case):
     oracle = functools.partial(rotary.rope, pairing=subject.conventions.rotary)
     agrees("ROPE-01", subject.rope(to(dtype, case.x), case.base), oracle, case.x, case.base, dtype=dtype)
 
 
-@checks("ROPE-02", case=rotary_cases())
+@checks("ROPE-02", case=rotary_cases(), always=each(ROTARY))
 def test_gradient_is_rotated_back(subject, dtype, case):
     got = subject.rope_backward(to(dtype, case.x), case.base)
     oracle = functools.partial(rotary.rope_backward, pairing=subject.conventions.rotary)

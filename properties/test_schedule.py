@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from fixtures.explicit_cases import SCHEDULES, each
 from fixtures.strategies import schedules
 from properties.assertions import holds, not_offered, within
 from properties.checks import checks
@@ -16,7 +17,19 @@ def steps(subject, case, beyond=3):
     """Steps at which the declared schedule is defined, up to `beyond` steps after the last update."""
     table = subject.conventions.schedule
     shape = {"warmup": case.warmup, "total": case.total, "schedule": table}
-    return [s for s in range(case.total + beyond) if schedule.defined(s, **shape)]
+    return [s for s in of_interest(case, case.total + beyond) if schedule.defined(s, **shape)]
+
+
+FEW_STEPS = 50
+
+
+def of_interest(case, end):
+    """Every step below `end` of a short run; of a long one those around its edges and around powers of two."""
+    if end <= FEW_STEPS:
+        return range(end)
+    places = [0, case.warmup, case.warmup + (case.total - case.warmup) // 2, case.total]
+    places += [2**power for power in range(end.bit_length())]
+    return sorted({s for place in places for s in range(place - 2, place + 3) if 0 <= s < end})
 
 
 def bound(subject, case):
@@ -25,8 +38,10 @@ def bound(subject, case):
     half_turns = [schedule.progress(s, **shape) for s in steps(subject, case)]
     unit = unit_roundoff(np.float32 if subject.conventions.scalars == "dtype" else np.float64)
     finite = [abs(turn) for turn in half_turns if math.isfinite(turn)]
+    step_by_step = case.total > FEW_STEPS and subject.conventions.scalars != "dtype"
+    updates = case.total if step_by_step else 1
     return bounds.learning_rate(
-        peak=case.peak, floor=case.floor, half_turns=max(finite, default=1.0), unit=unit
+        peak=case.peak, floor=case.floor, half_turns=max(finite, default=1.0), unit=unit, updates=updates
     )
 
 
@@ -35,7 +50,7 @@ def rates(subject, case):
     return [float(subject.learning_rate(step, **case.arguments)) for step in steps(subject, case)]
 
 
-@checks("SCHED-01", case=schedules())
+@checks("SCHED-01", case=schedules(), always=each(SCHEDULES))
 def test_rates_are_the_table(subject, case):
     table = subject.conventions.schedule
     expected = [schedule.learning_rate(s, **case.arguments, schedule=table) for s in steps(subject, case)]

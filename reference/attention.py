@@ -13,6 +13,9 @@ from jaxtyping import Bool, Float
 
 from reference.masks import attention_mask
 
+HIDDEN = -1e9
+"""What is added to a score that may not be seen, in BERT's and GPT-2's first code."""
+
 
 def masked_softmax(
     scores: Float[np.ndarray, "B H T T"], visible: Bool[np.ndarray, "B 1 T T"]
@@ -31,6 +34,23 @@ def attention_weights(
     """Entry (b, h, i, j) is the weight of value j in output i; rows add up to 1, or are 0 where nothing is visible."""
     scores = q @ k.swapaxes(-1, -2) / math.sqrt(q.shape[-1])
     return masked_softmax(scores, attention_mask(key_mask))
+
+
+def additive_attention(
+    q: Float[np.ndarray, "B H T K"],
+    k: Float[np.ndarray, "B H T K"],
+    v: Float[np.ndarray, "B H T K"],
+    key_mask: Bool[np.ndarray, "B T"],
+) -> Float[np.ndarray, "B H T K"]:
+    """`attention` as many models write it: -1e9 is added to every score that may not be seen.
+
+    Where something is visible the others underflow to weights of exactly 0. Where nothing is, the output is a mean of
+    values that may not be seen.
+    """
+    scores = q @ k.swapaxes(-1, -2) / math.sqrt(q.shape[-1])
+    hidden = np.where(attention_mask(key_mask), 0.0, HIDDEN).astype(np.asarray(q).dtype)
+    exponentials = np.exp(scores + hidden - (scores + hidden).max(axis=-1, keepdims=True))
+    return exponentials / exponentials.sum(axis=-1, keepdims=True) @ v
 
 
 def attention(

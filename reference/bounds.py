@@ -206,7 +206,9 @@ def check(
     return compare_all(got, worst_case(oracle, *args, dtype=dtype, scalars=scalars, **kwargs))
 
 
-def learning_rate(*, peak: float, floor: float, half_turns: float = 1.0, unit: float = DOUBLE) -> float:
+def learning_rate(
+    *, peak: float, floor: float, half_turns: float = 1.0, unit: float = DOUBLE, updates: int = 1
+) -> float:
     """Bound on the error of a learning rate computed with this unit roundoff, at any step, in any of the variants.
 
     The angle, at most h = `half_turns` times pi (1 unless the cosine goes on after the horizon), takes a fraction, pi
@@ -214,6 +216,10 @@ def learning_rate(*, peak: float, floor: float, half_turns: float = 1.0, unit: f
     function. Then 1 + cos, the half, peak - floor, their product and the last sum: one rounding each, on at most
     2 (peak + floor). The form peak ((1 - a) c + a) with a = floor / peak has as many. Warm-up has three roundings.
     Once for the subject, and once for the oracle, in double precision.
+
+    `updates` is above 1 for a subject that may compute each rate from the one before, as PyTorch's schedulers do:
+    lr_s - floor = (lr_(s-1) - floor) (1 + cos a_s) / (1 + cos a_(s-1)). The factors telescope, and while the rate falls
+    none is above 1, so that the error of each step is at most carried on: as many times the error of one.
     """
     roundings = 3.0 * max(half_turns, 1.0) * math.pi + ELEMENTARY + 5.0
-    return 2.0 * (abs(peak) + abs(floor)) * (unit + DOUBLE) * roundings
+    return 2.0 * (abs(peak) + abs(floor)) * (unit + max(updates, 1) * DOUBLE) * roundings

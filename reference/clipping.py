@@ -5,6 +5,7 @@
     exact    1 if n <= max, else max / n
     optax    1 if n < max, else max / n                  equal to exact in exact arithmetic
     torch    min(1, max / (n + 1e-6))                    torch.nn.utils.clip_grad_norm_: always multiplied
+    keras    max min(1 / n, 1 / max)                     tf.clip_by_global_norm, Keras: always multiplied
     cs336    1 if n < max, else max / (n + 1e-6)         CS336, assignment 1
 
 Source: Pascanu, Mikolov, Bengio, "On the difficulty of training recurrent neural networks", ICML 2013, algorithm 1.
@@ -12,11 +13,15 @@ One norm for all tensors, so the direction is kept. The sum is taken in double p
 overflows nor vanishes there. PyTorch and optax add up in the dtype of the gradients (norm = "dtype").
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 from jaxtyping import Float
 
 SAFETY = 1e-6
 """What torch and CS336 add to the norm."""
+SMALLEST = 1e-300
+"""In place of a norm of 0, whose inverse is infinite: the other one of the two is then the smaller."""
 
 
 def global_norm(gradients: list[Float[np.ndarray, "..."]], norm: str = "double") -> Float[np.ndarray, ""]:
@@ -28,9 +33,14 @@ def global_norm(gradients: list[Float[np.ndarray, "..."]], norm: str = "double")
 
 
 def clip_by_global_norm(
-    gradients: list[Float[np.ndarray, "..."]], max_norm: float, *, clip: str = "exact", norm: str = "double"
+    gradients: Iterable[Float[np.ndarray, "..."]],
+    max_norm: float,
+    *,
+    clip: str = "exact",
+    norm: str = "double",
 ) -> tuple[list[Float[np.ndarray, "..."]], Float[np.ndarray, ""]]:
     """(gradients of norm at most max_norm, norm before clipping), in one of the four variants of the table above."""
+    gradients = list(gradients)
     total = global_norm(gradients, norm)
     return clip_by_norm(gradients, total, max_norm, clip=clip), total
 
@@ -45,6 +55,8 @@ def clip_by_norm(
     """The same gradients, for a norm that is known."""
     if clip == "torch":
         factor = np.minimum(1.0, max_norm / (total + SAFETY))
+    elif clip == "keras":
+        factor = max_norm * np.minimum(1.0 / np.maximum(total, SMALLEST), 1.0 / max_norm)
     elif total < max_norm or (total <= max_norm and clip == "exact"):
         return gradients
     else:
@@ -55,6 +67,8 @@ def clip_by_norm(
 def untouched(total: float, max_norm: float, *, clip: str = "exact", slack: float = 0.0) -> bool:
     """Whether gradients of this norm are returned unchanged, for a norm with a relative error of at most `slack`."""
     largest = total * (1.0 + slack)
+    if clip == "keras":
+        return False
     if clip == "torch":
         return (largest + SAFETY) * (1.0 + slack) < max_norm
     return largest <= max_norm if clip == "exact" else largest < max_norm

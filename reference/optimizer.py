@@ -11,6 +11,13 @@ algorithm 2, of which these are the readings in use):
     before     p = p (1 - lr wd) - lr u          PyTorch
     with       p = p - lr (u + wd p)             optax, llm.c: before in exact arithmetic, other roundings
     after      q = p - lr u,  p = q - lr wd q    CS336, assignment 1: another update, by lr^2 wd u
+
+The last line may also be written p = q (1 - lr wd): there the factor is rounded once to the dtype of q, and the product
+once, 2 roundings of the result, where the difference has one of lr wd q and one of the result. Adding 0 q, which
+changes no value, allows for one more rounding of the result, so that the bound covers either form. In the same way
+"with" may subtract lr u and lr wd p one after the other, which rounds once more, by u |p - lr u|: 0 p allows for it.
+
+Which parameters decay: "matrices" alone, or "all" (picoLLM's loop).
 """
 
 import numpy as np
@@ -50,11 +57,14 @@ def decayed(
     if order == "before":
         return p * (1.0 - lr * wd) - lr * direction
     if order == "with":
-        return p - lr * (direction + wd * p)
+        return p - lr * (direction + wd * p) + 0.0 * p
     moved = p - lr * direction
-    return moved - (lr * wd) * moved
+    return moved - (lr * wd) * moved + 0.0 * moved
 
 
-def decays(names: list[str]) -> list[bool]:
-    """Weight decay is for matrices: the embedding `E` and every `W_*`; never for a bias or a LayerNorm parameter."""
-    return [name == "E" or name.split(".")[-1].startswith("W_") for name in names]
+def decays(names: list[str], decayed: str = "matrices") -> list[bool]:
+    """Weight decay is for matrices: the embedding `E` and every `W_*`; never for a bias or a LayerNorm parameter.
+
+    decayed = "all": for every parameter.
+    """
+    return [decayed == "all" or name == "E" or name.split(".")[-1].startswith("W_") for name in names]

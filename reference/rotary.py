@@ -4,6 +4,7 @@ In a head of size K, pair i (from 0) of the features is rotated at position t (f
 Pair i is, in the pairing of
     halves        features i and i + K/2       the GPT-NeoX family
     neighbours    features 2i and 2i + 1       the paper, equation 15; CS336, assignment 1
+A pairing that ends in "backwards" rotates by the negative angle (nanochat): the same dot products.
 The dot product of two rotated vectors depends on their distance alone. Source:
 Su et al., "RoFormer", 2021, section 3.2.
 """
@@ -22,8 +23,9 @@ def rotate(
     position = np.arange(length, like=x)[:, None]
     frequency = base ** (np.arange(half, like=x) * (-2.0 / size))
     angle = position * frequency
-    cos, sin = np.cos(angle), direction * np.sin(angle)
-    order = np.arange(size) if pairing == "halves" else np.arange(size).reshape(half, 2).T.reshape(-1)
+    pairs, _, backwards = pairing.partition(" ")
+    cos, sin = np.cos(angle), (-direction if backwards else direction) * np.sin(angle)
+    order = np.arange(size) if pairs == "halves" else np.arange(size).reshape(half, 2).T.reshape(-1)
     first, second = x[..., order[:half]], x[..., order[half:]]
     rotated = np.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
     return rotated[..., np.argsort(order)]

@@ -19,6 +19,14 @@ Two without a cosine, transformers' get_linear_schedule_with_warmup (its Trainer
     linear       s / max(1, W)      floor + (peak - floor) max(0, N - s) / max(1, N - W)
     constant     s / max(1, W)      peak
 
+    uncut        (s + 1) / W        (s - W + 1) / (N - W)      s >= N: floor; W may be above N
+
+A third kind is constant between warm-up and decay. nanochat's and picoLLM's, with D = round(0.65 N):
+
+    warmdown     (s + 1) / W        peak until s = N - D, then floor + (peak - floor) (N - s) / D; nothing for s > N
+
+autoresearch's is of this kind too, by the share of the time that is used, and so no function of the step.
+
 In `honestloop` the first update already moves, the peak is used once and the floor by the last update (s = N - 1).
 """
 
@@ -50,7 +58,11 @@ VARIANTS = {
     "optax": Variant(),
     "linear": Variant(shape="linear"),
     "constant": Variant(shape="constant"),
+    "uncut": Variant(warm=(1, 0), ahead=1),
+    "warmdown": Variant(warm=(1, 0), shape="warmdown", end="refused"),
 }
+WARMDOWN_SHARE = 0.65
+"""D / N of nanochat's and picoLLM's defaults."""
 WARMS_UP_FROM_ZERO = ("huggingface", "linear", "constant")
 """Those of transformers: defined for every step, whatever W and N are."""
 
@@ -69,6 +81,9 @@ def learning_rate(
         return peak
     if variant.shape == "linear":
         return floor + (peak - floor) * max(0, total - step) / max(1, total - warmup)
+    if variant.shape == "warmdown":
+        length = round(WARMDOWN_SHARE * total)
+        return floor + (peak - floor) * (1.0 if step <= total - length else (total - step) / length)
     ratio = progress(step, warmup=warmup, total=total, schedule=schedule)
     if variant.end == "floor" and ratio > 1.0:
         return floor
@@ -86,7 +101,13 @@ def progress(step: int, *, warmup: int, total: int, schedule: str = "honestloop"
 
 def defined(step: int, *, warmup: int, total: int, schedule: str = "honestloop") -> bool:
     """Whether the variant has a rate for this step: some divide by N - W, and llm.c asserts that s <= N."""
-    if schedule == "honestloop" or schedule in WARMS_UP_FROM_ZERO or (step < warmup and schedule != "optax"):
+    if schedule == "warmdown":
+        return step <= total
+    if (
+        schedule in ("honestloop", "uncut")
+        or schedule in WARMS_UP_FROM_ZERO
+        or (step < warmup and schedule != "optax")
+    ):
         return True
     if schedule in ("nanogpt", "cs336") and step > total:
         return True

@@ -36,11 +36,16 @@ CONCERNED = {
     "rotary": {"rope", "rope_backward"},
     "gelu": {"gelu", "gelu_backward"},
     "dtypes": {"softmax"},
+    "variance": {"layer_norm", "layer_norm_backward"},
+    "mask": {"attention", "attention_backward"},
+    "decayed": {"decays", "trainer"},
+    "no_gradients": {"clip_by_global_norm"},
+    "seeds": {"epoch_order", "dropout", "initial_parameters"},
     "generator": {"dropout", "epoch_order", "data_iterator"},
     **{
         name: {"trainer"}
         for name in (
-            *("decayed", "empty_window", "leftover", "empty_evaluation", "epoch_edge", "seeded", "domain"),
+            *("empty_window", "leftover", "empty_evaluation", "epoch_edge", "seeded", "domain"),
             *("accumulate", "epochs"),
         )
     },

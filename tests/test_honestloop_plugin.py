@@ -117,3 +117,24 @@ def test_a_session_of_other_tests_is_left_alone(tmp_path):
     done = run(tmp_path, "-p", "honestloop", "test_theirs.py", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "rules hold" not in done.stdout
+
+
+WARNS = """
+import math
+import warnings
+warnings.warn("an import warns")
+CAPABILITIES = ["perplexity"]
+def perplexity(nll_sum, tokens):
+    warnings.warn("and so does a call", DeprecationWarning)
+    forgotten = open(__file__)
+    del forgotten
+    return math.exp(min(nll_sum / tokens, 709.7)) if nll_sum / tokens < 709.0 else math.inf
+"""
+
+
+def test_the_warnings_of_a_subject_are_its_own(tmp_path):
+    """This project turns warnings into errors; that is no rule for others."""
+    (tmp_path / "warns.py").write_text(WARNS)
+    done = run(tmp_path, "properties/test_perplexity.py", "--impl", "warns")
+    assert done.returncode == 0, done.stdout
+    assert "1 rule holds, 0 are broken" in done.stdout

@@ -69,7 +69,9 @@ def power(beta: float, t: int) -> float:
     """beta^t, computed as the running product that `AdamW` keeps."""
     product = 1.0
     for _ in range(t):
-        product *= beta
+        before, product = product, product * beta
+        if product == before:  # 0, or a number so small that the product rounds to it: so are all that follow
+            break
     return product
 
 

@@ -1,0 +1,174 @@
+"""Why a kind of input is not given to a function; every other kind of `inputs_given.KINDS` is, which a test measures.
+
+`python -m properties.coverage_of_inputs` prints the table: a line for each function, a mark for each kind.
+"""
+
+import re
+from collections.abc import Iterator
+
+from honestloop.protocol import FUNCTIONS
+from properties import inputs_given
+from properties.inputs_given import INTEGERS, KINDS, LARGER, LAYOUTS, SEEDS
+
+JUDGED_AS_LOOPS = frozenset({"trainer", "train_step"})
+"""What has properties of its own for whole loops, or none."""
+ARGUMENTS = {
+    name: tuple(
+        word
+        for word in re.findall(r"\b[a-z_]+\b(?=[ ,):]|$)", signature.split("->")[0].strip("() "))
+        if word not in ("bool", "dict", "iterable")
+    )
+    for name, signature in FUNCTIONS.items()
+    if name not in JUDGED_AS_LOOPS
+}
+"""Function -> names of its positional arguments."""
+
+NUMBERS = frozenset({"perplexity", "learning_rate"})
+LISTS = frozenset({"decays", "make_batch", "data_iterator", "tokenizer", "ngram_baselines"})
+DRAWN = frozenset({"epoch_order", "initial_parameters"})
+IDS = frozenset({"cross_entropy", "forward", "loss_and_gradients", "sample_batch"})
+MODEL = frozenset({"forward", "loss_and_gradients"})
+MASKED = frozenset({"cross_entropy", "attention", "attention_backward"}) | MODEL
+SEEDED = frozenset({"dropout", "sample_batch", "data_iterator"}) | DRAWN
+COUNTED = frozenset(
+    {"adamw_step", "learning_rate", "perplexity", "dropout", "epoch_order", "clip_by_global_norm"}
+)
+FLOATS = ARGUMENTS.keys() - NUMBERS - LISTS - DRAWN - {"sample_batch"}
+LARGE = tuple(LARGER.values())
+
+NO_ARRAY = "it takes no array"
+REASONS: tuple[tuple[frozenset[str], tuple[str, ...], str], ...] = (
+    (NUMBERS | LISTS | DRAWN, LAYOUTS, NO_ARRAY),
+    (frozenset(ARGUMENTS.keys() - IDS), INTEGERS, "it takes no array of integers"),
+    (frozenset({"sample_batch"}), ("broadcast",), "a text of one repeated token has no place to tell"),
+    (frozenset(ARGUMENTS.keys() - SEEDED), SEEDS, "it takes no seed"),
+    (frozenset(ARGUMENTS.keys() - FLOATS), ("float32 and float64", "beyond 1e30"), "it takes no float array"),
+    (frozenset(ARGUMENTS.keys() - MASKED), ("all masked",), "it takes no mask"),
+    (
+        frozenset(ARGUMENTS.keys() - {"clip_by_global_norm"}),
+        ("read once",),
+        "no library hands this argument over as an iterator",
+    ),
+    (
+        frozenset(ARGUMENTS.keys() - {"clip_by_global_norm"}),
+        ("infinity",),
+        "an infinite argument has no finite result to compare",
+    ),
+    (
+        frozenset(ARGUMENTS.keys() - COUNTED),
+        ("a count beyond 2^16", "a count beyond 2^24"),
+        "it takes no count, or one that is the size of its result",
+    ),
+    (
+        frozenset({"learning_rate"}),
+        ("a count beyond 2^24",),
+        "a schedule that only steps forward, as PyTorch's do, would take minutes",
+    ),
+    (frozenset({"clip_by_global_norm"}), ("a count beyond 2^16", "a count beyond 2^24"), "it takes no count"),
+    (NUMBERS | DRAWN, ("size 0", "size 1", *LARGE), "it takes nothing that has a size"),
+    (MODEL, ("size 0", *LARGE), "its layers are given these sizes one by one"),
+    (frozenset({"decays"}), ("size 0", *LARGE), "its names are those of a model of any number of layers"),
+    (
+        frozenset({"tokenizer"}),
+        ("size 0", "size 1", *LARGE),
+        "the law gives 64 tokens, from texts that fill them",
+    ),
+    (
+        frozenset({"ngram_baselines"}),
+        ("size 0", *LARGE),
+        "its counts are integers in a dictionary, of any size",
+    ),
+    (
+        frozenset({"data_iterator"}),
+        ("size 0", *LARGE),
+        "its batches are made as by make_batch, its orders by epoch_order",
+    ),
+    (
+        frozenset({"make_batch"}),
+        ("size 0", *LARGE[3:]),
+        "a sequence is not empty; beyond 2^8 nothing in it is counted",
+    ),
+    (frozenset({"sample_batch"}), ("size 0", "size 1"), "a text has at least one window"),
+    (
+        frozenset({"attention", "attention_backward", "rope", "rope_backward", "dropout", "layer_norm"})
+        | {
+            "layer_norm_backward",
+            "rms_norm",
+            "matmul",
+            "gelu",
+            "gelu_backward",
+            "silu",
+            "adamw_step",
+            "softmax",
+        },
+        ("more than 2^16",),
+        "beyond the largest chunk it computes entry by entry, and the cases of a run must take little time",
+    ),
+    (
+        frozenset({"attention", "attention_backward"}),
+        ("more than 2^8", "more than 2^10"),
+        "its work grows with the square of the length; tiles of 64 and 128 keys are passed",
+    ),
+    (
+        frozenset({"attention", "attention_backward", "rope", "rope_backward", "dropout", "layer_norm"})
+        | {"layer_norm_backward", "rms_norm"},
+        ("size 0",),
+        "a row has at least one feature, and a batch one position; cross_entropy and make_batch are given rows of none",
+    ),
+    (
+        frozenset(FLOATS - {"adamw_step", "clip_by_global_norm", "cross_entropy", "silu"}),
+        ("beyond 1e30",),
+        "squares and products of such numbers leave the range of float32",
+    ),
+    (
+        frozenset({"adamw_step"}),
+        ("beyond 1e30",),
+        "the square of such a gradient leaves the range of float32",
+    ),
+    (LISTS | DRAWN | {"sample_batch"}, ("0",), "it takes no number that could be 0"),
+    (
+        frozenset(FLOATS - {"adamw_step", "clip_by_global_norm", "cross_entropy"}),
+        ("0",),
+        "0 is given among other numbers; alone it shows nothing that they do not",
+    ),
+    (frozenset({"silu"}), ("beyond 1e30",), "exp of such a number leaves the range of float32"),
+    (
+        frozenset({"tokenizer", "ngram_baselines"}),
+        ("the same call twice",),
+        "each call is compared with an oracle that keeps nothing",
+    ),
+    (frozenset({"sample_batch"}), ("Fortran's order",), "an array of one axis has one order"),
+)
+"""(functions, kinds, the reason why these functions are not given these kinds)."""
+MUST_BE_GIVEN = {
+    "adamw_step": ("size 0", "0", "a count beyond 2^24", "Fortran's order", "more than 2^10"),
+    "attention": ("more than 128", "all masked"),
+    "clip_by_global_norm": ("size 0", "infinity", "read once", "more than 2^16"),
+    "cross_entropy": ("size 0", "more than 2^16", "int8", "uint64", "all masked"),
+    "dropout": ("seed 0", "a seed beyond 2^63", "a count beyond 2^24"),
+    "epoch_order": ("seed 0", "a seed beyond 2^32"),
+    "learning_rate": ("a count beyond 2^16",),
+    "make_batch": ("size 1", "more than 2^8"),
+    "perplexity": ("a count beyond 2^24",),
+    "sample_batch": ("uint16", "read-only"),
+}
+"""Kinds that public reports are about."""
+
+
+def reason(function: str, kind: str) -> str:
+    """Why the function is not given this kind of input; empty if it must be."""
+    return next((why for names, kinds, why in REASONS if function in names and kind in kinds), "")
+
+
+def rows() -> Iterator[str]:
+    """A line for each function: its kinds, and the reasons for the others."""
+    measured = inputs_given.record(ARGUMENTS)
+    for function, given in measured.items():
+        yield f"{function}: {', '.join(kind for kind in KINDS if kind in given)}"
+        for why in dict.fromkeys(reason(function, kind) for kind in KINDS if kind not in given):
+            left_out = [kind for kind in KINDS if kind not in given and reason(function, kind) == why]
+            yield f"    not {', '.join(left_out)}: {why or 'NO REASON'}"
+
+
+if __name__ == "__main__":
+    print("\n".join(rows()))
