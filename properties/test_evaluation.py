@@ -6,6 +6,7 @@ At a learning rate of 0 no parameter moves, so that the loss of the same micro-b
 
 import itertools
 import random
+from typing import Any
 
 import numpy as np
 from hypothesis import assume
@@ -254,7 +255,7 @@ def test_seed_zero_and_the_edges_are_seeds(subject, rng):
     dtype = subject.conventions.float_types[0]
     params, batch = one_batch(rng)
     numbers = (0, 1, 2**32, 2**32 + 1, 2**53, 2**53 + 1, 2**63, 2**64 - 1)
-    runs = {}
+    runs: dict[int, Any] = {}
     for number in (*numbers, 0):
         loop = new_loop(subject, params, still(number, 0.5), 1, dtype)
         (loss,) = losses(loop.run([[batch]]))

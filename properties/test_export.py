@@ -23,7 +23,7 @@ def exported(subject, params, path):
 
 def tied(params):
     """Names that are one array, in groups."""
-    groups = {}
+    groups: dict[int, list[str]] = {}
     for name, x in params.items():
         groups.setdefault(id(x), []).append(name)
     return list(groups.values())

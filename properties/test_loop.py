@@ -508,8 +508,10 @@ def test_a_window_that_is_skipped_is_no_update(subject, case, rng, value, traine
     if records is None:
         not_offered("it raises where a window is not finite")
     wanted = plain.train([*before, *good])
-    last = [list(run)[-1:] for run in (records, wanted)]
-    same_run("LOOP-14", *last, "the update after a window that was skipped, and without it", plain.fields)
+    last, other = (list(run)[-1:] for run in (records, wanted))
+    same_run(
+        "LOOP-14", last, other, "the update after a window that was skipped, and without it", plain.fields
+    )
     same_arrays(
         "LOOP-14", skipping.arrays(), plain.arrays(), "after a window that was skipped, and without it"
     )

@@ -135,7 +135,7 @@ def form_of(subject, declared):
     """Which AdamW the trainer declares, in the conventions of the subject."""
     adamw = subject.conventions.adamw
     hyper = {name: float(declared[name]) for name in ("beta1", "beta2", "eps")}
-    return recovered_update.Form(**hyper, **adamw, scalars=subject.conventions.scalars)
+    return recovered_update.Form(**hyper, **adamw, scalars=subject.conventions.scalars)  # type: ignore[arg-type]
 
 
 def decay_of(declared, name):

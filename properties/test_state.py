@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
@@ -184,7 +185,8 @@ def test_what_is_observed_is_saved_and_goes_on(subject, case):
         for epoch in rest:
             original.train(epoch)
             seen.append(Kept(original.observed()))
-        for trained_before in ([], rest):
+        none: list[Any] = []
+        for trained_before in (none, rest):
             copy = new_loop(subject, other(case), dtype)
             copy.run(trained_before)
             copy.load(path)

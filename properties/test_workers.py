@@ -1,6 +1,7 @@
 """The random numbers of the workers of a data loader."""
 
 import random
+from typing import Any
 
 import numpy as np
 
@@ -40,7 +41,7 @@ def test_the_numbers_are_a_function_of_seed_epoch_and_worker(subject, triples, o
 @checks("WORK-02", triples=neighbours())
 def test_no_two_streams_are_alike(subject, triples):
     """No run of numbers is in two streams, at whatever place, or twice in one."""
-    seen = {}
+    seen: dict[Any, Any] = {}
     for triple in triples:
         numbers = stream(subject, triple).tolist()
         for k in range(NUMBERS - RUN + 1):

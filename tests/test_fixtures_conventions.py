@@ -112,7 +112,7 @@ OF_THE_LOOP = [(key, value) for key, value in CHANGES if CONCERNED[key] == {"tra
 def test_a_loop_that_does_not_declare_its_convention_is_refused(key, value):
     """The correct loop of the convention, judged as if it followed the default."""
     subject = Subject.of("reference", functions(Conventions(**{key: value})), Conventions())
-    refusals = []
+    refusals: list[Any] = []
     for name, prop in all_properties().items():
         if prop.functions == {"trainer"} and not refusals:
             for case in prop.cases():

@@ -1,5 +1,7 @@
 """A loop with its own model: what a stranger may leave out, declare or make himself, and how near the noise comes."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -38,9 +40,11 @@ class Small:
     """The least that a loop must have: it hands on to another, which is not shown."""
 
     def __init__(self, settings):
-        self._loop = SmallTransformer(settings)
-        self.train, self.loss = self._loop.train, self._loop.loss
-        self.parameters, self.set_parameters = self._loop.parameters, self._loop.set_parameters
+        self._loop: Any = SmallTransformer(settings)
+        self.train: Any = self._loop.train
+        self.loss: Any = self._loop.loss
+        self.set_parameters = self._loop.set_parameters
+        self.parameters = self._loop.parameters  # type: ignore[method-assign]
 
     def parameters(self):
         found = self._loop.parameters()
@@ -52,7 +56,7 @@ class Least(Small):
     def __init__(self, settings):
         super().__init__(settings)
         self.vocab, self.context = SmallTransformer.vocab, SmallTransformer.context
-        self.parameters = lambda: Small.parameters(self)
+        self.parameters = lambda: Small.parameters(self)  # type: ignore[method-assign]
 
 
 class OwnBatches(Least):
@@ -154,7 +158,7 @@ def test_noise_is_measured_and_grows_with_the_unit_roundoff():
     def run(values):
         return Outcome([float((values["w"] ** 2).sum())], {"w": values["w"] * values["w"].dtype.type(3)})
 
-    found = {}
+    found: dict[Any, Any] = {}
     for kind in (np.float32, np.float64):
         weights = {"w": np.random.default_rng(0).standard_normal(50).astype(kind)}
         noise = measured_noise.measured(run, weights)
@@ -162,7 +166,7 @@ def test_noise_is_measured_and_grows_with_the_unit_roundoff():
         found[kind] = float(noise.losses.bound[0]) / unit, noise.norms["w"] / unit
         assert noise.apart(noise.tensors)["w"] == 0.0
         assert noise.apart({"w": np.full(50, np.nan)})["w"] == np.inf
-        nudges = [measured_noise.nudged(weights, seed)["w"] for seed in range(2)]
+        nudges: Any = [measured_noise.nudged(weights, seed)["w"] for seed in range(2)]
         assert nudges[0].dtype == kind and not np.array_equal(*nudges)
         assert np.allclose(np.abs(nudges[0] / weights["w"] - 1), 2 * unit, rtol=0.6, atol=0)
     for a, b in zip(*found.values(), strict=True):

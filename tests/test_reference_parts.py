@@ -4,6 +4,7 @@ import json
 import shutil
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -79,7 +80,13 @@ def test_the_latest_is_the_largest_number_that_is_whole(tmp_path):
 
 def test_a_file_of_ours_is_read_by_the_library_and_the_reverse(tmp_path):
     table = np.arange(6, dtype=np.float32).reshape(2, 3)
-    params = {"E": table, "head": table, "t": table.T, "s": np.float64(2).reshape(()), "e": np.zeros((0, 2))}
+    params: dict[str, Any] = {
+        "E": table,
+        "head": table,
+        "t": table.T,
+        "s": np.float64(2).reshape(()),
+        "e": np.zeros((0, 2)),
+    }
     ours, theirs = tmp_path / "ours.safetensors", tmp_path / "theirs.safetensors"
     export(params, str(ours))
     for name, x in load_file(ours).items():

@@ -34,7 +34,7 @@ def lean(trainer, parts=("save", "load")):
 
 def verdicts(subject, rules, examples=EXAMPLES):
     """Rule -> what became of it: "holds", "not offered", or the rule that is broken."""
-    found = {}
+    found: dict[str, str] = {}
     for prop in all_properties().values():
         if "trainer" in prop.functions and prop.rules[0] in rules:
             for case in prop.cases():
