@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from impl import evaluate, rng
+from impl.array_layout import any_layout
 from impl.config import Config, ModelConfig, OptimizerConfig
 from impl.data.iterator import Batch, DataIterator
 from impl.data.iterator import make_batch as _make_batch
@@ -44,6 +45,7 @@ __all__ = ["learning_rate", "round_weights"]
 # ---- layers
 
 
+@any_layout
 def matmul(a: Array, b: Array) -> Array:
     """The matrix product [M, N] of a [M, K] and b [K, N]."""
     out = np.empty((a.shape[0], b.shape[1]), a.dtype)
@@ -51,6 +53,7 @@ def matmul(a: Array, b: Array) -> Array:
     return out
 
 
+@any_layout
 def cross_entropy(logits: Array, targets: Array, loss_mask: Array) -> tuple[float, Array]:
     """Mean of -log softmax(logits)[target] over the tokens in the loss mask, and its gradient to the logits.
 
@@ -61,6 +64,7 @@ def cross_entropy(logits: Array, targets: Array, loss_mask: Array) -> tuple[floa
     return float(elementwise.sum_in_order(0.0, nll)) / tokens, dlogits.reshape(logits.shape)
 
 
+@any_layout
 def layer_norm(x: Array, gamma: Array, beta: Array, eps: float) -> Array:
     """gamma * (x - mean) / sqrt(var + eps) + beta over the last axis (Ba, Kiros & Hinton 2016).
 
@@ -69,6 +73,7 @@ def layer_norm(x: Array, gamma: Array, beta: Array, eps: float) -> Array:
     return _layer_norm(x, gamma, beta, eps)[0].reshape(x.shape)
 
 
+@any_layout
 def layer_norm_backward(x: Array, gamma: Array, eps: float, dy: Array) -> tuple[Array, Array, Array]:
     """Gradients (dx [..., D], dgamma [D], dbeta [D]) of `layer_norm`, dy [..., D] the gradient of its output."""
     _, x_hat, inverse_std = _layer_norm(x, gamma, np.zeros_like(gamma), eps)
@@ -85,11 +90,13 @@ def _layer_norm(x: Array, gamma: Array, beta: Array, eps: float) -> tuple[Array,
     return out, x_hat, inverse_std
 
 
+@any_layout
 def gelu(x: Array) -> Array:
     """x * Phi(x), Phi the standard normal distribution function (Hendrycks & Gimpel 2016); x of any shape."""
     return _gelu(x)[0]
 
 
+@any_layout
 def gelu_backward(x: Array, dy: Array) -> Array:
     """dy * (Phi(x) + x phi(x)), the gradient of `gelu`; x and dy of one shape."""
     return _gelu(x)[1] * dy
@@ -102,6 +109,7 @@ def _gelu(x: Array) -> tuple[Array, Array]:
     return out.reshape(x.shape), grad.reshape(x.shape)
 
 
+@any_layout
 def rope(x: Array, base: float) -> Array:
     """Rotary position embedding (Su et al. 2021) of x [B, H, T, K], K even; positions 0 to T - 1.
 
@@ -112,6 +120,7 @@ def rope(x: Array, base: float) -> Array:
     return _split_heads(merged, x.shape[1], x.shape[2])
 
 
+@any_layout
 def rope_backward(dy: Array, base: float) -> Array:
     """The gradient of `rope`, dy [B, H, T, K]: the inverse rotation."""
     merged = _merge_heads(dy)
@@ -124,6 +133,7 @@ def _rotary(x: Array, base: float) -> Rotary:
     return Rotary.tables(length, heads, size, base, x.dtype)
 
 
+@any_layout
 def attention(q: Array, k: Array, v: Array, key_mask: Array) -> Array:
     """Causal attention softmax(q k^T / sqrt(K)) v (Vaswani et al. 2017); q, k, v and the result [B, H, T, K].
 
@@ -133,6 +143,7 @@ def attention(q: Array, k: Array, v: Array, key_mask: Array) -> Array:
     return _split_heads(out, q.shape[1], q.shape[2])
 
 
+@any_layout
 def attention_backward(
     q: Array, k: Array, v: Array, key_mask: Array, dout: Array
 ) -> tuple[Array, Array, Array]:
@@ -163,6 +174,7 @@ def _score_scale(q: Array) -> Any:
     return q.dtype.type(1.0 / np.sqrt(q.shape[-1]))
 
 
+@any_layout
 def dropout(x: Array, p: float, seed: int, step: int, site: int, context: int) -> Array:
     """Inverted dropout (Srivastava et al. 2014) of x [B, T, D]: 0 with probability p, else x / (1 - p).
 
@@ -235,6 +247,7 @@ def initial_parameters(seed: int, config: dict[str, Any]) -> dict[str, Array]:
     return parameters.initial_parameters(seed, ModelConfig(**config))
 
 
+@any_layout
 def forward(params: dict[str, Array], tokens: Array, key_mask: Array, config: dict[str, Any]) -> Array:
     """MiniGPT's logits [B, T, V] for tokens int [B, T], without dropout; key_mask bool [B, T].
 
@@ -243,6 +256,7 @@ def forward(params: dict[str, Array], tokens: Array, key_mask: Array, config: di
     return _model(params, config).forward(tokens, key_mask).copy()
 
 
+@any_layout
 def loss_and_gradients(
     params: dict[str, Array],
     input: Array,

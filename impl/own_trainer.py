@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from impl import evaluate
+from impl.array_layout import plain
 from impl.config import ModelConfig, OptimizerConfig
 from impl.data.iterator import Batch
 from impl.model.dropout import NO_DROPOUT
@@ -78,4 +79,4 @@ class OwnTrainer(Trainer):
 
 
 def _batch(input: Array, target: Array, loss_mask: Array) -> Batch:
-    return Batch(input, target, loss_mask, np.ones_like(loss_mask))
+    return Batch(plain(input), plain(target), plain(loss_mask), np.ones(loss_mask.shape, np.bool_))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from impl import evaluate
+from impl.array_layout import plain
 from impl.config import OptimizerConfig
 from impl.data.iterator import Batch
 from impl.model.bigram import BigramModel
@@ -78,7 +79,8 @@ class BigramTrainer(Trainer):
 
     def __init__(self, params: Mapping[str, Array], settings: Mapping[str, Any]) -> None:
         # The optimizer decays what is called E or W_*.
-        super().__init__(BigramModel({"E": params["E"], "W_out": params["W"], "b": params["b"]}), settings)
+        E, W, b = (plain(params[name]) for name in ("E", "W", "b"))
+        super().__init__(BigramModel({"E": E, "W_out": W, "b": b}), settings)
 
     def train(self, micro_batches: Sequence[MicroBatch], accumulate: int) -> list[dict[str, Any]]:
         """One update for every `accumulate` micro-batches, in order, and one for those left over."""
@@ -98,4 +100,4 @@ class BigramTrainer(Trainer):
 
 
 def _batch(input: Array, target: Array, loss_mask: Array) -> Batch:
-    return Batch(input, target, loss_mask, np.ones_like(loss_mask))
+    return Batch(plain(input), plain(target), plain(loss_mask), np.ones(loss_mask.shape, np.bool_))
