@@ -10,8 +10,10 @@ from honestloop.protocol import FUNCTIONS
 from properties import inputs_given
 from properties.inputs_given import INTEGERS, KINDS, LARGER, LAYOUTS, SEEDS
 
-JUDGED_AS_LOOPS = frozenset({"trainer", "train_step"})
-"""What has properties of its own for whole loops, or none."""
+JUDGED_AS_LOOPS = frozenset(
+    "trainer train_step own_trainer collate worker_stream split_of save_checkpoint latest_checkpoint export".split()
+)
+"""Whole loops and the parts around them, whose properties draw inputs of their own kinds (and train_step has none)."""
 ARGUMENTS = {
     name: tuple(
         word

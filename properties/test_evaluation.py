@@ -37,7 +37,7 @@ STILL = {
     "peak": 0.0,
     "floor": 0.0,
     "warmup": 0,
-    "total": 100,
+    "total": 1000,
     "beta1": 0.9,
     "beta2": 0.99,
     "eps": 1e-8,

@@ -214,6 +214,16 @@ def test_no_prediction_depends_on_a_later_token(subject, seed, rows, rng):
 # ---- what may not disturb a run
 
 
+@checks("INV-14", seed=run_seeds, run=runs)
+def test_a_run_is_a_function_of_its_seed(subject, seed, run):
+    make, _ = noisy(subject, seed)
+    found = []
+    for _ in range(2):
+        trainer = make()
+        found.append(one_run(trainer, [batch_of(trainer, rows) for rows in run]))
+    same_run("INV-14", found[1], found[0], "the same settings and batches twice")
+
+
 @checks("INV-07", seed=run_seeds, run=runs)
 def test_evaluation_changes_nothing(subject, seed, run):
     """A run that evaluates before each update is, bit for bit, the run that never does."""
@@ -257,16 +267,6 @@ def test_a_run_goes_on_from_its_checkpoint(subject, seed, run, cut):
             what = f"loaded {'again ' * number}after {cut} of {len(run)} updates"
             same_bytes("INV-08", np.float64(other.loss(batches[0])), before, f"{what}: loss")
             same_run("INV-08", one_run(other, batches[cut:]), wanted, what)
-
-
-@checks("INV-14", seed=run_seeds, run=runs)
-def test_a_run_is_a_function_of_its_seed(subject, seed, run):
-    make, _ = noisy(subject, seed)
-    found = []
-    for _ in range(2):
-        trainer = make()
-        found.append(one_run(trainer, [batch_of(trainer, rows) for rows in run]))
-    same_run("INV-14", found[1], found[0], "the same settings and batches twice")
 
 
 @checks("INV-16", seed=run_seeds, run=runs)

@@ -97,7 +97,7 @@ def test_a_rule_selects_its_properties(selection, tmp_path):
     (tmp_path / "theirs.py").write_text(SUBJECT.replace("EXPECTED", "NOT_"))
     done = run(tmp_path, "properties/", "--impl", "theirs", *selection)
     assert done.returncode == 1
-    assert "2 failed" in done.stdout.splitlines()[-1]
+    assert "3 failed" in done.stdout.splitlines()[-1]
     assert "PPL-01  perplexity is exp of" in done.stdout
 
 

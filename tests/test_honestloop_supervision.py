@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-RIGHT = "import math\ndef perplexity(n, t):\n    return math.exp(n / t)\n"
+RIGHT = "import math\ndef perplexity(n, t):\n    return math.exp(n / t) if n / t < 709 else math.inf\n"
 ENDS = {
     "exits in a function": "import os\ndef perplexity(n, t):\n    os._exit(0)\n",
     "exits on import": "import os\nos._exit(0)\n",

@@ -37,13 +37,15 @@ def run(directory, subject, *arguments):
 
 def test_a_missing_function_is_one_line_and_the_rest_runs(tmp_path):
     outcome = run(
-        tmp_path, "import math\ndef perplexity(nll_sum, tokens):\n    return math.exp(nll_sum / tokens)\n"
+        tmp_path,
+        "import math\ndef perplexity(nll_sum, tokens):\n"
+        "    mean = nll_sum / tokens\n    return math.exp(mean) if mean < 709 else math.inf\n",
     )
     assert (
         "subject some_subject: some_subject has no function matmul(a [M,K], b [K,N]) -> [M,N]"
         in outcome.stdout
     )
-    assert "2 failed, 2 passed" in outcome.stdout or "2 passed, 2 errors" in outcome.stdout
+    assert "2 failed, 3 passed" in outcome.stdout or "3 passed, 2 errors" in outcome.stdout
     assert "Traceback" not in outcome.stdout
 
 

@@ -18,9 +18,10 @@ def learning_rate(step, *, peak, floor, warmup, total):
 
 
 def clip_by_global_norm(grads, max_norm):
-    parameters = [torch.nn.Parameter(torch.zeros_like(tensor(g))) for g in grads]
+    grads = [tensor(g) for g in grads]
+    parameters = [torch.nn.Parameter(torch.zeros_like(g)) for g in grads]
     for parameter, g in zip(parameters, grads, strict=True):
-        parameter.grad = tensor(g)
+        parameter.grad = g
     norm = torch.nn.utils.clip_grad_norm_(parameters, max_norm)
     return [parameter.grad.numpy() for parameter in parameters], norm.item()
 

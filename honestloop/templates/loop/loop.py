@@ -19,6 +19,7 @@ def learning_rate(step, peak, floor, warmup, total):
 
 def clip_by_global_norm(gradients, limit):
     """(gradients, norm): scaled down if the norm over all of them, in double precision, is above the limit."""
+    gradients = list(gradients)  # model.parameters() and its like can be read once
     norm = math.sqrt(sum(float((g.astype(np.float64) ** 2).sum()) for g in gradients))
     factor = min(1.0, limit / norm) if norm > 0.0 else 1.0
     return [g * g.dtype.type(factor) for g in gradients], norm
