@@ -5,6 +5,8 @@ dropout its numbers are compared with the oracle's loop, under the bound of all 
 (reference/training_bounds.py).
 """
 
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import assume
 from hypothesis import strategies as st
@@ -230,6 +232,8 @@ def test_hundreds_of_updates_are_the_formula(subject):
     """
     wide = np.float64 in subject.conventions.float_types
     case = in_domain(subject, long_case(passes=27 if wide else 5))
+    if subject.conventions.schedule == "constant":  # at the peak for ever the bound would be of no use either
+        case = replace(case, settings=case.settings | {"peak": case.settings["floor"]})
     dtype = np.float64 if wide else np.float32
     loop, oracle = loop_and_oracle(subject, case, dtype)
     number = 0

@@ -99,7 +99,7 @@ def test_what_init_makes_records_a_run_and_goes_on_with_it(made):
 def test_what_init_makes_holds_and_the_documented_edit_is_named(made):
     done = honestloop(made, "check", "my_loop", "--json", "report.json")
     assert done.returncode == 0, done.stdout
-    assert done.stdout.splitlines()[-1].startswith("honestloop: my_loop: 44 rules hold, 0 are broken")
+    assert done.stdout.splitlines()[-1].startswith("honestloop: my_loop: 45 rules hold, 0 are broken")
     assert json.loads((made / "report.json").read_text())["status"] == 0
     assert [path.name for path in made.iterdir() if path.name.startswith(".")] == []
 
