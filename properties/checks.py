@@ -75,7 +75,13 @@ class Property:
         """One example: the test's body, watched, and noted in the record of the run."""
         __tracebackhide__ = True
         with recording(current()) as record:
-            self._watched(record, *args, **kwargs)
+            try:
+                self._watched(record, *args, **kwargs)
+            except Refusal:
+                subject = kwargs.get("subject")
+                if isinstance(subject, Subject):
+                    record.failed(subject.guard.calls)
+                raise
 
     def _watched(self, record: Record, *args: Any, **kwargs: Any) -> None:
         __tracebackhide__ = True

@@ -27,7 +27,7 @@ from honestloop.conventions import Conventions
 from honestloop.protocol import Subject
 from properties.checks import all_properties
 from properties.diagnosis import diagnose
-from properties.grading import NAMED, place
+from properties.grading import place
 from properties.profiles import PROFILES
 from properties.property_record import Record
 from properties.strength import WORKERS, cases, grade, without_infinity
@@ -70,8 +70,14 @@ def graded(fault: External, seed: int, examples: int) -> Graded:
 
 def diagnosed(subject: Subject, record: Record) -> Said:
     """What the diagnosis says of the last failing example, as much of it as a user is shown."""
-    mutants = diagnose(subject.guard.calls, record.history, subject.conventions)
-    return Said(names=tuple(mutant.id for mutant in mutants[:NAMED]))
+    found = diagnose(
+        list(subject.guard.calls),
+        list(record.history),
+        subject.conventions,
+        failures=record.failures,
+        subject=subject,
+    )
+    return Said(found.names, found.conventions, found.place, found.number)
 
 
 def graded_by_name(id: str, seed: int, examples: int) -> Graded:

@@ -23,7 +23,7 @@ MASK = np.array([[True, True], [True, False]])
 
 
 def names(guard, passed=()):
-    return [mutant.id for mutant in diagnose(list(guard.calls), passed, LAW)]
+    return [mutant.id for mutant in diagnose(list(guard.calls), passed, LAW).mutants]
 
 
 def in_single_precision(logits, targets, mask):

@@ -1,0 +1,88 @@
+"""The order of a diagnosis: convention, known mistake, number, place; the first that holds everywhere is the answer."""
+
+from collections.abc import Sequence
+
+from fixtures.mutants import MUTANTS
+from honestloop.conventions import Conventions
+from honestloop.guard import Call
+from honestloop.protocol import Subject
+from properties.diagnosis import chain, undeclared
+from properties.diagnosis.budget import Budget
+from properties.diagnosis.candidate import Candidate, Match, suspects
+from properties.diagnosis.evidence import Evidence
+from properties.diagnosis.function_place import place_in_function
+from properties.diagnosis.numbers import guesses
+from properties.diagnosis.quantities import compared
+from properties.diagnosis.statement import Diagnosis
+
+Example = Sequence[Call]
+
+
+def diagnose(
+    example: Example,
+    passed: Sequence[Example],
+    conventions: Conventions,
+    *,
+    failures: Sequence[Example] = (),
+    subject: Subject | None = None,
+    without: frozenset[str] = frozenset(),
+) -> Diagnosis:
+    """What the failing example looks like; an empty diagnosis if the oracle explains it, or nothing does.
+
+    `passed` and `failures` hold the calls of other examples, `subject` is asked for more. `without`: mutants that the
+    diagnosis is not to know.
+    """
+    budget = Budget()
+    for function in dict.fromkeys(call.function for call in example):
+        evidence = Evidence.of(function, example, passed, failures, subject, conventions, budget)
+        if evidence.failing.example and evidence.failing.of_oracle < Match.EXACT:
+            found = of_function(evidence, without)
+            if found.lines:
+                return found
+    return Diagnosis(out_of_time=budget.ran_out)
+
+
+def of_function(evidence: Evidence, without: frozenset[str]) -> Diagnosis:
+    """The diagnosis of one function."""
+    required = evidence.failing.of_oracle + 1
+    for changed, candidate in undeclared.variants(evidence.function, evidence.conventions):
+        if evidence.failing.match(candidate, required) >= required and evidence.confirms(candidate):
+            return Diagnosis(conventions=changed)
+    names = matching(evidence, required, without)
+    if names:
+        return Diagnosis(mutants=tuple(MUTANTS[name] for name in names), out_of_time=evidence.budget.ran_out)
+    if number := numbered(evidence, required):
+        return Diagnosis(number=number, out_of_time=evidence.budget.ran_out)
+    place = None
+    if evidence.failing.of_oracle == Match.NONE:
+        place = located(evidence)
+    return Diagnosis(place=place, out_of_time=evidence.budget.ran_out)
+
+
+def matching(evidence: Evidence, required: int, without: frozenset[str]) -> list[str]:
+    """Ids of the known mistakes that nothing contradicts, those that match best first."""
+    found: dict[str, int] = {}
+    for suspect in suspects(evidence.function, evidence.conventions, without):
+        if not evidence.budget.left():
+            break
+        if evidence.failing.match(suspect, required) >= required and evidence.confirms(suspect):
+            found[suspect.name] = max(found.get(suspect.name, 0), evidence.score(suspect))
+    return sorted(found, key=lambda name: -found[name])
+
+
+def numbered(evidence: Evidence, required: int) -> str | None:
+    """A number that is not the configured one and explains every call of a loop."""
+    if evidence.function != "trainer":
+        return None
+    for said, loop in guesses(evidence.compared, evidence.conventions):
+        candidate = Candidate.loop(said, loop, evidence.conventions)
+        if evidence.failing.match(candidate, required) >= required and evidence.confirms(candidate):
+            return said
+    return None
+
+
+def located(evidence: Evidence) -> chain.Place | None:
+    """Where the mistake is."""
+    if evidence.function != "trainer":
+        return place_in_function(evidence.function, evidence.failing.example, evidence.conventions)
+    return chain.place(evidence.compared, compared(evidence.failing.example, evidence.conventions))
