@@ -75,7 +75,8 @@ class Candidate:
     @classmethod
     def loop(cls, name: str, trainer: type[Trainer], conventions: Conventions) -> "Candidate":
         """A variant of the reference loop."""
-        made = functools.partial(trainer, **reference.loop_conventions(conventions))
+        keywords: dict[str, Any] = dict(reference.loop_conventions(conventions))
+        made = functools.partial(trainer, **keywords)
         return cls(name, "trainer", made, made, conventions)
 
     def match(self, example: Example, required: int = Match.WITHIN_BOUND, plausible: Any = None) -> Match:
@@ -138,9 +139,9 @@ def calls_of(function: str, calls: Example) -> list[Call]:
 def prefilter(oracle: Candidate, example: Example) -> Callable[[int, Any], bool] | None:
     """plausible(place, answer): whether an answer is near enough to the subject's for its bound to be computed.
 
-    Bounds take long to compute. A mutant works on numbers of about the size of the arguments, the answer or what the
-    oracle computes, so that its bound is about the roundoff of the largest of them, or about the oracle's bound:
-    `PREFILTER_FACTOR` times their sum is safe. None if the oracle has no bound for these calls.
+    Bounds take long to compute. A mutant works on numbers of about the size of the arrays passed or of the answer, so
+    that its bound is about the roundoff of the largest of them, or about the oracle's bound: `PREFILTER_FACTOR` times
+    their sum is safe. None if the oracle has no bound for these calls.
     """
     calls = calls_of(oracle.protocol, example)
     try:
@@ -148,7 +149,7 @@ def prefilter(oracle: Candidate, example: Example) -> Callable[[int, Any], bool]
             found = list(bounded(oracle.formula, calls, oracle.conventions))
     except Exception:  # the oracle cannot run on error-tracking arrays with these arguments
         return None
-    sizes = [largest((call.args, call.kwargs)) for call in calls]
+    sizes = [largest(float_arrays((call.args, call.kwargs))) for call in calls]
     units = [unit_roundoff(x.dtype) for call in calls for x in float_arrays((call.args, call.kwargs))]
     unit = max(units, default=unit_roundoff(np.float64))
 

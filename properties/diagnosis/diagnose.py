@@ -1,17 +1,17 @@
 """The order of a diagnosis: convention, known mistake, number, place; the first that holds everywhere is the answer."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+from fixtures.diagnosis_words import Place
 from fixtures.mutants import MUTANTS
 from honestloop.conventions import Conventions
 from honestloop.guard import Call
 from honestloop.protocol import Subject
-from properties.diagnosis import chain, undeclared
+from properties.diagnosis import chain, function_numbers, numbers, undeclared
 from properties.diagnosis.budget import Budget
 from properties.diagnosis.candidate import Candidate, Match, suspects
 from properties.diagnosis.evidence import Evidence
 from properties.diagnosis.function_place import place_in_function
-from properties.diagnosis.numbers import guesses
 from properties.diagnosis.quantities import compared
 from properties.diagnosis.statement import Diagnosis
 
@@ -47,12 +47,12 @@ def of_function(evidence: Evidence, without: frozenset[str]) -> Diagnosis:
     required = evidence.failing.of_oracle + 1
     for changed, candidate in undeclared.variants(evidence.function, evidence.conventions):
         if evidence.failing.match(candidate, required) >= required and evidence.confirms(candidate):
-            return Diagnosis(conventions=changed)
+            return Diagnosis(conventions=changed, explained_by=candidate)
     names = matching(evidence, required, without)
     if names:
         return Diagnosis(mutants=tuple(MUTANTS[name] for name in names), out_of_time=evidence.budget.ran_out)
-    if number := numbered(evidence, required):
-        return Diagnosis(number=number, out_of_time=evidence.budget.ran_out)
+    if found := numbered(evidence, required):
+        return Diagnosis(number=found[0], explained_by=found[1])
     place = None
     if evidence.failing.of_oracle == Match.NONE:
         place = located(evidence)
@@ -70,18 +70,27 @@ def matching(evidence: Evidence, required: int, without: frozenset[str]) -> list
     return sorted(found, key=lambda name: -found[name])
 
 
-def numbered(evidence: Evidence, required: int) -> str | None:
-    """A number that is not the configured one and explains every call of a loop."""
-    if evidence.function != "trainer":
-        return None
-    for said, loop in guesses(evidence.compared, evidence.conventions):
-        candidate = Candidate.loop(said, loop, evidence.conventions)
+def numbered(evidence: Evidence, required: int) -> tuple[str, Candidate] | None:
+    """A number that is not the configured one and explains every call of a loop or of a function."""
+    for said, candidate in guesses(evidence):
+        if not evidence.budget.left():
+            break
         if evidence.failing.match(candidate, required) >= required and evidence.confirms(candidate):
-            return said
+            return said, candidate
     return None
 
 
-def located(evidence: Evidence) -> chain.Place | None:
+def guesses(evidence: Evidence) -> Iterator[tuple[str, Candidate]]:
+    """(what would be said, the candidate of which it is true)."""
+    if evidence.function == "trainer":
+        for said, loop in numbers.guesses(evidence.compared):
+            yield said, Candidate.loop(said, loop, evidence.conventions)
+        return
+    calls = [call for shown in (*evidence.failures[:1], evidence.failing) for call in shown.example]
+    yield from function_numbers.guesses(evidence.function, calls, evidence.conventions)
+
+
+def located(evidence: Evidence) -> Place | None:
     """Where the mistake is."""
     if evidence.function != "trainer":
         return place_in_function(evidence.function, evidence.failing.example, evidence.conventions)

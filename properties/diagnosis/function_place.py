@@ -44,9 +44,11 @@ RESULTS: dict[str, dict[str, Place]] = {
 
 
 def place_in_function(function: str, calls: Sequence[Call], conventions: Conventions) -> Place | None:
-    """The first result that is not the oracle's, as a place; None for a function outside the chain."""
+    """The first result that is not the oracle's, as a place; None for a function outside the chain.
+
+    None for a call that does more than return: its numbers are not what is wrong."""
     places = RESULTS.get(function)
-    if places is None:
+    if places is None or any(call.effects for call in calls):
         return None
     if list(places) == [""]:
         return places[""]

@@ -19,9 +19,25 @@ SETTING = {
 }
 """Quantities that are settings of the loop."""
 Loop = type[Trainer]
+Change = Callable[[float], float]
 
 
-def with_setting(quantity: Quantity, change: Callable[[float], float]) -> Loop:
+def fixed(value: float) -> Change:
+    """This number, whatever is configured."""
+    return lambda _: value
+
+
+def filled(value: float) -> Change:
+    """This number where 0 is configured."""
+    return lambda configured: configured or value
+
+
+def scaled(factor: float, most: float = np.inf) -> Change:
+    """So many times what is configured, `most` at the most."""
+    return lambda configured: min(factor * configured, most)
+
+
+def with_setting(quantity: Quantity, change: Change) -> Loop:
     """The loop with this setting changed."""
     key = SETTING[quantity]
 
@@ -93,7 +109,7 @@ def with_gradient(factor: float) -> tuple[Loop, ...]:
     return Before, After
 
 
-def with_logits(factor: float) -> Loop:
+def with_logits(factor: float) -> tuple[Loop, ...]:
     """The logits multiplied, in training and evaluation."""
 
     class Scaled(Trainer):
@@ -103,7 +119,7 @@ def with_logits(factor: float) -> Loop:
         def logit_gradients(self, logits: Any, targets: Any) -> Any:
             return factor * super().logit_gradients(factor * logits, targets)
 
-    return Scaled
+    return (Scaled,)
 
 
 def with_inputs(factor: float) -> tuple[Loop, ...]:

@@ -1,8 +1,8 @@
 """A number that explains every call: found by solving for it in a probe, then tried as a loop that uses it.
 
 The first update of AdamW from moments of 0 is p - lr g / (|g| + eps), decayed: every constant of it can be solved for.
-What is solved carries roundoff; it is taken to the shortest decimal, or the fraction 1 / n, within `NEAR`, and believed
-only if the loop with that number is within its bounds in the failing example and in all others.
+What is solved carries roundoff; it is taken to a short decimal or a fraction 1 / n (solving.py), and believed only if
+the loop with that number is within its bounds in the failing example and in all others.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,24 +11,22 @@ from typing import Any
 import numpy as np
 
 from fixtures.diagnosis_words import Quantity, equals, times
-from honestloop.conventions import Conventions
 from properties.diagnosis import numbered_loop as loops
 from properties.diagnosis.chain import updates
 from properties.diagnosis.comparing import PARAMETERS
-from properties.diagnosis.numbered_loop import Loop
+from properties.diagnosis.numbered_loop import Loop, filled, fixed, scaled
 from properties.diagnosis.probes import PLAIN, PROBES
 from properties.diagnosis.quantities import COUNT, Compared
+from properties.diagnosis.solving import decimals, middle
 from reference.training import MATRICES, Trainer
 
-NEAR = 1e-7
-"""Relative, of a number that was solved for; the bounds decide whether it is right."""
 DROPPED = (0.1, 0.2, 0.5)
 """Probabilities of dropout that are tried where another is configured."""
 Guess = tuple[str, Loop]
 """What would be said, and the loop of which it is true."""
 
 
-def guesses(found: Mapping[str, Compared], conventions: Conventions) -> Iterator[Guess]:
+def guesses(found: Mapping[str, Compared]) -> Iterator[Guess]:
     """Numbers that may explain what is wrong in the probes, in the order of the chain."""
     for link in (
         of_window,
@@ -43,7 +41,8 @@ def guesses(found: Mapping[str, Compared], conventions: Conventions) -> Iterator
         of_betas,
     ):
         try:
-            yield from link(found)
+            with np.errstate(all="ignore"):
+                solved = list(link(found))
         except (
             KeyError,
             IndexError,
@@ -51,6 +50,7 @@ def guesses(found: Mapping[str, Compared], conventions: Conventions) -> Iterator
             TypeError,
         ):  # a probe that raised or was not run solves nothing
             continue
+        yield from solved
 
 
 def of_window(found: Mapping[str, Compared]) -> Iterator[Guess]:
@@ -64,14 +64,14 @@ def of_dropout(found: Mapping[str, Compared]) -> Iterator[Guess]:
     """The probability of dropout: another where it is 0, or always, or so many times it."""
     if found["full"].has("loss"):
         for p in DROPPED:
-            yield equals(Quantity.DROPOUT, p), loops.with_setting(Quantity.DROPOUT, lambda q, p=p: q or p)
-            yield equals(Quantity.DROPOUT, p), loops.with_setting(Quantity.DROPOUT, lambda q, p=p: p)
+            yield equals(Quantity.DROPOUT, p), loops.with_setting(Quantity.DROPOUT, filled(p))
+            yield equals(Quantity.DROPOUT, p), loops.with_setting(Quantity.DROPOUT, fixed(p))
     elif found["dropout"].has("loss"):
         for factor in (2.0, 0.5, 0.0):
-            change = loops.with_setting(Quantity.DROPOUT, lambda q, c=factor: min(c * q, 0.9))
+            change = loops.with_setting(Quantity.DROPOUT, scaled(factor, most=0.9))
             yield times(Quantity.DROPOUT, factor), change
         for p in DROPPED:
-            yield equals(Quantity.DROPOUT, p), loops.with_setting(Quantity.DROPOUT, lambda q, p=p: p)
+            yield equals(Quantity.DROPOUT, p), loops.with_setting(Quantity.DROPOUT, fixed(p))
 
 
 def of_loss(found: Mapping[str, Compared]) -> Iterator[Guess]:
@@ -90,10 +90,7 @@ def of_logits(found: Mapping[str, Compared]) -> Iterator[Guess]:
     if not one.has("loss"):
         return
     got, _ = first_record(one, "loss")
-    for quantity, variants in (
-        (Quantity.LOGITS, lambda c: (loops.with_logits(c),)),
-        (Quantity.INPUTS, loops.with_inputs),
-    ):
+    for quantity, variants in ((Quantity.LOGITS, loops.with_logits), (Quantity.INPUTS, loops.with_inputs)):
         for root in roots(lambda c: first_loss(variants(c)[0], one) - got):  # noqa: B023  # used at once
             for factor in decimals(root):
                 for loop in variants(factor):
@@ -127,10 +124,10 @@ def of_step(found: Mapping[str, Compared]) -> Iterator[Guess]:
     size = PLAIN["eps"] * np.abs(right) / (1.0 - np.abs(right))
     solved = middle(size / np.abs(moved) - size)
     for value in (*decimals(solved), *((0.0, 1e-16, 1e-12) if abs(solved) < 1e-9 else ())):
-        yield equals(Quantity.EPSILON, value), loops.with_setting(Quantity.EPSILON, lambda _, e=value: e)
+        yield equals(Quantity.EPSILON, value), loops.with_setting(Quantity.EPSILON, fixed(value))
         factor = value / PLAIN["eps"]
         for c in decimals(factor):
-            yield times(Quantity.EPSILON, c), loops.with_setting(Quantity.EPSILON, lambda e, c=c: c * e)
+            yield times(Quantity.EPSILON, c), loops.with_setting(Quantity.EPSILON, scaled(c))
 
 
 def of_decay(found: Mapping[str, Compared]) -> Iterator[Guess]:
@@ -146,10 +143,10 @@ def of_decay(found: Mapping[str, Compared]) -> Iterator[Guess]:
         solved = wd + middle(difference / (lr * p))
         values = [*decimals(solved), *((0.0,) if abs(solved) < 1e-6 else ())]
         for value in values:
-            yield equals(Quantity.DECAY, value), loops.with_setting(Quantity.DECAY, lambda _, w=value: w)
+            yield equals(Quantity.DECAY, value), loops.with_setting(Quantity.DECAY, fixed(value))
             if wd:
                 for c in (0.0,) if value == 0.0 else decimals(value / wd):
-                    yield times(Quantity.DECAY, c), loops.with_setting(Quantity.DECAY, lambda w, c=c: c * w)
+                    yield times(Quantity.DECAY, c), loops.with_setting(Quantity.DECAY, scaled(c))
 
 
 def of_limit(found: Mapping[str, Compared]) -> Iterator[Guess]:
@@ -158,10 +155,10 @@ def of_limit(found: Mapping[str, Compared]) -> Iterator[Guess]:
     moved, right, eps = steps(found["clipped"], settings)
     ratio = middle(eps * moved / (1.0 - np.abs(moved)) / (eps * right / (1.0 - np.abs(right))))
     for factor in decimals(ratio):
-        yield times(Quantity.LIMIT, factor), loops.with_setting(Quantity.LIMIT, lambda c, f=factor: f * c)
+        yield times(Quantity.LIMIT, factor), loops.with_setting(Quantity.LIMIT, scaled(factor))
         value = factor * settings["max_norm"]
         for limit in decimals(value):
-            yield equals(Quantity.LIMIT, limit), loops.with_setting(Quantity.LIMIT, lambda _, x=limit: x)
+            yield equals(Quantity.LIMIT, limit), loops.with_setting(Quantity.LIMIT, fixed(limit))
 
 
 def of_betas(found: Mapping[str, Compared]) -> Iterator[Guess]:
@@ -182,7 +179,7 @@ def of_betas(found: Mapping[str, Compared]) -> Iterator[Guess]:
             seen = (np.abs(g2 / u) - settings["eps"]) ** 2
             solved = middle((g2 * g2 - seen) / (seen - g1 * g1))
         for value in decimals(solved):
-            yield equals(quantity, value), loops.with_setting(quantity, lambda _, b=value: b)
+            yield equals(quantity, value), loops.with_setting(quantity, fixed(value))
 
 
 # ---- solving
@@ -210,30 +207,6 @@ def flat(params: Mapping[str, Any]) -> Any:
 def value_of(x: Any) -> Any:
     """The number of a bounded one."""
     return getattr(x, "value", x)
-
-
-def middle(x: Any) -> float:
-    """The median of the finite entries. ValueError for none."""
-    finite = x[np.isfinite(x)]
-    if not finite.size:
-        raise ValueError("nothing tells")
-    return float(np.median(finite))
-
-
-def decimals(solved: float) -> list[float]:
-    """Numbers that what was solved may stand for: the shortest decimal near it, the nearest 1 / n, itself."""
-    if not np.isfinite(solved) or solved == 0.0:
-        return []
-    found = []
-    for digits in range(1, 7):
-        short = float(f"{solved:.{digits - 1}e}")
-        if abs(short - solved) <= NEAR * abs(solved):
-            found.append(short)
-            break
-    n = round(1.0 / solved)
-    if n and abs(1.0 / n - solved) <= NEAR * abs(solved) and 1.0 / n not in found:
-        found.append(1.0 / n)
-    return [x for x in found or [solved] if abs(x - 1.0) > NEAR]
 
 
 def first_loss(loop: Loop, one: Compared) -> float:

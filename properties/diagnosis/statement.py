@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from fixtures.diagnosis_words import Place
 from fixtures.mutants import Mutant
 from honestloop.conventions import MEANING
+from properties.diagnosis.candidate import Candidate
 
 NAMED = 3
 """Most mistakes named for one failure."""
@@ -23,6 +24,8 @@ class Diagnosis:
     """A number that explains every call ("rate x 0.1")."""
     place: Place | None = None
     """The first quantity that is wrong while everything before it is right."""
+    explained_by: Candidate | None = None
+    """The loop or function of which the convention or the number is true."""
     out_of_time: bool = False
     """Whether the time ran out before everything was tried."""
 
