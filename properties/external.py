@@ -75,6 +75,7 @@ def diagnosed(subject: Subject, record: Record) -> Said:
         list(record.history),
         subject.conventions,
         failures=record.failures,
+        fresh=record.fresh,
         subject=subject,
     )
     return Said(found.names, found.conventions, found.place, found.number)

@@ -216,6 +216,7 @@ class Grading:
                 list(record.history),
                 self.subject.conventions,
                 failures=record.failures,
+                fresh=record.fresh,
                 subject=self.subject,
             )
             refusal.behaves_like = found.lines

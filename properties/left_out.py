@@ -127,6 +127,7 @@ def left_out(mutant: Mutant, seed: int = 0) -> LeftOut:
                 list(record.history),
                 conventions,
                 failures=record.failures,
+                fresh=record.fresh,
                 subject=subject,
                 without=frozenset({mutant.id}),
             )

@@ -138,6 +138,7 @@ def judge(mutant: Mutant, rules: Iterable[str] | None = None, *, diagnosed: bool
                     list(record.history),
                     conventions,
                     failures=record.failures,
+                    fresh=record.fresh,
                     subject=subject,
                 )
                 kill.named = list(found.names)

@@ -15,6 +15,7 @@ import numpy as np
 from fixtures.diagnosis_words import Place
 from honestloop.guard import Call, Raised
 from properties.diagnosis.comparing import PARAMETERS
+from properties.diagnosis.probes import REFUSED
 from properties.diagnosis.quantities import COUNT, EVALUATION, RAISED, Compared
 
 FROZEN = ("full", "other model", "masked", "windows", "one window", "sure")
@@ -148,9 +149,19 @@ def around(found: Found) -> Place | None:
     names = ("restored", "restored with dropout")
     if wrong(found, names, *PARAMETERS, "loss", "grad_norm", "lr", EVALUATION, RAISED):
         return Place.CHECKPOINT
-    if moved_wrongly(found, "not finite"):
-        return Place.REFUSAL
-    return None
+    return Place.REFUSAL if changed_when_refused(found) else None
+
+
+def changed_when_refused(found: Found) -> bool:
+    """Whether a window that is not finite has changed a parameter: raising and skipping it are both right."""
+    shown = (
+        [call.result for call in found[REFUSED].calls if call.method == "parameters"]
+        if REFUSED in found
+        else []
+    )
+    if len(shown) != 2 or any(isinstance(x, Raised) for x in shown):
+        return False
+    return any(not np.array_equal(shown[0][n], shown[1][n], equal_nan=True) for n in PARAMETERS)
 
 
 # ---- one update, looked at closely

@@ -1,6 +1,6 @@
 """The order of a diagnosis: convention, known mistake, number, place; the first that holds everywhere is the answer."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from fixtures.diagnosis_words import Place
 from fixtures.mutants import MUTANTS
@@ -10,7 +10,7 @@ from honestloop.protocol import Subject
 from properties.diagnosis import chain, function_numbers, numbers, undeclared
 from properties.diagnosis.budget import Budget
 from properties.diagnosis.candidate import Candidate, Match, suspects
-from properties.diagnosis.evidence import Evidence
+from properties.diagnosis.evidence import Evidence, Fresh
 from properties.diagnosis.function_place import place_in_function
 from properties.diagnosis.quantities import compared
 from properties.diagnosis.statement import Diagnosis
@@ -25,21 +25,31 @@ def diagnose(
     *,
     failures: Sequence[Example] = (),
     subject: Subject | None = None,
+    fresh: Fresh | None = None,
     without: frozenset[str] = frozenset(),
 ) -> Diagnosis:
     """What the failing example looks like; an empty diagnosis if the oracle explains it, or nothing does.
 
-    `passed` and `failures` hold the calls of other examples, `subject` is asked for more. `without`: mutants that the
+    `passed` and `failures` hold the calls of other examples, `subject` is asked for more, and
+    `fresh(seed)` runs the property on new examples. `without`: mutants that the
     diagnosis is not to know.
     """
     budget = Budget()
     for function in dict.fromkeys(call.function for call in example):
-        evidence = Evidence.of(function, example, passed, failures, subject, conventions, budget)
-        if evidence.failing.example and evidence.failing.of_oracle < Match.EXACT:
+        evidence = unexplained(
+            Evidence.of(function, one, passed, failures, subject, conventions, budget, fresh)
+            for one in (example, *failures)
+        )
+        if evidence is not None:
             found = of_function(evidence, without)
             if found.lines:
                 return found
     return Diagnosis(out_of_time=budget.ran_out)
+
+
+def unexplained(found: Iterable[Evidence]) -> Evidence | None:
+    """The first example that the oracle does not explain: one that is not repeatable may have passed at last."""
+    return next((e for e in found if e.failing.example and e.failing.of_oracle < Match.EXACT), None)
 
 
 def of_function(evidence: Evidence, without: frozenset[str]) -> Diagnosis:

@@ -14,6 +14,9 @@ from properties.diagnosis.candidate import Candidate, Match, calls_of, prefilter
 from properties.diagnosis.quantities import Compared, compared
 
 Example = Sequence[Call]
+Fresh = Callable[[int], list[list[Call]]]
+NEW_SEED = 1
+"""Draws the new examples."""
 FAILURES = 3
 """Most other examples that failed: the first ones, which were not shrunk yet."""
 
@@ -49,6 +52,8 @@ class Evidence:
     failures: list[Shown]
     passed: list[Shown]
     subject: Subject | None
+    more: Fresh | None
+    """Runs the property on new examples."""
     budget: Budget
 
     @classmethod
@@ -61,6 +66,7 @@ class Evidence:
         subject: Subject | None,
         conventions: Conventions,
         budget: Budget,
+        more: Fresh | None = None,
     ) -> "Evidence":
         """Of the calls of a function; with a generator of the subject's own, of those without dropout."""
         oracle = Candidate.oracle(function, conventions)
@@ -70,7 +76,9 @@ class Evidence:
             return [Shown(oracle, calls) for calls in told if calls]
 
         first, *_ = [*shown([example]), Shown(oracle, [])]
-        return cls(function, conventions, first, shown(failures[:FAILURES]), shown(passed), subject, budget)
+        return cls(
+            function, conventions, first, shown(failures[:FAILURES]), shown(passed), subject, more, budget
+        )
 
     @functools.cached_property
     def probed(self) -> Mapping[str, Shown]:
@@ -89,20 +97,31 @@ class Evidence:
         """What is wrong in each probe."""
         return {name: compared(shown.example, self.conventions) for name, shown in self.probed.items()}
 
+    @functools.cached_property
+    def fresh(self) -> list[Shown]:
+        """New examples of the property that failed, whether they pass or fail."""
+        if self.more is None:
+            return []
+        oracle = Candidate.oracle(self.function, self.conventions)
+        told = (told_apart(calls_of(self.function, x), self.conventions) for x in self.more(NEW_SEED))
+        return [Shown(oracle, calls) for calls in told if calls]
+
     def confirms(self, candidate: Candidate) -> bool:
-        """Whether nothing that is known contradicts it: other failures, what passed, the probes."""
+        """Whether nothing that is known contradicts it: other failures, new examples, the probes, what passed."""
         if any(not shown.match(candidate) for shown in self.failures):
             return False
+        if any(self.budget.left() and not shown.match(candidate) for shown in self.fresh):
+            return False
         for name, shown in self.probed.items():
-            if name == "not finite" and shown.of_oracle:
-                continue  # raising and skipping are both right
+            if name == probes.REFUSED:
+                continue  # raising and skipping are both right, and NaN has no bound
             if not self.budget.left() or not shown.match(candidate):
                 return False
         return all(shown.match(candidate) for shown in self.passed if self.budget.left() and shown.of_oracle)
 
     def score(self, candidate: Candidate) -> int:
         """How well it matches in all: examples in which it is exact count twice."""
-        everything = [self.failing, *self.failures, *self.passed, *self.probed.values()]
+        everything = [self.failing, *self.failures, *self.fresh, *self.passed, *self.probed.values()]
         return sum(shown.match(candidate) for shown in everything if self.budget.left())
 
 

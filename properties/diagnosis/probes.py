@@ -32,7 +32,7 @@ PLAIN = {
     "beta2": 0.9,
     "eps": 0.3,
     "weight_decay": 0.0,
-    "max_norm": 1e6,
+    "max_norm": 50.0,
 }
 """Nothing drops out, nothing decays, nothing is clipped, the rate stays what it is, and the gradient's size shows."""
 FROZEN = {"peak": 0.0, "floor": 0.0}
@@ -140,6 +140,8 @@ def not_finite(make: Any, params: Any, settings: Any, batches: Any, accumulate: 
     trainer.parameters()
 
 
+REFUSED = "not finite"
+"""The probe of a window that is not finite."""
 PROBES: dict[str, Probe] = {
     "full": Probe(FROZEN),
     "other model": Probe(FROZEN, ((1, 2, "full"), (2, 5, "full")), model=(7, 2, 1.0), seed=1),
@@ -179,7 +181,7 @@ PROBES: dict[str, Probe] = {
     "restored with dropout": Probe(
         {"floor": 0.01, "total": 9, "dropout": 0.5}, FULL, script=restored, seed=15
     ),
-    "not finite": Probe({}, FULL, script=not_finite, seed=16),
+    REFUSED: Probe({}, FULL, script=not_finite, seed=16),
 }
 """Name -> probe, in the order of the quantities that they show."""
 MASKED = ("dropout", "step with dropout", "evaluated between", "restored with dropout")
