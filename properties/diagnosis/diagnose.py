@@ -55,9 +55,8 @@ def unexplained(found: Iterable[Evidence]) -> Evidence | None:
 def of_function(evidence: Evidence, without: frozenset[str]) -> Diagnosis:
     """The diagnosis of one function."""
     required = evidence.failing.of_oracle + 1
-    for changed, candidate in undeclared.variants(evidence.function, evidence.conventions):
-        if evidence.failing.match(candidate, required) >= required and evidence.confirms(candidate):
-            return Diagnosis(conventions=changed, explained_by=candidate)
+    if legal := undeclared_conventions(evidence, required):
+        return legal
     names = matching(evidence, required, without)
     if names:
         return Diagnosis(mutants=tuple(MUTANTS[name] for name in names), out_of_time=evidence.budget.ran_out)
@@ -67,6 +66,20 @@ def of_function(evidence: Evidence, without: frozenset[str]) -> Diagnosis:
     if evidence.failing.of_oracle == Match.NONE:
         place = located(evidence)
     return Diagnosis(place=place, out_of_time=evidence.budget.ran_out)
+
+
+def undeclared_conventions(evidence: Evidence, required: int) -> Diagnosis | None:
+    """The fewest conventions under which everything is right; None if there are none."""
+    found: list[tuple[dict[str, str], Candidate]] = []
+    for changed, candidate in undeclared.variants(evidence.function, evidence.conventions):
+        if found and len(changed) > len(found[0][0]):
+            break
+        if evidence.failing.match(candidate, required) >= required and evidence.confirms(candidate):
+            found.append((changed, candidate))
+    if not found:
+        return None
+    (first, candidate), *others = found
+    return Diagnosis(conventions=first, or_else=tuple(c for c, _ in others), explained_by=candidate)
 
 
 def matching(evidence: Evidence, required: int, without: frozenset[str]) -> list[str]:

@@ -14,7 +14,7 @@ from fixtures.subjects import reference
 from honestloop.conventions import Conventions
 from honestloop.guard import Call, Raised
 from properties.diagnosis.candidate import Candidate
-from properties.diagnosis.solving import decimals, middle
+from properties.diagnosis.solving import decimals, factors, middle
 
 Guess = tuple[str, Candidate]
 
@@ -73,20 +73,20 @@ def of_adamw(call: Call, conventions: Conventions) -> Iterator[Guess]:
     first = m1 / (1.0 - s["beta1"] ** t)
     root = np.sqrt(v1 / (1.0 - s["beta2"] ** t))
     d = first / (root + eps)
-    for factor in numbers((p - p1) / (lr * (wd * p + d))):
+    for factor in ratios((p - p1) / (lr * (wd * p + d))):
         yield times(Quantity.RATE, factor), make(scaled, "lr", factor)
-    for factor in numbers((p * (1.0 - lr * wd) - p1) / (lr * d)):
+    for factor in ratios((p * (1.0 - lr * wd) - p1) / (lr * d)):
         yield times(Quantity.RATE, factor), make(scaled_direction, factor)
     decay = (p - lr * d - p1) / (lr * p)
     for value in numbers(decay):
         yield equals(Quantity.DECAY, value), make(fixed, "weight_decay", value)
     if wd:
-        for factor in numbers(decay / wd):
+        for factor in ratios(decay / wd):
             yield times(Quantity.DECAY, factor), make(scaled, "weight_decay", factor)
     own = first * lr / (p * (1.0 - lr * wd) - p1) - root
     for value in numbers(own):
         yield equals(Quantity.EPSILON, value), make(fixed, "eps", value)
-    for factor in numbers(own / eps):
+    for factor in ratios(own / eps):
         yield times(Quantity.EPSILON, factor), make(scaled, "eps", factor)
 
 
@@ -94,7 +94,7 @@ def of_rate(call: Call, conventions: Conventions) -> Iterator[Guess]:
     """A rate that is so many times the schedule's."""
     correct = reference.functions(conventions)["learning_rate"]
     right = float(correct(*call.args, **call.kwargs))
-    for factor in decimals(float(call.result) / right) if right else ():
+    for factor in factors(float(call.result) / right) if right else ():
 
         def times_factor(*args: Any, factor: float = factor, **kwargs: Any) -> Any:
             return factor * correct(*args, **kwargs)
@@ -108,7 +108,7 @@ def of_limit(call: Call, conventions: Conventions) -> Iterator[Guess]:
     correct = reference.functions(conventions)["clip_by_global_norm"]
     limit = call.args[1]
     left = np.sqrt(sum(float((np.asarray(x, np.float64) ** 2).sum()) for x in call.result[0]))
-    for factor in decimals(left / limit) if limit else ():
+    for factor in factors(left / limit) if limit else ():
 
         def other_limit(grads: Any, max_norm: Any, factor: float = factor) -> Any:
             return correct(grads, factor * max_norm)
@@ -123,6 +123,11 @@ def numbers(solved: Any) -> list[float]:
         return decimals(middle(np.asarray(solved)))
     except ValueError:
         return []
+
+
+def ratios(solved: Any) -> list[float]:
+    """The same for factors."""
+    return [x for x in numbers(solved) if x in factors(x)]
 
 
 SOLVE: dict[str, Callable[[Call, Conventions], Iterator[Guess]]] = {

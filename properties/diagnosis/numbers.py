@@ -17,7 +17,7 @@ from properties.diagnosis.comparing import PARAMETERS
 from properties.diagnosis.numbered_loop import Loop, filled, fixed, scaled
 from properties.diagnosis.probes import PLAIN, PROBES
 from properties.diagnosis.quantities import COUNT, Compared
-from properties.diagnosis.solving import decimals, middle
+from properties.diagnosis.solving import decimals, factors, middle
 from reference.training import MATRICES, Trainer
 
 DROPPED = (0.1, 0.2, 0.5)
@@ -78,7 +78,7 @@ def of_loss(found: Mapping[str, Compared]) -> Iterator[Guess]:
     """A loss that is so many times the right one."""
     if found["full"].has("loss"):
         got, right = first_record(found["full"], "loss")
-        for factor in decimals(got / right):
+        for factor in factors(got / right):
             for loop in loops.with_loss(factor):
                 yield times(Quantity.LOSS, factor), loop
 
@@ -92,7 +92,7 @@ def of_logits(found: Mapping[str, Compared]) -> Iterator[Guess]:
     got, _ = first_record(one, "loss")
     for quantity, variants in ((Quantity.LOGITS, loops.with_logits), (Quantity.INPUTS, loops.with_inputs)):
         for root in roots(lambda c: first_loss(variants(c)[0], one) - got):  # noqa: B023  # used at once
-            for factor in decimals(root):
+            for factor in factors(root):
                 for loop in variants(factor):
                     yield times(quantity, factor), loop
 
@@ -102,7 +102,7 @@ def of_gradient(found: Mapping[str, Compared]) -> Iterator[Guess]:
     if found["full"].has("loss"):
         return
     got, right = first_record(found["full"], "grad_norm")
-    sizes = [1.0, *decimals(got / right)] if found["full"].has("grad_norm") else [1.0]
+    sizes = [1.0, *factors(got / right)] if found["full"].has("grad_norm") else [1.0]
     for size in sizes:
         for factor in (size, -size):
             if factor != 1.0:
@@ -113,7 +113,7 @@ def of_gradient(found: Mapping[str, Compared]) -> Iterator[Guess]:
 def of_rate(found: Mapping[str, Compared]) -> Iterator[Guess]:
     """A rate that is so many times the right one: the step is."""
     moved, right, _ = steps(found["step"], PLAIN)
-    for factor in decimals(middle(moved / right)):
+    for factor in factors(middle(moved / right)):
         for loop in loops.with_rate(factor):
             yield times(Quantity.RATE, factor), loop
 
@@ -126,7 +126,7 @@ def of_step(found: Mapping[str, Compared]) -> Iterator[Guess]:
     for value in (*decimals(solved), *((0.0, 1e-16, 1e-12) if abs(solved) < 1e-9 else ())):
         yield equals(Quantity.EPSILON, value), loops.with_setting(Quantity.EPSILON, fixed(value))
         factor = value / PLAIN["eps"]
-        for c in decimals(factor):
+        for c in factors(factor):
             yield times(Quantity.EPSILON, c), loops.with_setting(Quantity.EPSILON, scaled(c))
 
 
@@ -145,7 +145,7 @@ def of_decay(found: Mapping[str, Compared]) -> Iterator[Guess]:
         for value in values:
             yield equals(Quantity.DECAY, value), loops.with_setting(Quantity.DECAY, fixed(value))
             if wd:
-                for c in (0.0,) if value == 0.0 else decimals(value / wd):
+                for c in (0.0,) if value == 0.0 else factors(value / wd):
                     yield times(Quantity.DECAY, c), loops.with_setting(Quantity.DECAY, scaled(c))
 
 
@@ -154,7 +154,7 @@ def of_limit(found: Mapping[str, Compared]) -> Iterator[Guess]:
     settings = PLAIN | PROBES["clipped"].settings
     moved, right, eps = steps(found["clipped"], settings)
     ratio = middle(eps * moved / (1.0 - np.abs(moved)) / (eps * right / (1.0 - np.abs(right))))
-    for factor in decimals(ratio):
+    for factor in factors(ratio):
         yield times(Quantity.LIMIT, factor), loops.with_setting(Quantity.LIMIT, scaled(factor))
         value = factor * settings["max_norm"]
         for limit in decimals(value):

@@ -11,7 +11,7 @@ NEAR = (1e-7, 1e-3)
 def decimals(solved: float) -> list[float]:
     """The shortest decimal near it and the nearest 1 / n, else itself; then the shortest decimal less near.
 
-    None for 0, for 1, which explains nothing, and for what is not finite.
+    None for 0 and for what is not finite.
     """
     if not np.isfinite(solved) or solved == 0.0:
         return []
@@ -22,7 +22,12 @@ def decimals(solved: float) -> list[float]:
         n = round(1.0 / solved) if abs(solved) > 1e-9 else 0
         if n and abs(1.0 / n - solved) <= near * abs(solved):
             found.append(1.0 / n)
-    return [x for x in dict.fromkeys(found or [solved]) if abs(x - 1.0) > NEAR[0]]
+    return list(dict.fromkeys(found or [solved]))
+
+
+def factors(solved: float) -> list[float]:
+    """The same for a factor: 1 explains nothing."""
+    return [x for x in decimals(solved) if abs(x - 1.0) > NEAR[0]]
 
 
 def middle(x: Any) -> float:

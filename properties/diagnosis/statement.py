@@ -18,6 +18,8 @@ class Diagnosis:
 
     conventions: Mapping[str, str] = field(default_factory=dict)
     """Key -> value: declared so, every call is right."""
+    or_else: tuple[Mapping[str, str], ...] = ()
+    """Other conventions that nothing tells apart from these."""
     mutants: tuple[Mutant, ...] = ()
     """Each of them behaves like the subject in every call seen: nothing tells them apart."""
     number: str | None = None
@@ -44,7 +46,7 @@ class Diagnosis:
 
     def _said(self) -> list[str]:
         if self.conventions:
-            declare = ", ".join(f"{key} = {value!r}" for key, value in self.conventions.items())
+            declare = " or ".join(map(declaration, (self.conventions, *self.or_else)))
             meaning = "; ".join(MEANING[key] for key in self.conventions)
             return [f"a legal choice that is not declared: declare {declare} ({meaning})"]
         if self.mutants:
@@ -57,3 +59,8 @@ class Diagnosis:
         if self.place:
             return [f"a mistake in this quantity: {self.place}; what a loop computes before it is right"]
         return []
+
+
+def declaration(conventions: Mapping[str, str]) -> str:
+    """Conventions as they would be declared."""
+    return ", ".join(f"{key} = {value!r}" for key, value in conventions.items())
