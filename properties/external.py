@@ -1,6 +1,6 @@
 """The suite on faults that others collected (fixtures/external): which it refuses, and what the diagnosis says of them.
 
-    python -m properties.external --json runs/external.json    the open half, for docs/external.md
+    python -m properties.external                              the open half
     python -m properties.external --half held-out              the other half: once, when the diagnosis is finished
     python -m properties.external SBK-40002                    one fault, with the message it gets
 

@@ -6,6 +6,7 @@ knows pytest: `honestloop.plugin` grades under it, `honestloop.check` without it
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from types import TracebackType
@@ -211,15 +212,16 @@ class Grading:
         if refusal.rule != "SUBJ-07":  # to hang once is enough
             from properties.diagnosis import diagnose  # the mutants are needed only on a failure
 
-            found = diagnose(
-                calls,
-                list(record.history),
-                self.subject.conventions,
-                failures=record.failures,
-                fresh=record.fresh,
-                subject=self.subject,
-            )
-            refusal.behaves_like = found.lines
+            with suppress(Exception):  # whatever a subject returns, a failure is told
+                found = diagnose(
+                    calls,
+                    list(record.history),
+                    self.subject.conventions,
+                    failures=record.failures,
+                    fresh=record.fresh,
+                    subject=self.subject,
+                )
+                refusal.behaves_like = found.lines
 
     def not_spoken_of(self, prop: Property, what: str) -> Outcome:
         """Its rules do not apply to what the subject offers and declares."""
