@@ -8,7 +8,7 @@ What is said of the first failure is judged by examples that the diagnosis did n
 properties that the mutant breaks:
 
     right      a convention, a number or other mistakes (one of those named) that behave like it in every one of them
-    localised  a place, and it is one of those that the rule is about (`PLACES`)
+    localised  a place, and it is one of those that the rule (`PLACES`) or the function is about
     silent     nothing
     wrong      anything else
 
@@ -40,6 +40,7 @@ from properties.assertions import NotOfferedError, Refusal
 from properties.checks import Property, all_properties
 from properties.diagnosis import Diagnosis, diagnose
 from properties.diagnosis.candidate import Candidate, suspects
+from properties.diagnosis.function_place import RESULTS
 from properties.grading import place
 from properties.property_record import Record, recording
 from properties.strength import WORKERS, cases, grade, profile
@@ -84,7 +85,7 @@ PLACES: dict[str, frozenset[Place]] = {
     "RNG": frozenset({P.DROPOUT}),
     "DROP": frozenset({P.DROPOUT}),
     "EVAL": frozenset({P.EVALUATION, P.DROPOUT}),
-    "STATE": frozenset({P.CHECKPOINT}),
+    "STATE": frozenset({P.CHECKPOINT, P.DROPOUT}),
     "LOSS": frozenset({P.LOSS, P.GRADIENT}),
     "GRAD": frozenset({P.GRADIENT}),
     "OPT": frozenset({P.FIRST_MOMENT, P.SECOND_MOMENT, P.STEP_COUNT, P.UPDATE, P.EPSILON, P.DECAY}),
@@ -146,7 +147,8 @@ def graded_by(mutant: Mutant) -> Iterator[tuple[int, Property, dict[str, Any], s
 def judged(found: Diagnosis, mutant: Mutant, seed: int) -> Verdict:
     """What it is worth, by examples of this seed."""
     if found.place:
-        allowed = frozenset().union(*(places_of(rule) for rule in mutant.rules))
+        of_rules = frozenset().union(*(places_of(rule) for rule in mutant.rules))
+        allowed = of_rules | frozenset(RESULTS.get(mutant.function, {}).values())
         return Verdict.LOCALISED if found.place in allowed else Verdict.WRONG
     if not found.lines or not (found.mutants or found.explained_by):
         return Verdict.SILENT

@@ -18,7 +18,7 @@ from properties.diagnosis.comparing import PARAMETERS
 from properties.diagnosis.probes import REFUSED
 from properties.diagnosis.quantities import COUNT, EVALUATION, RAISED, Compared
 
-FROZEN = ("full", "other model", "masked", "windows", "one window", "sure")
+FROZEN = ("full", "other model", "masked", "windows", "nothing", "one window", "sure")
 """Probes in which no parameter moves and nothing drops out."""
 STEPS = ("step", "other step", "sharp step", "step of a window")
 """Probes of one update, neither decayed nor clipped."""
@@ -26,8 +26,26 @@ Found = Mapping[str, Compared]
 
 
 def place(found: Found, failing: Compared) -> Place | None:
-    """The first quantity that is wrong in the probes, or in the failing example; None if none is."""
-    for link in (rows, loss, gradient, rate, update, decay, moments, clipping, dropout, schedule, around):
+    """The first quantity that is wrong in the probes, or in the failing example; None if none is.
+
+    None where a call does more than return: its numbers are not what is wrong.
+    """
+    if any(call.effects for call in failing.calls):
+        return None
+    for link in (
+        rows,
+        stored,
+        loss,
+        gradient,
+        rate,
+        update,
+        decay,
+        moments,
+        clipping,
+        dropout,
+        schedule,
+        around,
+    ):
         if said := link(found):
             return said
     return in_example(failing)
@@ -57,6 +75,14 @@ def rows(found: Found) -> Place | None:
     if wrong(found, ("full", "other model"), "tokens"):
         return Place.ROWS
     return Place.MASK if wrong(found, ("masked",), "tokens") else Place.ROWS
+
+
+def stored(found: Found) -> Place | None:
+    """Parameters that change where every rate is 0, while every first record is right."""
+    first = any(
+        w.update == 0 for name in FROZEN if name in found for w in found[name].wrong if w.quantity != "lr"
+    )
+    return Place.UPDATE if moved_wrongly(found, *FROZEN) and not first else None
 
 
 def loss(found: Found) -> Place | None:
@@ -208,7 +234,7 @@ def in_example(one: Compared) -> Place | None:
     first = one.wrong[0]
     call: Call = one.calls[first.call]
     before = {other.method for other in one.calls[: first.call] if other.target == call.target}
-    if "load" in before:
+    if before & {"load", "save"}:
         return Place.CHECKPOINT
     if first.quantity == EVALUATION:
         return Place.EVALUATION

@@ -123,6 +123,8 @@ def restored(make: Any, params: Any, settings: Any, batches: Any, accumulate: in
     other.train(batches, accumulate)
     other.parameters()
     other.evaluate(batches)
+    trainer.train(batches, accumulate)
+    trainer.parameters()
 
 
 def not_finite(make: Any, params: Any, settings: Any, batches: Any, accumulate: int, folder: Path) -> None:
@@ -147,6 +149,7 @@ PROBES: dict[str, Probe] = {
     "other model": Probe(FROZEN, ((1, 2, "full"), (2, 5, "full")), model=(7, 2, 1.0), seed=1),
     "masked": Probe(FROZEN, HOLES),
     "windows": Probe(FROZEN, UNEQUAL, accumulate=2, script=twice),
+    "nothing": Probe(FROZEN, ((2, 2, "empty"), (1, 3, "full"))),
     "one window": Probe(FROZEN, UNEQUAL, accumulate=4, model=(4, 2, 1.0), seed=2),
     "sure": Probe(FROZEN, FULL, model=(5, 3, 12.0), seed=3),
     "step": Probe({}, FULL[:1], model=(5, 3, 1.0)),
