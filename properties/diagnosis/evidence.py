@@ -107,17 +107,15 @@ class Evidence:
         return [Shown(oracle, calls) for calls in told if calls]
 
     def confirms(self, candidate: Candidate) -> bool:
-        """Whether nothing that is known contradicts it: other failures, new examples, the probes, what passed."""
-        if any(not shown.match(candidate) for shown in self.failures):
-            return False
-        if any(self.budget.left() and not shown.match(candidate) for shown in self.fresh):
-            return False
-        for name, shown in self.probed.items():
-            if name == probes.REFUSED:
-                continue  # raising and skipping are both right, and NaN has no bound
-            if not self.budget.left() or not shown.match(candidate):
-                return False
-        return all(shown.match(candidate) for shown in self.passed if self.budget.left() and shown.of_oracle)
+        """Whether nothing that is known contradicts it: other failures, new examples, the probes, what passed.
+
+        Of a window that is not finite nothing is asked: raising and skipping are both right, and NaN has no bound. What
+        could not be asked in time confirms nothing.
+        """
+        shown = [*self.failures, *self.fresh]
+        shown += [one for name, one in self.probed.items() if name != probes.REFUSED]
+        shown += [one for one in self.passed if one.of_oracle]
+        return all(self.budget.left() and one.match(candidate) for one in shown)
 
     def score(self, candidate: Candidate) -> int:
         """How well it matches in all: examples in which it is exact count twice."""
