@@ -3,16 +3,15 @@
     python docs/generate.py
 
 docs/strength.md needs runs/strength.json (python -m properties.strength --json runs/strength.json) and
-runs/controls.json (pytest gates/ --all-controls); `make strength` runs all three. docs/external.md needs
-runs/external.json (python -m properties.external --json runs/external.json), and has a section about other tools if there
-is runs/external-peers.json (python -m benchmarks.external_peers).
+runs/controls.json (pytest gates/ --all-controls); `make strength` runs all three. docs/external.md is
+written from what is kept in docs/measured: its commands are on the page itself.
 """
 
 import json
 import re
 import sys
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -258,16 +257,23 @@ def covered(row: dict[str, Any]) -> str:
     return ", ".join(f"`{name}`" for name in names) or f"not yet: {row['not_applicable']}"
 
 
-def external_page(measured: dict[str, Any], peers: dict[str, Any] | None = None) -> str:
-    """docs/external.md; `peers` is what the other tools said, if they were asked."""
+def external_page(
+    *halves: dict[str, Any], left_out: dict[str, Any] | None = None, peers: dict[str, Any] | None = None
+) -> str:
+    """docs/external.md, of what the command measured of one half of the table or of each.
+
+    `left_out`: what the diagnosis said of mutants that its table lacked; `peers`: what other tools said.
+    """
     left = tomllib.loads(
         (ROOT / "fixtures" / "external" / "not_expressible.toml").read_text(encoding="utf-8")
     )
     runs: dict[str, list[dict[str, Any]]] = {}
-    for result in measured["results"]:
+    for result in (result for half in halves for result in half["results"]):
         runs.setdefault(result["fault"], []).append(result)
     parts = [
-        external_summary(measured),
+        external_introduction(halves),
+        *(external_summary(half) for half in halves),
+        left_out_summary(left_out) if left_out else (),
         external_counts(runs, left),
         external_table(runs),
         external_peers(peers) if peers else (),
@@ -276,9 +282,8 @@ def external_page(measured: dict[str, Any], peers: dict[str, Any] | None = None)
     return "\n".join(line for part in parts for line in part).rstrip() + "\n"
 
 
-def external_summary(measured: dict[str, Any]) -> Iterator[str]:
-    """What the table is, what its figures are worth, how to repeat them, and the counts."""
-    half = {"open": "the open half", "held-out": "the held-out half", "all": "both halves"}[measured["half"]]
+def external_introduction(halves: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """What the table is, what its figures are worth, and how to repeat them."""
     yield from ("# Faults that others collected", "")
     yield "The mutants of [strength.md](strength.md) were written for this suite. These faults were not: they are what benchmarks of"
     yield "silent training faults, the validation of other tools and their catalogues of rules describe, each translated once, in a"
@@ -296,17 +301,56 @@ def external_summary(measured: dict[str, Any]) -> Iterator[str]:
     yield "*Localised*: the place or the number is right. *Silent*: it says nothing. *Wrong*: it says something else."
     yield ""
     yield "```"
-    yield f"python -m properties.external --half {measured['half']} --profile {measured['profile']} --seeds {measured['seeds']} --json runs/external.json"
+    for half in halves:
+        file = f"docs/measured/external_{half['half'].replace('-', '_')}.json"
+        yield f"python -m properties.external --half {half['half']} --profile {half['profile']} --seeds {half['seeds']} --json {file}"
     yield "python docs/generate.py"
     yield "```"
     yield ""
-    yield f"Graded here: {half}, profile {measured['profile']}, {measured['seeds']} seeds of Hypothesis."
+
+
+def external_summary(measured: dict[str, Any]) -> Iterator[str]:
+    """The counts of one half."""
+    title = {"open": "The open half", "held-out": "The held-out half", "all": "Both halves"}[measured["half"]]
+    yield from (f"## {title}", "")
+    if measured["half"] == "held-out":
+        yield "Graded once, when the diagnosis was finished; the figures are those of that run."
+        yield ""
+    yield f"Profile {measured['profile']}, {counted_seeds(measured['seeds'])} of Hypothesis."
     yield ""
     yield from ("| | |", "|---|---|")
     yield f"| faults refused, with every seed | {measured['refused']} of {measured['faults']} |"
     for verdict in Verdict:
         share = 100.0 * measured[verdict] / max(measured["diagnosed"], 1)
         yield f"| diagnosis {verdict}, of all failures | {measured[verdict]} of {measured['diagnosed']} ({share:.1f} %) |"
+    yield ""
+
+
+def counted_seeds(n: int) -> str:
+    return f"{n} seed{'s' * (n > 1)}"
+
+
+def left_out_summary(measured: dict[str, Any]) -> Iterator[str]:
+    """The counts of mutants that the diagnosis did not know."""
+    yield from ("## Mutants that the diagnosis does not know", "")
+    yield "Each mutant of a sample was taken out of the table, refused, and diagnosed without it. What was said is judged by examples"
+    yield "that the diagnosis had not seen: another mistake, a convention or a number is *right* if it behaves like the mutant in all of"
+    yield "them; a place is *localised* if it is one that the broken rule is about."
+    yield ""
+    yield from (
+        "```",
+        f"python -m properties.left_out --seed {measured['seed']} --json docs/measured/left_out.json",
+        "```",
+        "",
+    )
+    yield from ("| | |", "|---|---|")
+    yield f"| mutants left out and refused | {measured['diagnosed']} of {measured['left out']} |"
+    for verdict in Verdict:
+        share = 100.0 * measured[verdict] / max(measured["diagnosed"], 1)
+        yield f"| diagnosis {verdict} | {measured[verdict]} ({share:.1f} %) |"
+    yield ""
+    for name, said in measured["said wrongly"].items():
+        yield f"- wrong: `{name}`: {said}"
     yield ""
 
 
@@ -465,17 +509,16 @@ def main() -> int:
     (ROOT / "docs" / "rules.md").write_text(rules_page(), encoding="utf-8")
     layout = ROOT / "docs" / "run-directory.md"
     layout.write_text(run_directory_page(layout.read_text(encoding="utf-8")), encoding="utf-8")
-    external = ROOT / "runs" / "external.json"
-    if external.exists():
-        peers = ROOT / "runs" / "external-peers.json"
-        asked = json.loads(peers.read_text(encoding="utf-8")) if peers.exists() else None
-        page = external_page(json.loads(external.read_text(encoding="utf-8")), asked)
+    folder = ROOT / "docs" / "measured"
+    found = {
+        path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))
+    }
+    halves = [found[name] for name in ("external_open", "external_held_out") if name in found]
+    if halves:
+        page = external_page(*halves, left_out=found.get("left_out"), peers=found.get("external_peers"))
         (ROOT / "docs" / "external.md").write_text(page, encoding="utf-8")
     else:
-        print(
-            "docs/external.md not written: no runs/external.json (python -m properties.external)",
-            file=sys.stderr,
-        )
+        print("docs/external.md not written: nothing in docs/measured", file=sys.stderr)
     inputs = [ROOT / "runs" / name for name in ("strength.json", "controls.json")]
     if missing := [str(path.relative_to(ROOT)) for path in inputs if not path.exists()]:
         print(

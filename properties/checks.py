@@ -12,6 +12,7 @@ import functools
 import inspect
 import itertools
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -19,11 +20,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import example as explicitly
-from hypothesis import given, settings
+from hypothesis import seed as seeded
 from hypothesis.errors import HypothesisException
 
-from honestloop.guard import Misbehaviour
+from honestloop.guard import Call, Misbehaviour
 from honestloop.protocol import FUNCTIONS, Subject
 from properties.assertions import NotOfferedError, Refusal, refuse
 from properties.property_record import Record, current, recording
@@ -32,6 +34,15 @@ from reference.rules import RULES
 PRESENCE = "SUBJ-08"
 """The rule that asks which functions are there; that one alone holds of a subject without any."""
 
+FRESH = 12
+"""New examples of a property that a diagnosis is tried on."""
+NEW_EXAMPLES = settings(
+    max_examples=FRESH,
+    deadline=None,
+    database=None,
+    phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
 in_both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
 
 
@@ -78,7 +89,32 @@ class Property:
         """One example: the test's body, watched, and noted in the record of the run."""
         __tracebackhide__ = True
         with recording(current()) as record:
-            self._watched(record, *args, **kwargs)
+            try:
+                self._watched(record, *args, **kwargs)
+            except Refusal:
+                subject = kwargs.get("subject")
+                if isinstance(subject, Subject):
+                    record.failed(subject.guard.calls)
+                    record.fresh = functools.partial(self.fresh, subject, self._case(kwargs))
+                raise
+
+    def _case(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """The arguments that are neither drawn nor the subject."""
+        return {name: x for name, x in arguments.items() if name not in {*self.strategies, "subject"}}
+
+    def fresh(self, subject: Subject, case: dict[str, Any], seed: int) -> list[list[Call]]:
+        """The calls of `FRESH` new examples, whether they pass or fail; none of a property that draws nothing."""
+        seen: list[list[Call]] = []
+
+        def watched(*args: Any, **kwargs: Any) -> None:
+            with suppress(Refusal, NotOfferedError):
+                self.example(*args, **kwargs)
+            seen.append(list(subject.guard.calls))
+
+        if self.strategies:
+            with recording(Record(FRESH)):
+                seeded(seed)(self.runnable(NEW_EXAMPLES, watched))(subject=subject, **case)
+        return seen
 
     def _watched(self, record: Record, *args: Any, **kwargs: Any) -> None:
         __tracebackhide__ = True

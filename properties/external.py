@@ -1,6 +1,6 @@
 """The suite on faults that others collected (fixtures/external): which it refuses, and what the diagnosis says of them.
 
-    python -m properties.external --json runs/external.json    the open half, for docs/external.md
+    python -m properties.external                              the open half
     python -m properties.external --half held-out              the other half: once, when the diagnosis is finished
     python -m properties.external SBK-40002                    one fault, with the message it gets
 
@@ -27,7 +27,7 @@ from honestloop.conventions import Conventions
 from honestloop.protocol import Subject
 from properties.checks import all_properties
 from properties.diagnosis import diagnose
-from properties.grading import NAMED, place
+from properties.grading import place
 from properties.profiles import PROFILES
 from properties.property_record import Record
 from properties.strength import WORKERS, cases, grade, without_infinity
@@ -70,8 +70,15 @@ def graded(fault: External, seed: int, examples: int) -> Graded:
 
 def diagnosed(subject: Subject, record: Record) -> Said:
     """What the diagnosis says of the last failing example, as much of it as a user is shown."""
-    mutants = diagnose(subject.guard.calls, record.history, subject.conventions)
-    return Said(names=tuple(mutant.id for mutant in mutants[:NAMED]))
+    found = diagnose(
+        list(subject.guard.calls),
+        list(record.history),
+        subject.conventions,
+        failures=record.failures,
+        fresh=record.fresh,
+        subject=subject,
+    )
+    return Said(found.names, found.conventions, found.place, found.number)
 
 
 def graded_by_name(id: str, seed: int, examples: int) -> Graded:

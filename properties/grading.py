@@ -6,6 +6,7 @@ knows pytest: `honestloop.plugin` grades under it, `honestloop.check` without it
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from types import TracebackType
@@ -20,8 +21,6 @@ from properties.property_record import Record, recording
 from properties.reproducer import snippet
 from reference.rules import RULES
 
-NAMED = 3
-"""Most mistakes named for one failure; those that nothing tells apart behave the same in every example seen."""
 FAMILIES = list(dict.fromkeys(rule.family for rule in RULES.values()))
 
 
@@ -213,8 +212,16 @@ class Grading:
         if refusal.rule != "SUBJ-07":  # to hang once is enough
             from properties.diagnosis import diagnose  # the mutants are needed only on a failure
 
-            mutants = diagnose(calls, record.history, self.subject.conventions)
-            refusal.behaves_like = tuple(mutant.described for mutant in mutants[:NAMED])
+            with suppress(Exception):  # whatever a subject returns, a failure is told
+                found = diagnose(
+                    calls,
+                    list(record.history),
+                    self.subject.conventions,
+                    failures=record.failures,
+                    fresh=record.fresh,
+                    subject=self.subject,
+                )
+                refusal.behaves_like = found.lines
 
     def not_spoken_of(self, prop: Property, what: str) -> Outcome:
         """Its rules do not apply to what the subject offers and declares."""

@@ -6,7 +6,7 @@ threads or one inside the other, never share one.
 
 import os
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -17,6 +17,8 @@ from honestloop.guard import Call
 
 HISTORY = 30
 """Examples whose calls are kept: the diagnosis must explain the ones that passed, too."""
+FAILURES = 3
+"""Examples that failed whose calls are kept."""
 
 
 @dataclass
@@ -35,6 +37,15 @@ class Record:
     """Largest error / bound seen, by (rule, dtype)."""
     history: deque[list[Call]] = field(default_factory=lambda: deque(maxlen=HISTORY))
     """Calls of the examples that passed."""
+    fresh: Callable[[int], list[list[Call]]] | None = None
+    """Runs the property on new examples, drawn with this seed, and returns the calls of each."""
+    failures: list[list[Call]] = field(default_factory=list)
+    """Calls of the first examples that failed: Hypothesis has shrunk them least."""
+
+    def failed(self, calls: list[Call]) -> None:
+        """Keep the calls of an example that failed."""
+        if len(self.failures) < FAILURES:
+            self.failures.append(list(calls))
 
 
 _CURRENT: ContextVar[Record] = ContextVar("record")

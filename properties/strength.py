@@ -140,8 +140,15 @@ def judge(mutant: Mutant, rules: Iterable[str] | None = None, *, diagnosed: bool
                 continue
             rule, kill = refused
             if diagnosed and rule in mutant.rules and rule not in judged.kills:
-                named = diagnose(subject.guard.calls, record.history, conventions)
-                kill.named = [other.id for other in named]
+                found = diagnose(
+                    list(subject.guard.calls),
+                    list(record.history),
+                    conventions,
+                    failures=record.failures,
+                    fresh=record.fresh,
+                    subject=subject,
+                )
+                kill.named = list(found.names)
             judged.kills.setdefault(rule, kill)
     return judged
 

@@ -91,10 +91,10 @@ def _tanh(value: np.ndarray, a: RunningErrorArray) -> np.ndarray:
 
 
 def _power(value: np.ndarray, a: RunningErrorArray, b: RunningErrorArray) -> np.ndarray:
-    # a^b = exp(b log a), a > 0
+    # a^b = exp(b log a), a > 0; or 0^b = 0 of an exact 0, b > 0
     relative = -np.log1p(-a.error / a.value)
     exponent = (np.abs(b.value) + b.error) * relative + b.error * np.abs(np.log(a.value))
-    return value * np.expm1(exponent)
+    return np.where((a.value == 0.0) & (a.error == 0.0), 0.0, value * np.expm1(exponent))
 
 
 def _choice(lead: np.ndarray, a: RunningErrorArray, b: RunningErrorArray) -> np.ndarray:

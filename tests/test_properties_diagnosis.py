@@ -1,7 +1,7 @@
 """The diagnosis names what a subject does wrong, and nothing when it is right."""
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ MASK = np.array([[True, True], [True, False]])
 
 
 def names(guard, passed=()):
-    return [mutant.id for mutant in diagnose(list(guard.calls), passed, LAW)]
+    return [mutant.id for mutant in diagnose(list(guard.calls), passed, LAW).mutants]
 
 
 def in_single_precision(logits, targets, mask):
@@ -62,6 +62,73 @@ def test_of_two_the_one_that_explains_what_passed_is_named():
     loss(LOGITS, TARGETS, MASK)
     assert {"loss_mean_of_row_means", "loss_mean_of_nonempty_row_means"} <= set(names(guard))
     assert names(guard, passed) == ["loss_mean_of_nonempty_row_means"]
+
+
+HYPER = {"t": 3, "lr": 0.1, "beta1": 0.9, "beta2": 0.99, "eps": 1e-8, "weight_decay": 0.1}
+
+
+def adamw(p, g, m, v, *, t, lr, beta1, beta2, eps, weight_decay, l2=0.0):
+    """AdamW in operations of its own: moments as m + w (g - m), corrections in the size of the step."""
+    g = g + l2 * p
+    m, v = m + (1.0 - beta1) * (g - m), v + (1.0 - beta2) * (g * g - v)
+    size, root = lr / (1.0 - beta1**t), np.sqrt(v) / np.sqrt(1.0 - beta2**t)
+    return p - lr * weight_decay * p - size * m / (root + eps), m, v
+
+
+def updated(step, dtype=np.float32, **change):
+    """The diagnosis of one update in which a gradient and its moments are 0, where the oracle has a bound of 0."""
+    p, g, m = (np.array(x, dtype) for x in ([0.7, -1.3, 0.4], [0.0, 0.3, -2.0], [0.0, 0.1, -0.2]))
+
+    def changed(*args, **s):
+        return tuple(
+            x.astype(dtype) for x in step(*args, **(s | {key: f(s[key]) for key, f in change.items()}))
+        )
+
+    guard = Guard()
+    guard.function("adamw_step", changed)(p, g, m, m * m, **HYPER)
+    return diagnose(list(guard.calls), (), LAW)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_l2_is_named_in_other_arithmetic_where_the_oracle_is_exact(dtype):
+    """The decay of an entry whose gradient is 0 is all of its gradient: no roundoff of the oracle's is so large."""
+
+    def textbook(*args, weight_decay, **s):
+        return adamw(*args, **s, weight_decay=0.0, l2=weight_decay)
+
+    assert updated(textbook, dtype).names == ("opt_l2_instead_of_decay",)
+
+
+@pytest.mark.parametrize(
+    ("number", "change"),
+    [
+        ("rate x 0.1", {"lr": lambda x: 0.1 * x}),
+        ("decay x 2", {"weight_decay": lambda x: 2.0 * x}),
+        ("epsilon = 0.2", {"eps": lambda x: 0.2}),
+        ("beta1 = 0.7", {"beta1": lambda x: 0.7}),
+        ("beta2 = 0.8", {"beta2": lambda x: 0.8}),
+    ],
+)
+def test_a_number_of_one_update_is_solved_for(number, change):
+    said = updated(adamw, np.float64, **change)
+    assert said.names == ()
+    same = {"decay x 2": "decay = 0.2"}  # of one call, a factor and a number are the same
+    assert said.number in (number, same.get(number))
+
+
+def test_else_the_first_wrong_result_is_told():
+    said = updated(lambda *args, **s: (lambda p, m, v: (p, m, v * 1.5))(*adamw(*args, **s)), np.float64)
+    assert (said.names, said.place) == ((), "second moment")
+
+
+@pytest.mark.parametrize(
+    ("changed", "conventions"),
+    [({"decay": "after"}, {"decay": "after"}), ({"eps": "before correction"}, {"eps": "before correction"})],
+)
+def test_a_function_that_follows_another_convention_is_no_mistake(changed, conventions):
+    step = reference.functions(replace(LAW, **changed))["adamw_step"]
+    said = updated(step, np.float64)
+    assert (said.conventions, said.names) == (conventions, ())
 
 
 def test_what_a_call_does_besides_returning_counts():
