@@ -178,7 +178,7 @@ def test_a_field_more_in_a_record_silences_no_diagnosis():
     batch = trained_batch()
     guard = Guard()
     guard.function("trainer", SaysMore)(params, settings).train([batch], 1)
-    assert names(guard) == ["loop_sum_of_the_window"]
+    assert "loop_sum_of_the_window" in names(guard)
 
 
 def trained_batch():

@@ -89,4 +89,4 @@ def test_the_page_has_a_row_for_every_fault_and_its_verdicts():
     assert "| right; wrong |" in page
     assert "1 of 2" in page
     assert "## Other tools" not in page
-    assert "| a tool 1.0 | 1 | TP-A1 (accumulation) |" in generate.external_page(found, PEERS)
+    assert "| a tool 1.0 | 1 | TP-A1 (accumulation) |" in generate.external_page(found, peers=PEERS)
