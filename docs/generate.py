@@ -1,4 +1,4 @@
-"""Write docs/rules.md from the table of rules, and docs/strength.md and docs/external.md from what was measured.
+"""Write docs/rules.md and the tables of other pages from what is in code; docs/strength.md, external.md from what was measured.
 
     python docs/generate.py
 
@@ -24,7 +24,7 @@ from fixtures.external.answer import Verdict
 from fixtures.mutants import MUTANTS
 from gates.verdict.definition import GATES
 from gates.verdict.definition import controls as all_controls
-from honestloop import run_check, schemas
+from honestloop import conventions, run_check, schemas
 from properties.checks import all_properties
 from reference.rules import RULES, Rule
 
@@ -470,11 +470,22 @@ def external_left(left: dict[str, Any]) -> Iterator[str]:
 
 
 PLACE = re.compile(r"<!-- schema: (\w+) -->\n.*?<!-- end -->", re.DOTALL)
+CONVENTIONS = re.compile(r"<!-- conventions -->.*?<!-- end -->", re.DOTALL)
 
 
 def run_directory_page(page: str) -> str:
     """docs/run-directory.md with the part of each file made anew from its schema; the text between is left."""
     return PLACE.sub(lambda found: "\n".join(file_entry(found[1])) + "\n<!-- end -->", page)
+
+
+def conventions_table(page: str) -> str:
+    """docs/your-loop.md with the table of conventions made anew; the text around it is left."""
+    rows = [
+        f"| `{key}` | {', '.join(f'`{value}`' for value in values)} | {conventions.MEANING[key]} |"
+        for key, values in conventions.LEGAL.items()
+    ]
+    table = "\n".join(["<!-- conventions -->", "| key | values | meaning |", "| --- | --- | --- |", *rows])
+    return CONVENTIONS.sub(lambda _: f"{table}\n<!-- end -->", page)
 
 
 def file_entry(name: str) -> Iterator[str]:
@@ -524,6 +535,8 @@ def main() -> int:
     (ROOT / "docs" / "rules.md").write_text(rules_page(), encoding="utf-8")
     layout = ROOT / "docs" / "run-directory.md"
     layout.write_text(run_directory_page(layout.read_text(encoding="utf-8")), encoding="utf-8")
+    guide = ROOT / "docs" / "your-loop.md"
+    guide.write_text(conventions_table(guide.read_text(encoding="utf-8")), encoding="utf-8")
     folder = ROOT / "docs" / "measured"
     found = {
         path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))

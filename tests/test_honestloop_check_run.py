@@ -451,3 +451,14 @@ def test_the_command(run, tmp_path):
     assert said(run, "--level", "best").returncode == 2
     assert said(tmp_path / "nowhere").returncode == 4
     assert said(run / "manifest.json").returncode == 4
+
+
+def test_the_table_of_conventions_in_the_guide_is_that_of_the_code():
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+    assert spec
+    assert spec.loader
+    generate = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(generate)
+    page = (ROOT / "docs" / "your-loop.md").read_text(encoding="utf-8")
+    assert "| `leftover` | `update`, `carry`, `drop` |" in page
+    assert generate.conventions_table(page) == page
