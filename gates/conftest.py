@@ -121,6 +121,8 @@ def pytest_collection_modifyitems(session: pytest.Session, items: list[pytest.It
     verdict = session.config.stash[VERDICT]
     items[:], left_out = select_tests(items, verdict.controls, verdict.gates)
     session.config.hook.pytest_deselected(items=left_out)
+    asked = {gate_of_test(item) for item in items}
+    verdict.unasked = frozenset(g.name for g in verdict.gates if g.name not in asked)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

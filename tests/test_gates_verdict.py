@@ -283,3 +283,14 @@ def test_a_check_with_nothing_to_look_at_is_no_pass_and_is_said_to_be_unproved()
     assert as_dict(verdict)["not_offered"][f"{where} (every update is of one batch)"] == "that parts add up"
     verdict.expected = {"AUDIT-05": "no parts"}
     assert not verdict.unfulfilled
+
+
+def test_a_gate_that_was_not_asked_is_one_line_and_no_pass():
+    verdict = complete(level=Level.RECORD)
+    for where in [where for where in verdict.findings if where.startswith("record/")]:
+        del verdict.findings[where]
+    verdict.unasked = frozenset({"record"})
+    assert verdict.overall == INCOMPLETE
+    text = table(verdict, 140)
+    assert "NOT RUN: the gate record was not asked" in text
+    assert "second_moment" not in text

@@ -44,6 +44,8 @@ class Verdict:
     """What the subject's description does not offer -> what that leaves unproved."""
     left_out: frozenset[str] = frozenset()
     """Checks, "gate/check", that need what the subject does not hand over."""
+    unasked: frozenset[str] = frozenset()
+    """Gates that this session does not ask: it was told to ask others alone."""
     unjudged: tuple[str, ...] = ()
     """Commands that the subject declares and that no gate asked."""
     interrupted: str | None = None

@@ -27,7 +27,7 @@ def table(verdict: Verdict, width: int) -> str:
     text = io.StringIO()
     console = Console(file=text, width=width, force_terminal=False, color_system=None, highlight=False)
     console.print(_gates_table(verdict))
-    if verdict.controls:
+    if any(c.gate not in verdict.unasked for c in verdict.controls):
         console.print(_controls_table(verdict))
     for note in verdict.notes:
         console.print(note, soft_wrap=False)
@@ -36,6 +36,7 @@ def table(verdict: Verdict, width: int) -> str:
         lines.append(f"EXPECTED FAILURE {rule}: {RULES[rule].statement}; declared: {reason}")
     for rule, reason in verdict.unfulfilled.items():
         lines.append(f"FAILED {rule} holds, though it is declared not to ({reason}): remove the declaration")
+    lines += [f"NOT RUN: the gate {g.name} was not asked" for g in verdict.gates if g.name in verdict.unasked]
     lines += [
         f"NOT RUN: the subject declares a command `{verb}`, and no gate asked it" for verb in verdict.unjudged
     ]
@@ -54,6 +55,8 @@ def table(verdict: Verdict, width: int) -> str:
 def _gates_table(verdict: Verdict) -> Table:
     sheet = _sheet("gate", "verdict", "figure", "threshold", "margin")
     for g in verdict.gates:
+        if g.name in verdict.unasked:
+            continue
         wheres = [f"{g.name}/{check}" for check in g.checks]
         controls = [c.name for c in verdict.controls if c.gate == g.name]
         passed = sum(verdict.of_check(where) == PASSED for where in wheres)
@@ -72,6 +75,8 @@ def _controls_table(verdict: Verdict) -> Table:
     sheet = _sheet("negative control", "verdict", "refused because", "by")
     words = {PASSED: "refused", FAILED: "ACCEPTED", NOT_RUN: NOT_RUN}
     for c in verdict.controls:
+        if c.gate in verdict.unasked:
+            continue
         finding = verdict.refusals.get(c.name)
         said = "" if finding is None else finding.problem or finding.figure
         sheet.add_row(f"  {c.name}", words[verdict.of_control(c.name)], said, f"{c.gate} / {c.check}")
