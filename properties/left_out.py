@@ -82,6 +82,10 @@ PLACES: dict[str, frozenset[Place]] = {
     "LOOP-11": frozenset({P.ROWS, P.GRADIENT, P.RATE, P.UPDATE, P.DROPOUT, P.STEP_COUNT}),
     "LOOP-12": frozenset({P.REFUSAL}),
     "LOOP-13": frozenset({P.PARAMETERS}),
+    "LOOP-14": frozenset({P.REFUSAL, P.RATE, P.STEP_COUNT, P.LOG}),
+    "LOOP-15": frozenset(
+        {P.ROWS, P.MASK, P.LOGITS, P.LOSS, P.GRADIENT, P.UPDATE, P.DECAY, P.PARAMETERS, P.EVALUATION}
+    ),
     "RNG": frozenset({P.DROPOUT}),
     "DROP": frozenset({P.DROPOUT}),
     "EVAL": frozenset({P.EVALUATION, P.DROPOUT}),

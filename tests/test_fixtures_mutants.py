@@ -19,7 +19,7 @@ CATALOGUE = tomllib.loads((FOLDER / "catalogue.toml").read_text(encoding="utf-8"
 
 
 def test_every_file_of_the_folder_is_a_family():
-    assert {path.stem for path in FOLDER.glob("*.py")} == {*FAMILIES, "__init__", "table"}
+    assert {path.stem for path in FOLDER.glob("*.py")} == {*FAMILIES, "__init__", "table", "lifted"}
 
 
 def test_a_mutant_is_of_a_function_and_has_its_rules_and_words():
