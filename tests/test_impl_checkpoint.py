@@ -198,6 +198,17 @@ def test_missing_and_broken_json_are_named(tmp_path):
         files.read_json(tmp_path / "x.json")
 
 
+def test_no_bit_of_a_manifest_can_change_unnoticed(tmp_path):
+    path = save(tmp_path, 1) / checkpoint.MANIFEST
+    data = path.read_bytes()
+    for place in range(len(data)):
+        for bit in (0, 2, 5):
+            path.write_bytes(data[:place] + bytes([data[place] ^ 1 << bit]) + data[place + 1 :])
+            assert newest(tmp_path)[0] is None, (place, bit, chr(data[place]))
+    path.write_bytes(data)
+    assert newest(tmp_path)[0] is not None
+
+
 def _replace(path, name, data):
     """Put other bytes into a checkpoint and make its manifest agree."""
     (path / name).write_bytes(data)

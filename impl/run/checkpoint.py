@@ -76,8 +76,8 @@ def save(
         STATE: json_bytes({"step": step, "machines": scalars, "log": log, "best": best}),
     }
     digests = {name: {"sha256": sha256_bytes(data), "bytes": len(data)} for name, data in files.items()}
-    facts = {"schema": SCHEMA, "run_id": run_id, "step": step, "files": digests, "spent": spent.as_dict()}
-    files[MANIFEST] = json_bytes(facts)
+    facts = {"schema": SCHEMA, "run_id": run_id, "step": step, "spent": spent.as_dict()}
+    files[MANIFEST] = json_bytes({**facts, "digest": sha256_bytes(json_bytes(facts)), "files": digests})
     folder.mkdir(exist_ok=True)
     final = folder / f"step-{step:08d}"
     for leftover in folder.glob(".step-*.tmp"):  # of a killed process: the lock of the run keeps others out
@@ -140,7 +140,7 @@ def load(path: Path, expected: Expected) -> Checkpoint:
         _verify_digests(path, manifest, expected.run_id)
         state = read_json(path / STATE)
         machines, step = dict(state["machines"]), int(state["step"])
-        log, best, spent = dict(state["log"]), state["best"], Spent.of(manifest.get("spent", {}))
+        log, best, spent = dict(state["log"]), state["best"], Spent.of(manifest["spent"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UsageError(f"{path}: malformed ({error!r})") from None
     weights, moments = tensors.from_file(path / WEIGHTS), tensors.from_file(path / OPTIMIZER)
@@ -153,6 +153,11 @@ def load(path: Path, expected: Expected) -> Checkpoint:
 
 
 def _verify_digests(path: Path, manifest: dict[str, Any], run_id: str) -> None:
+    """UsageError unless each file is the one that was saved, and the manifest too: its facts have a digest as well."""
+    facts = {name: manifest[name] for name in ("schema", "run_id", "step", "spent")}
+    changed = manifest.keys() != {*facts, "digest", "files"}
+    if changed or manifest["digest"] != sha256_bytes(json_bytes(facts)):
+        raise UsageError(f"{path / MANIFEST}: its bytes are not the ones that were saved")
     if manifest["schema"] != SCHEMA or manifest["run_id"] != run_id:
         raise UsageError(f"{path}: belongs to run {manifest['run_id']}, not {run_id}")
     if set(manifest["files"]) != {WEIGHTS, OPTIMIZER, STATE}:
@@ -161,7 +166,7 @@ def _verify_digests(path: Path, manifest: dict[str, Any], run_id: str) -> None:
         file = path / name
         if not file.is_file():
             raise UsageError(f"{file}: no such file")
-        if sha256_file(file) != entry["sha256"]:
+        if entry != {"sha256": sha256_file(file), "bytes": file.stat().st_size}:
             raise UsageError(f"{file}: its bytes are not the ones that were saved")
 
 
