@@ -1,5 +1,6 @@
 """What each command of the command line does."""
 
+import contextlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from impl.config import Config
 from impl.data.corpus import load_corpus
 from impl.data.tokenizer import train_tokenizer
 from impl.errors import UsageError
+from impl.kernels import ahead
 from impl.model.translate import translate
 from impl.report import drift, finish, ngram
 from impl.report.tracking import Tracker
@@ -41,13 +43,21 @@ def train(
         run = runs.create(
             out, data or DEFAULT_DATA, configuration.load(config, seed=seed, steps=steps), sys.argv
         )
-    with runs.lock(run.path):
+    with _kernels(run), runs.lock(run.path):
         if run.finished:
             with Tracker(run.path) as tracker:
                 tracker.finish()  # in case the process that trained was killed just before it could
             print(f"{run.path}: complete already")
         else:
             _train(run, stop_after)
+
+
+def _kernels(run: Run) -> contextlib.AbstractContextManager[None]:
+    """On both cores, if the training has to compile its kernels."""
+    if run.finished or not ahead.missing(run.config.dtype):
+        return contextlib.nullcontext()
+    _report("the kernels are compiled, once for each state of their source: about half a minute")
+    return ahead.second_process(run.config.dtype)
 
 
 def _train(run: Run, stop_after: int | None) -> None:

@@ -7,10 +7,14 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numba
+import numpy as np
+import psutil
 import pytest
 
+from impl.kernels import ahead, gemm
 from impl.kernels.reduce import sum_squares
 from impl.kernels.runtime import cache
 
@@ -78,3 +82,40 @@ def test_without_a_home_the_cache_is_in_the_temporary_directory(tmp_path, monkey
     monkeypatch.setattr(Path, "home", nowhere)
     monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
     assert cache.cache_directory().parent == tmp_path / f"honestloop-{os.getuid()}"
+
+
+def test_what_compiles_ahead_ends_with_what_needs_it(monkeypatch):
+    monkeypatch.setattr(numba.config, "NUMBA_DEFAULT_NUM_THREADS", 2)
+    monkeypatch.setattr(threading, "active_count", lambda: 1)
+    monkeypatch.setattr(ahead, "signatures", lambda dtype: [(time, (dtype,))])
+    monkeypatch.setattr(time, "compile", lambda types: time.sleep(60), raising=False)
+    before = set(psutil.Process().children())
+    with pytest.raises(KeyboardInterrupt), ahead.second_process("float32"):
+        (started,) = set(psutil.Process().children()) - before
+        assert started.status() != psutil.STATUS_ZOMBIE
+        raise KeyboardInterrupt
+    assert not started.is_running()
+
+
+@pytest.mark.parametrize(("cores", "threads"), [(1, 1), (2, 3)])
+def test_no_process_is_forked_without_a_core_for_it_or_beside_threads(monkeypatch, cores, threads):
+    monkeypatch.setattr(numba.config, "NUMBA_DEFAULT_NUM_THREADS", cores)
+    monkeypatch.setattr(threading, "active_count", lambda: threads)
+    before = psutil.Process().children()
+    with ahead.second_process("float32"):
+        assert psutil.Process().children() == before
+
+
+def test_a_kernel_is_in_the_cache_once_it_is_compiled_for_its_types():
+    sum_squares(np.ones(4, np.float32))
+    of: Any = numba.types.Array
+    assert cache.is_cached(sum_squares, (of(numba.float32, 1, "C"),))
+    assert not cache.is_cached(sum_squares, (of(numba.float32, 3, "F"),))
+
+
+def test_gemm_is_compiled_for_the_dtype_it_is_called_with_and_for_any_strides():
+    rows = np.ones((3, 4), np.float32)
+    for a in (rows, np.asfortranarray(rows), rows[::-1]):
+        gemm.gemm(a, np.ones((4, 2), np.float32), np.empty((3, 2), np.float32), False)
+    product: Any = gemm.gemm
+    assert len([types for types in product.signatures if types[2].dtype == numba.float32]) == 1

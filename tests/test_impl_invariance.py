@@ -13,15 +13,18 @@ from pathlib import Path
 
 import pytest
 
+from impl.kernels import ahead
+
 ROOT = Path(__file__).parents[1]
 STEPS = "14"  # into the second epoch
 ONE = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
 THREADS = {n: {"OMP_NUM_THREADS": str(n), "NUMBA_NUM_THREADS": str(n)} for n in (1, 2, 3, 16)}
+NOT_VECTORISED = "no loop vectoriser"
 TARGETS = {
     "x86-64-v2": ONE | {"NUMBA_CPU_NAME": "x86-64-v2", "NUMBA_CPU_FEATURES": ""},
     "x86-64-v3": ONE | {"NUMBA_CPU_NAME": "x86-64-v3", "NUMBA_CPU_FEATURES": ""},
     "x86-64-v4": ONE | {"NUMBA_CPU_NAME": "x86-64-v4", "NUMBA_CPU_FEATURES": ""},
-    "no loop vectoriser": ONE | {"NUMBA_LOOP_VECTORIZE": "0", "NUMBA_SLP_VECTORIZE": "0"},
+    NOT_VECTORISED: ONE | {"NUMBA_LOOP_VECTORIZE": "0", "NUMBA_SLP_VECTORIZE": "0"},
 }
 MICRO_BATCHES = (2, 4, 7)
 
@@ -76,13 +79,29 @@ def test_cutting_the_batch_changes_no_bit(train, count):
     assert train(micro_batches=count) == train(environment=THREADS[2], micro_batches=count) == train()
 
 
-def test_code_for_another_processor_changes_no_bit(train):
+@pytest.fixture(scope="module")
+def targets(tmp_path_factory):
+    """TARGETS; the kernels of the last are compiled in a cache that is empty."""
+    empty = {"XDG_CACHE_HOME": str(tmp_path_factory.mktemp("cache"))}
+    return TARGETS | {NOT_VECTORISED: TARGETS[NOT_VECTORISED] | empty}
+
+
+def test_code_for_another_processor_changes_no_bit(train, targets):
     """Each is compiled the first time, which takes half a minute; two at a time."""
     with ThreadPoolExecutor(2) as pool:
         found = dict(
-            zip(TARGETS, pool.map(lambda env: train(environment=env), TARGETS.values()), strict=True)
+            zip(targets, pool.map(lambda env: train(environment=env), targets.values()), strict=True)
         )
-    assert found == dict.fromkeys(TARGETS, train())
+    assert found == dict.fromkeys(targets, train())
+
+
+def test_what_is_compiled_ahead_is_what_a_training_calls(train, targets):
+    """Once: code for other types would be compiled for nothing, and that of the training still when it is called."""
+    train(environment=targets[NOT_VECTORISED])
+    cache = Path(targets[NOT_VECTORISED]["XDG_CACHE_HOME"])
+    for kernel, _ in ahead.signatures("float32"):
+        compiled = list(cache.rglob(f"*.{kernel.py_func.__name__}-*.nbc"))
+        assert len(compiled) == 1, compiled
 
 
 def test_a_resume_with_other_threads_changes_no_bit(train):

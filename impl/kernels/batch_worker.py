@@ -23,7 +23,7 @@ from impl.kernels.forward_backward import (
 from impl.kernels.loss import cross_entropy
 from impl.kernels.memory_layout import WIDE_MODEL, ItemShape, outer_activations
 from impl.kernels.packing import PackedRows, pack
-from impl.kernels.runtime.compile import kernel, numba_inlined
+from impl.kernels.runtime.compile import kernel, numba_inlined, orchestrating_kernel
 from impl.kernels.runtime.memory import CACHE_LINE
 from impl.kernels.runtime.ticket_counters import DONE, NEXT_ITEM, fetch_add, wait_until
 
@@ -74,7 +74,7 @@ def counter_count(shape):
     return -(-(FIRST_BRANCH + 2 * shape.n_layers) // COUNTERS_PER_LINE) * COUNTERS_PER_LINE
 
 
-@kernel
+@orchestrating_kernel
 def run_worker(worker, batch, model, dropout, workspace, results, loss_scale, with_gradients):
     """Take part in computing a batch's losses and, `with_gradients`, the gradients of `loss_scale` times their sum.
 

@@ -35,7 +35,7 @@ from impl.kernels.memory_layout import (
 )
 from impl.kernels.packing import PackedRows
 from impl.kernels.rotary import rotate
-from impl.kernels.runtime.compile import kernel, numba_inlined
+from impl.kernels.runtime.compile import numba_inlined, orchestrating_kernel
 from impl.kernels.runtime.ticket_counters import FIRST_FREE_COUNTER, fetch_add, wait_until
 from impl.kernels.transpose import transpose
 
@@ -152,7 +152,7 @@ def _ffn_branch(block, p, hidden, out, model):
     gemm(block.gelu_out, p.W_2, out, True)
 
 
-@kernel
+@orchestrating_kernel
 def copy_outputs(activations, item_shape, shape, layer_outputs, logits):
     """Copy the first N rows of the outputs of every layer; layer_outputs [layers + 2, N, D], logits [N, V].
 
@@ -166,7 +166,7 @@ def copy_outputs(activations, item_shape, shape, layer_outputs, logits):
     copy(outer.logits[:n], logits)
 
 
-@kernel
+@orchestrating_kernel
 def transpose_matrices(parameters, transposes, shape):
     """Fill the flat `transposes` with E^T and, if `stores_transposes`, with the transposes of every block."""
     transpose(embedding_and_final_norm(parameters, shape).E, transposed_embedding(transposes, shape))

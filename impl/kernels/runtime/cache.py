@@ -68,6 +68,10 @@ def _prepare(root: Path, cache: Path) -> Path:
     return cache
 
 
+UNOPTIMISED: set[str] = set()
+"""Names of kernels whose own code LLVM does not optimise."""
+
+
 class LazyLibrary(JITCodeLibrary):  # type: ignore[misc]
     """Numba's compiled code of one function; if it comes from the cache, its LLVM bitcode is parsed only when needed.
 
@@ -85,6 +89,14 @@ class LazyLibrary(JITCodeLibrary):  # type: ignore[misc]
         library._bitcode = bitcode
         library._finalize_final_module()
         return library
+
+    def _optimize_final_module(self) -> None:
+        """Numba runs its cheap passes first, to remove reference counts; no kernel has any."""
+        unoptimised = {"opt": 0, "loop_vectorize": False, "slp_vectorize": False}
+        passes, builder = self._codegen._module_pass_manager(
+            **(unoptimised if self._final_module.name in UNOPTIMISED else {})
+        )
+        passes.run(self._final_module, builder)
 
     def _get_module_for_linking(self) -> Any:
         if self._bitcode is not None:
@@ -123,6 +135,13 @@ class SharedCache(FunctionCache):  # type: ignore[misc]
         if lock is not None:
             fcntl.flock(lock, fcntl.LOCK_UN)  # closing is not enough if a forked process has the file open
             lock.close()
+
+
+def is_cached(kernel: Any, types: tuple[Any, ...]) -> bool:
+    """Whether the code of a kernel for arguments of these numba types is in the cache, for this processor."""
+    cache = kernel._cache
+    key = cache._index_key(types, kernel.targetctx.codegen())
+    return key in cache._cache_file._load_index()
 
 
 def cached(dispatcher: Any) -> Any:

@@ -12,10 +12,11 @@ from typing import Any
 import llvmlite.binding
 import numba
 import numpy as np
+from numba.core import sigutils
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic, overload
 
-from impl.kernels.runtime.cache import LazyLibrary, cache_directory, cached
+from impl.kernels.runtime.cache import UNOPTIMISED, LazyLibrary, cache_directory, cached
 
 # Numba looks for SciPy's BLAS, which takes half a second. No kernel may call BLAS, whose bits depend on the CPU; so
 # numba is told that there is none.
@@ -70,16 +71,29 @@ def numba_inlined(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def strided_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A kernel of matrices a, b, c and a bool; it is compiled once for each dtype, for matrices of any strides."""
+    """A kernel of matrices a, b, c and a bool; compiled once for each dtype it is called with, for any strides."""
     compiled: Any = kernel(function)
-    if not numba.config.DISABLE_JIT:
-        for dtype in (numba.float32, numba.float64):
-            read, written = (
-                numba.types.Array(dtype, 2, "A", readonly=readonly) for readonly in (True, False)
-            )
-            compiled.compile(numba.void(read, read, written, numba.boolean))
-        compiled.disable_compile()
+    if numba.config.DISABLE_JIT:
+        return compiled
+    compile_signature = compiled.compile
+
+    def compile_for_any_strides(signature: Any) -> Any:
+        arguments, _ = sigutils.normalize_signature(signature)
+        dtype = arguments[2].dtype
+        read, written = (numba.types.Array(dtype, 2, "A", readonly=readonly) for readonly in (True, False))
+        return compile_signature(numba.void(read, read, written, numba.boolean))
+
+    compiled.compile = compile_for_any_strides
     return compiled
+
+
+def orchestrating_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A kernel whose time is that of the kernels it calls: its own code is not optimised, which halves its compiling.
+
+    The code of its callees is linked in as they were optimised, so what takes the time is as fast as ever.
+    """
+    UNOPTIMISED.add(function.__name__)
+    return kernel(function)
 
 
 def intrinsic_or_python(python: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:
