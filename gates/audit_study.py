@@ -20,7 +20,7 @@ from gates.judge import whole_run
 from gates.judge.run_record import Settings, TrainingPlan
 from gates.judge.update import Replayed
 from gates.subject import controls
-from gates.subject.audit_draw import mean_chance_of_seeing
+from gates.subject.audit_draw import checkpoint_before, mean_chance_of_seeing
 from gates.subject.drawn_resumes import REPLAYED, Audit, Drawn, draw_updates, resume_drawn, spread
 from gates.subject.pool import WORKERS
 from gates.subject.run_directory import RunDirectory
@@ -111,14 +111,31 @@ def study(session: Session, wrong: Control | None, draws: int) -> Studied:
     for number in range(draws):
         chance = session.chance(f"study/{number}")
         drawn, special = draw_updates(chance, followed.run, followed.rows["train"])
-        home = subject.home / f"draw-{number}"
-        audit = resume_drawn(
-            replace(subject, home=home), followed.run, drawn, spread(drawn, special), *options
+        replayed, home = spread(drawn, special), subject.home / f"draw-{number}"
+        parts = [drawn] if wrong is None else list(_stretches(drawn, followed.run))[::-1]
+        findings = itertools.chain.from_iterable(
+            _findings(
+                session,
+                followed,
+                resume_drawn(
+                    replace(subject, home=home / str(part[0])), followed.run, part, replayed, *options
+                ),
+                plan,
+                replays,
+            )
+            for part in parts
         )
-        findings = _findings(session, followed, audit, plan, replays)
         refused += itertools.islice((finding for finding in findings if not finding.passed), 1)
     by = f"{refused[0].check}: {refused[0].problem}" if refused else ""
     return Studied(wrong.name if wrong else "impl", session.kill_seed, first, draws, len(refused), by)
+
+
+def _stretches(drawn: Sequence[int], run: RunDirectory) -> Iterator[list[int]]:
+    """The drawn updates of each stretch between two checkpoints. What is wrong to the end shows in the last ones, and
+    nothing is made again after the first refusal."""
+    saved = run.checkpoints()
+    for _, group in itertools.groupby(drawn, lambda update: checkpoint_before(update, saved)):
+        yield list(group)
 
 
 def _findings(
