@@ -24,6 +24,7 @@ from impl.run.directory import Run
 from impl.run.files import atomic_write
 from impl.run.log import TrainLog
 
+COMPILES = "the kernels are compiled, once for each state of their source: about half a minute"
 DEFAULT_DATA = Path(__file__).resolve().parents[1] / "fixtures" / "corpus"
 
 
@@ -56,7 +57,7 @@ def _kernels(run: Run) -> contextlib.AbstractContextManager[None]:
     """On both cores, if the training has to compile its kernels."""
     if run.finished or not ahead.missing(run.config.dtype):
         return contextlib.nullcontext()
-    _report("the kernels are compiled, once for each state of their source: about half a minute")
+    _report(COMPILES)
     return ahead.second_process(run.config.dtype)
 
 

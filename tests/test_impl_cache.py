@@ -17,6 +17,7 @@ import pytest
 from impl.kernels import ahead, gemm
 from impl.kernels.reduce import sum_squares
 from impl.kernels.runtime import cache
+from impl.report.progress import Progress
 
 ROOT = Path(__file__).resolve().parents[1]
 COUNT = """
@@ -119,3 +120,13 @@ def test_gemm_is_compiled_for_the_dtype_it_is_called_with_and_for_any_strides():
         gemm.gemm(a, np.ones((4, 2), np.float32), np.empty((3, 2), np.float32), False)
     product: Any = gemm.gemm
     assert len([types for types in product.signatures if types[2].dtype == numba.float32]) == 1
+
+
+def test_what_a_first_training_waits_for_is_shown_until_its_first_step(monkeypatch):
+    shown = Progress(10, 0)
+    monkeypatch.setattr(cache.COMPILED, "done", 0)
+    assert shown.compiling() == ""
+    monkeypatch.setattr(cache.COMPILED, "done", 12)
+    assert shown.compiling() == "compiling kernels: 12 are done"
+    shown.show({"step": 1, "loss": 2.0, "lr": 0.1})
+    assert shown.compiling() == ""

@@ -4,17 +4,25 @@ import sys
 from types import TracebackType
 from typing import Any
 
+from impl.kernels.runtime.cache import COMPILED
+
 
 class Progress:
     """Shows each step's record; on a pipe or in a file only the evaluation steps."""
 
     def __init__(self, steps: int, done: int) -> None:
-        self._bar = _bar() if sys.stdout and sys.stdout.isatty() else None  # none at all after `>&-`
+        self._shown = False
+        self._bar = _bar(self) if sys.stdout and sys.stdout.isatty() else None  # none at all after `>&-`
         if self._bar:
             self._task = self._bar.add_task("train", total=steps, completed=done, text="")
 
+    def compiling(self) -> str:
+        """What is said until the first step is done, if kernels are compiled for it."""
+        return f"compiling kernels: {COMPILED.done} are done" if COMPILED.done and not self._shown else ""
+
     def show(self, record: dict[str, Any]) -> None:
         """One step's log record; a line of its own if it has an evaluation."""
+        self._shown = True
         text = f"loss {record['loss']:.4f}  lr {record['lr']:.2e}"
         line = f"step {record['step']:>6}  {text}  val ppl {record.get('val_ppl', 0.0):.4f}"
         if self._bar:
@@ -32,9 +40,20 @@ class Progress:
             self._bar.stop()
 
 
-def _bar() -> Any:
+def _bar(shown: Progress) -> Any:
     """Imported only where there is a terminal to draw on."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich import progress
 
-    text = TextColumn("{task.fields[text]}")
-    return Progress(BarColumn(), MofNCompleteColumn(), text, TimeRemainingColumn())
+    class Step(progress.TextColumn):
+        """Loss and rate; before the first step, which kernels it waits for."""
+
+        def render(self, task: progress.Task) -> Any:
+            task.fields["text"] = shown.compiling() or task.fields["text"]
+            return super().render(task)
+
+    return progress.Progress(
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        Step("{task.fields[text]}"),
+        progress.TimeRemainingColumn(),
+    )

@@ -72,6 +72,15 @@ UNOPTIMISED: set[str] = set()
 """Names of kernels whose own code LLVM does not optimise."""
 
 
+class Compiled:
+    """How many kernels this process has compiled, which were not in the cache."""
+
+    done = 0
+
+
+COMPILED = Compiled()
+
+
 class LazyLibrary(JITCodeLibrary):  # type: ignore[misc]
     """Numba's compiled code of one function; if it comes from the cache, its LLVM bitcode is parsed only when needed.
 
@@ -129,6 +138,11 @@ class SharedCache(FunctionCache):  # type: ignore[misc]
     def _load_compiled(self, sig: Any, target_context: Any) -> Any:
         """As in numba, but without `target_context.refresh()` first, which takes longer than to load the code."""
         return self._load_overload(sig, target_context)
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Into the cache, for all processes."""
+        super().save_overload(sig, data)
+        COMPILED.done += 1
 
     def release_lock(self) -> None:
         lock, self._thread.lock = getattr(self._thread, "lock", None), None
