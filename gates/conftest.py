@@ -26,7 +26,7 @@ from gates.verdict import files
 from gates.verdict.definition import control, controls
 from gates.verdict.finding import Finding
 from gates.verdict.outcome import FAILED, PASSED, Verdict, refused
-from gates.verdict.printing import print_verdict
+from gates.verdict.printing import print_summary, print_verdict
 from honestloop.description import Level, describe, must_be_there
 from honestloop.guarded_files import UnreadableError, printable
 from honestloop.protocol import ProtocolError
@@ -289,12 +289,15 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     """The last thing of all: the files still say what was found."""
     config.stash[SIGNALS].restore()
     session = config.stash.get(FINISHED, None)
-    if session is None or config.stash[VERDICT].file_problems:
+    if session is None:
         return
-    _compare(config)
-    for line in config.stash[VERDICT].file_problems:
-        print(line, file=sys.stderr)
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    verdict = config.stash[VERDICT]
+    if not verdict.file_problems:
+        _compare(config)
+        for line in verdict.file_problems:
+            print(line, file=sys.stderr)
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    print_summary(verdict, config)
 
 
 def _compare(config: pytest.Config) -> None:

@@ -1,6 +1,7 @@
 """What a subject's processes may do to the gates: talk without end, leave children behind, hang, die at once."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -262,7 +263,7 @@ def test_a_session_that_is_ended_leaves_no_training_and_says_so(tmp_path, number
     assert session.returncode == pytest.ExitCode.INTERRUPTED, said
     name = signal.Signals(number).name
     assert f"interrupted by {name}" in said
-    assert "VERDICT: PASSED" not in said
+    assert not re.search(r"^honestloop: \S+ PASSED", said, re.MULTILINE)
     assert "Traceback" not in said
     for path in tmp_path.glob("*.pid"):
         assert not psutil.pid_exists(int(path.stem))

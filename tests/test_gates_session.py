@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from gates.verdict.badge import RED, YELLOW
 from gates.verdict.definition import gates_of
 from honestloop.description import Level
 from honestloop.suite_location import ROOT
@@ -45,18 +46,18 @@ def session(
 def test_a_part_that_passes_is_incomplete_and_not_green(tmp_path):
     done, badge = session(tmp_path, SCORER)
     assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout
-    assert "VERDICT: INCOMPLETE" in done.stdout
+    assert " INCOMPLETE, " in done.stdout
     assert badge is not None
-    assert badge["color"] == "yellow"
+    assert badge["color"] == YELLOW
 
 
 def test_skipped_gates_fail_the_verdict_and_the_session(tmp_path):
     (tmp_path / "skip_all.py").write_text(SKIP_ALL, encoding="utf-8")
     done, badge = session(tmp_path, "-p", "skip_all", "gates/")
     assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout
-    assert "VERDICT: FAILED" in done.stdout
+    assert " FAILED " in done.stdout
     assert badge is not None
-    assert badge["color"] == "red"
+    assert badge["color"] == RED
 
 
 def test_a_subject_that_is_not_there_is_one_line_and_no_verdict(tmp_path):
@@ -75,7 +76,7 @@ def test_a_subject_that_cannot_be_started_fails_in_one_line_a_check(tmp_path):
     assert "GATE reload / run: no evidence; got `python -m breaks_at_once train" in done.stdout
     assert "Traceback" not in done.stdout
     assert badge is not None
-    assert badge["color"] == "red"
+    assert badge["color"] == RED
 
 
 NO_TABLE = """
@@ -113,7 +114,7 @@ def test_a_session_that_is_killed_leaves_no_green_badge(tmp_path):
     done, badge = session(tmp_path, "-p", "kill", SCORER)
     assert done.returncode == -signal.SIGKILL, done.stdout
     assert badge is not None
-    assert badge["message"] == f"0/{len(gates_of(Level.PHASE_18))} incomplete"
+    assert badge["message"] == f"incomplete: passed 0 of {len(gates_of(Level.PHASE_18))} gates"
 
 
 def test_a_session_without_a_terminal_reporter_writes_its_verdict(tmp_path):
@@ -121,7 +122,7 @@ def test_a_session_without_a_terminal_reporter_writes_its_verdict(tmp_path):
     done, badge = session(tmp_path, "-p", "no:terminalreporter", SCORER)
     assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout + done.stderr
     assert badge is not None
-    assert badge["color"] == "yellow"
+    assert badge["color"] == YELLOW
     said = json.loads((tmp_path / "runs" / "verdict.json").read_bytes())
     assert any(check["verdict"] == "PASSED" for gate in said["gates"] for check in gate["checks"])
 

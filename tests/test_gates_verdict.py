@@ -2,17 +2,18 @@
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
-from gates.verdict.badge import badge
+from gates.verdict.badge import GREEN, OLIVE, RED, YELLOW, badge
 from gates.verdict.definition import GATES, controls, gate_of, gates_of, rule_of
 from gates.verdict.files import as_dict, write, write_controls
 from gates.verdict.finding import Finding, at_most, no_problems, nothing_to_judge, within
 from gates.verdict.outcome import EXPECTED, FAILED, INCOMPLETE, NOT_OFFERED, NOT_RUN, PASSED, Verdict
-from gates.verdict.printing import table
+from gates.verdict.printing import summary, text
 from honestloop.description import Level
 from honestloop.suite_location import ROOT
 from reference.rules import RULES
@@ -83,7 +84,7 @@ def test_a_full_session_tells_what_became_of_every_control(tmp_path):
 
 def test_green_needs_everything():
     assert complete().overall == PASSED
-    assert colour(complete()) == "brightgreen"
+    assert colour(complete()) == GREEN
 
 
 @pytest.mark.parametrize("gate", [g.name for g in PHASE_18])
@@ -92,14 +93,14 @@ def test_a_check_that_did_not_run_did_not_pass(gate):
     where = next(where for where in verdict.findings if where.startswith(gate))
     del verdict.findings[where]
     assert (verdict.of_check(where), verdict.of_gate(gate), verdict.overall) == (NOT_RUN, NOT_RUN, INCOMPLETE)
-    assert colour(verdict) == "yellow"
+    assert colour(verdict) == YELLOW
 
 
 def test_a_failed_check_fails_its_gate_and_the_whole():
     verdict = complete()
     verdict.record(finding("drift/flips", passed=False))
     assert (verdict.of_gate("drift"), verdict.of_gate("reload"), verdict.overall) == (FAILED, PASSED, FAILED)
-    assert colour(verdict) == "red"
+    assert colour(verdict) == RED
 
 
 def test_a_test_that_was_skipped_or_broke_fails_its_gate():
@@ -143,12 +144,11 @@ def test_a_finding_outside_the_definition_is_an_error():
 def test_the_table_shows_every_check_and_every_control():
     verdict = complete()
     verdict.notes.append("a note")
-    text = table(verdict, 120)
-    assert all(f"  {check} " in text for gate in PHASE_18 for check in gate.checks)
-    assert all(f"  {control.name} " in text for control in controls())
-    assert text.endswith("VERDICT: PASSED at level 4, phase 18")
-    assert "a note" in text
-    assert max(map(len, text.splitlines())) <= 120
+    said = text(verdict, 120, verbose=True)
+    assert all(f"  {check} " in said for gate in PHASE_18 for check in gate.checks)
+    assert all(f"  {control.name} " in said for control in controls())
+    assert "a note" in said
+    assert max(map(len, said.splitlines())) <= 120
 
 
 def test_files_are_written_whole_and_replace_the_verdict_before(tmp_path):
@@ -168,10 +168,10 @@ def test_files_are_written_whole_and_replace_the_verdict_before(tmp_path):
     assert json.loads((tmp_path / "badge.json").read_bytes()) == {
         "schemaVersion": 1,
         "label": "honestloop",
-        "message": f"{len(PHASE_18) - 1}/{len(PHASE_18)} failed",
-        "color": "red",
+        "message": f"failed 1 of {len(PHASE_18)} gates",
+        "color": RED,
     }
-    assert f"{len(PHASE_18) - 1}/{len(PHASE_18)} failed" in str(
+    assert f"failed 1 of {len(PHASE_18)} gates" in str(
         ElementTree.fromstring((tmp_path / "badge.svg").read_text())[0].text
     )
 
@@ -213,11 +213,10 @@ def declared(*rules: str) -> Verdict:
 def test_an_expected_failure_passes_and_is_shown_everywhere():
     verdict = declared("UPDATE-04")
     assert (verdict.overall, verdict.of_check("update/schedule")) == (PASSED, EXPECTED)
-    text = table(verdict, 110)
-    assert "EXPECTED FAILURE UPDATE-04: " in text
-    assert text.endswith("VERDICT: PASSED at level 4, phase 18 (1 expected failure)")
-    assert badge(verdict)["message"] == "11/11 gates passed, 1 expected failure"
-    assert colour(verdict) == "yellowgreen"
+    assert "EXPECTED FAILURE UPDATE-04: " in text(verdict, 110, verbose=False)
+    assert summary(verdict).endswith("gates, 1 expected failure at level 4, phase 18")
+    assert badge(verdict)["message"] == "passed 11 of 11 gates, 1 expected failure"
+    assert colour(verdict) == OLIVE
     assert as_dict(verdict)["expected_failures"] == {"UPDATE-04": "on purpose"}
 
 
@@ -225,13 +224,15 @@ def test_a_failure_that_is_not_declared_fails_beside_one_that_is():
     verdict = declared("UPDATE-04")
     verdict.record(finding("update/weights", passed=False))
     assert verdict.overall == FAILED
-    assert colour(verdict) == "red"
+    assert colour(verdict) == RED
 
 
 def test_an_expected_failure_that_holds_fails_the_verdict():
     verdict = declared("UPDATE-04", "RESUME-03")
     assert verdict.overall == FAILED
-    assert "FAILED RESUME-03 holds, though it is declared not to (on purpose)" in table(verdict, 110)
+    assert "FAILED RESUME-03 holds, though it is declared not to (on purpose)" in text(
+        verdict, 110, verbose=False
+    )
     assert as_dict(verdict)["expected_and_held"] == {"RESUME-03": "on purpose"}
 
 
@@ -246,9 +247,8 @@ def test_a_verdict_names_its_level_and_what_was_not_offered(level):
     verdict = complete(level=level)
     verdict.not_handed_over = {"resume": "that it resumes"}
     assert verdict.overall == PASSED
-    text = table(verdict, 120)
-    assert f"VERDICT: PASSED at level {int(level)}, {level}" in text
-    assert "not offered: resume, so unproved: that it resumes" in text
+    assert re.search(rf"impl PASSED .* at level {int(level)}, {level}$", summary(verdict))
+    assert "not offered: resume, so unproved: that it resumes" in text(verdict, 120, verbose=False)
     assert as_dict(verdict)["level"] == {"number": int(level), "name": str(level)}
     assert as_dict(verdict)["not_offered"] == {"resume": "that it resumes"}
     assert badge(verdict)["message"].startswith(f"level {int(level)}: ")
@@ -264,8 +264,8 @@ def test_the_properties_are_asked_where_there_is_an_adapter_and_only_there():
 def test_a_declared_command_that_no_gate_asked_is_incomplete():
     verdict = complete(level=Level.MODEL)
     verdict.unjudged = ("masks",)
-    assert (verdict.overall, colour(verdict)) == (INCOMPLETE, "yellow")
-    assert "NOT RUN: the subject declares a command `masks`" in table(verdict, 120)
+    assert (verdict.overall, colour(verdict)) == (INCOMPLETE, YELLOW)
+    assert "NOT RUN: the subject declares a command `masks`" in text(verdict, 120, verbose=False)
 
 
 def test_a_check_with_nothing_to_look_at_is_no_pass_and_is_said_to_be_unproved():
@@ -277,9 +277,9 @@ def test_a_check_with_nothing_to_look_at_is_no_pass_and_is_said_to_be_unproved()
     assert (verdict.of_check(where), verdict.overall) == (NOT_OFFERED, PASSED)
     gate = next(g for g in verdict.gates if g.name == "whole_run")
     asked = len(gate.checks) - 1
-    text = table(verdict, 140)
-    assert f"{asked} of {asked} checks" in text
-    assert f"not offered: {where} (every update is of one batch), so unproved: that parts add up" in text
+    said = text(verdict, 140, verbose=False)
+    assert f"{asked} of {asked} checks" in said
+    assert f"not offered: {where} (every update is of one batch), so unproved: that parts add up" in said
     assert as_dict(verdict)["not_offered"][f"{where} (every update is of one batch)"] == "that parts add up"
     verdict.expected = {"AUDIT-05": "no parts"}
     assert not verdict.unfulfilled
@@ -291,6 +291,50 @@ def test_a_gate_that_was_not_asked_is_one_line_and_no_pass():
         del verdict.findings[where]
     verdict.unasked = frozenset({"record"})
     assert verdict.overall == INCOMPLETE
-    text = table(verdict, 140)
-    assert "NOT RUN: the gate record was not asked" in text
-    assert "second_moment" not in text
+    said = text(verdict, 140, verbose=True)
+    assert "NOT RUN: record, which were not asked" in said
+    assert "second_moment" not in said
+    assert "honestloop: impl INCOMPLETE, 1 of 3 gates not run (record)" in summary(verdict)
+
+
+@pytest.mark.parametrize("width", [60, 80, 110, 200])
+@pytest.mark.parametrize("verbose", [False, True])
+def test_the_verdict_is_as_wide_as_the_terminal(width, verbose):
+    verdict = complete(all_controls=False)
+    verdict.record(finding("update/weights", passed=False, problem="wrong by " + "a long way " * 30))
+    verdict.notes.append("a note of " + "many words " * 30)
+    said = text(verdict, width, verbose=verbose)
+    assert max(map(len, said.splitlines())) <= width
+    assert "+1" in said or not verbose or width < 110
+
+
+def test_without_v_there_is_a_row_a_gate_and_one_for_what_failed():
+    verdict = complete(all_controls=False)
+    verdict.record(finding("update/weights", passed=False, problem="the weights"))
+    del verdict.refusals[verdict.controls[0].name]
+    said = text(verdict, 80, verbose=False)
+    assert all(gate.title in said for gate in PHASE_18)
+    assert re.search(r"  weights +FAILED +the weights; got 3, expected 2", said)
+    assert "schedule" not in said
+    assert f"NOT RUN: the control {verdict.controls[0].name} of " in said
+
+
+def test_the_last_line_names_the_subject_the_reason_and_the_page():
+    verdict = complete()
+    assert summary(verdict, "runs/verdict.html") == (
+        f"honestloop: impl PASSED {len(PHASE_18)} of {len(PHASE_18)} gates at level 4, phase 18 -> runs/verdict.html"
+    )
+    for where in ("update/weights", "update/schedule", "drift/flips", "reload/name"):
+        verdict.record(finding(where, passed=False))
+    failed = summary(verdict)
+    assert failed.startswith(f"honestloop: impl FAILED 3 of {len(PHASE_18)} gates (")
+    assert failed.count("/") == 3 and " and 1 more)" in failed
+    assert "INCOMPLETE, " in summary(Verdict("impl"))
+
+
+def test_white_letters_can_be_read_on_every_badge():
+    for colour in (GREEN, OLIVE, RED, YELLOW):
+        parts = [int(colour[i : i + 2], 16) / 255 for i in (0, 2, 4)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+        luminance = sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+        assert 1.05 / (luminance + 0.05) >= 4.5, colour

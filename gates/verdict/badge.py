@@ -6,9 +6,10 @@ from typing import Any
 from gates.verdict.outcome import FAILED, INCOMPLETE, PASSED, Verdict
 from honestloop.description import Level
 
-COLOURS = {PASSED: "brightgreen", FAILED: "red", INCOMPLETE: "yellow"}
-EXPECTED_COLOUR = "yellowgreen"
-HEX = {"brightgreen": "#44cc11", "yellowgreen": "#a4a61d", "red": "#e05d44", "yellow": "#dfb317"}
+GREEN, OLIVE, RED, YELLOW = "1f7a1f", "5f6b00", "c2261d", "8a6100"
+"""White letters on each have a contrast of at least 4.5 to 1 (WCAG 2, AA)."""
+COLOURS = {PASSED: GREEN, FAILED: RED, INCOMPLETE: YELLOW}
+EXPECTED_COLOUR = OLIVE
 
 
 def badge(verdict: Verdict) -> dict[str, Any]:
@@ -16,17 +17,22 @@ def badge(verdict: Verdict) -> dict[str, Any]:
 
     Expected failures are counted in its text, and take the plain green away.
     """
-    passed = sum(verdict.of_gate(g.name) == PASSED for g in verdict.gates)
+    words = [verdict.of_gate(g.name) for g in verdict.gates]
+    passed, failed = (f"{words.count(word)} of {len(words)} gates" for word in (PASSED, FAILED))
+    said = {
+        PASSED: f"passed {passed}",
+        FAILED: f"failed {failed}" if FAILED in words else "failed",
+        INCOMPLETE: f"incomplete: passed {passed}",
+    }[verdict.overall]
     colour = COLOURS[verdict.overall]
-    word = verdict.overall.lower() if verdict.overall != PASSED else "gates passed"
     if count := len(verdict.failed_as_expected):
-        word += f", {count} expected failure{'s' * (count > 1)}"
+        said += f", {count} expected failure{'s' * (count > 1)}"
         colour = EXPECTED_COLOUR if verdict.overall == PASSED else colour
     level = "" if verdict.level == Level.PHASE_18 else f"level {int(verdict.level)}: "
     return {
         "schemaVersion": 1,
         "label": "honestloop" if verdict.subject == "impl" else f"honestloop: {verdict.subject}",
-        "message": f"{level}{passed}/{len(verdict.gates)} {word}",
+        "message": level + said,
         "color": colour,
     }
 
@@ -39,7 +45,7 @@ def badge_svg(content: dict[str, Any]) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + right}" height="20" role="img" '
         f'aria-label="{label}: {message}"><title>{label}: {message}</title>'
         f'<rect width="{left}" height="20" fill="#555"/>'
-        f'<rect x="{left}" width="{right}" height="20" fill="{HEX[content["color"]]}"/>'
+        f'<rect x="{left}" width="{right}" height="20" fill="#{content["color"]}"/>'
         '<g fill="#fff" text-anchor="middle" font-family="Verdana,Geneva,DejaVu Sans,sans-serif" font-size="11">'
         f'<text x="{left / 2}" y="14">{label}</text><text x="{left + right / 2}" y="14">{message}</text></g></svg>\n'
     )
