@@ -26,7 +26,7 @@ from gates.verdict import files
 from gates.verdict.definition import control, controls
 from gates.verdict.finding import Finding
 from gates.verdict.outcome import FAILED, PASSED, Verdict, refused
-from gates.verdict.printing import print_summary, print_verdict
+from gates.verdict.printing import print_summary, print_verdict, progress_of
 from honestloop.description import Level, describe, must_be_there
 from honestloop.guarded_files import UnreadableError, printable
 from honestloop.protocol import ProtocolError
@@ -109,7 +109,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_report_header(config: pytest.Config) -> str:
-    return f"gates: {config.stash[SESSION].subject}; the seeds are told at the end, when no subject runs any more"
+    subject = config.stash[SESSION].subject
+    return (
+        f"gates: {subject} is trained, stopped, killed and resumed, two runs at a time; this takes minutes. "
+        "The seeds are told at the end, when no subject runs any more"
+    )
 
 
 # Which runs to start
@@ -146,7 +150,7 @@ def runs(request: pytest.FixtureRequest, session: Session) -> Iterator[Pool]:
 
     The first test to ask starts every run that any selected test needs, in the order of the tests.
     """
-    pool = start_runs(request.session.items, session)
+    pool = start_runs(request.session.items, session, progress_of(request.config))
     yield pool
     Process.kill_the_rest()
     pool.close()

@@ -1,6 +1,6 @@
 """Which runs the gates start: those that the selected tests are marked to need, in the order of the tests."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import pytest
@@ -36,13 +36,16 @@ def select_tests(
     return sorted(kept, key=lambda item: order.index(gate_of_test(item))), left_out
 
 
-def start_runs(items: Sequence[pytest.Item], session: Session) -> Pool:
-    """Start every run that any of the gates' tests needs, when all that judges them is imported."""
+def start_runs(items: Sequence[pytest.Item], session: Session, tell: Callable[[str], None]) -> Pool:
+    """Start every run that any of the gates' tests needs, when all that judges them is imported.
+
+    `tell` is told of each that is over.
+    """
     if any(gate_of_test(item) == "mlflow" for item in items):
         tracking.load()
     needed = [name for item in items if gate_of_test(item) for name in _needs(item)]
     jobs = all_jobs(session, controls())
-    return Pool(jobs, needed, [name for name in jobs if of_subject(name)])
+    return Pool(jobs, needed, [name for name in jobs if of_subject(name)], tell)
 
 
 def gate_of_test(item: pytest.Item) -> str | None:

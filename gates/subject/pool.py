@@ -51,12 +51,17 @@ class Pool:
     """
 
     def __init__(
-        self, jobs: Mapping[str, Job | Part], needed: Iterable[str], of_subject: Collection[str] = ()
+        self,
+        jobs: Mapping[str, Job | Part],
+        needed: Iterable[str],
+        of_subject: Collection[str] = (),
+        tell: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """`of_subject`: the jobs that start the subject, and not a loop of ours."""
+        """`of_subject`: the jobs that start the subject, and not a loop of ours. `tell` is told how far they are."""
         self._parts = {name: job for name, job in jobs.items() if isinstance(job, Part)}
         whole = (self._parts[name].job if name in self._parts else name for name in needed)
         names = list(dict.fromkeys(whole))
+        self._tell, self._count = tell, len(names)
         self._executor = ThreadPoolExecutor(WORKERS, thread_name_prefix="subject")
         self.seconds: dict[str, float] = {}
         self._of_subject = [name for name in names if name in of_subject]
@@ -81,10 +86,14 @@ class Pool:
 
     def _timed(self, name: str, work: Job) -> Any:
         began = time.monotonic()
+        self._tell(f"{name}: started")
         try:
             return self._of_the_subject(name, work) if name in self._of_subject else work()
         finally:
             self.seconds[name] = round(time.monotonic() - began, 2)
+            self._tell(
+                f"{name}: {self.seconds[name]:.1f} s; {len(self.seconds)} of {self._count} runs are over"
+            )
 
     def _of_the_subject(self, name: str, work: Job) -> Any:
         """The job's result, unless the first one has shown that it is of no use. GateError then."""

@@ -5,7 +5,7 @@ Words say it, colours repeat it: red what failed, yellow what did not run or was
 
 import io
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from rich import box
@@ -31,6 +31,23 @@ def print_verdict(verdict: Verdict, terminal: pytest.TerminalReporter) -> None:
     for line in text(verdict, terminal._tw.fullwidth, verbose=verbose).splitlines():
         red, yellow = (any(word in line for word in words) for words in (RED, YELLOW))
         terminal.write_line(line, red=red, yellow=yellow and not red)
+
+
+def progress_of(config: pytest.Config) -> Callable[[str], None]:
+    """Prints how far the runs are, on a terminal that would else be silent: until the first test is over."""
+    terminal, capture = (
+        config.pluginmanager.get_plugin(name) for name in ("terminalreporter", "capturemanager")
+    )
+    if not (terminal and capture and terminal.isatty):
+        return lambda _: None
+
+    def tell(line: str) -> None:
+        if not any(terminal.stats.get(word) for word in ("passed", "failed", "error", "skipped")):
+            with capture.global_and_fixture_disabled():
+                terminal.ensure_newline()
+                terminal.write_line(line)
+
+    return tell
 
 
 def print_summary(verdict: Verdict, config: pytest.Config, page: str = "") -> None:

@@ -26,7 +26,7 @@ def signatures(dtype: str) -> list[tuple[Any, tuple[Any, ...]]]:
     def array(of: Any, dimensions: int) -> Any:
         return numba.types.Array(of, dimensions, "C")
 
-    real = getattr(numba, dtype)
+    real = {"float32": numba.float32, "float64": numba.float64}[dtype]
     matrix, weights = array(real, 2), array(real, 4)
     starts, key_mask = array(numba.int64, 1), array(numba.boolean, 1)
     return [
