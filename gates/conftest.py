@@ -111,8 +111,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_report_header(config: pytest.Config) -> str:
     subject = config.stash[SESSION].subject
     return (
-        f"gates: {subject} is trained, stopped, killed and resumed, two runs at a time; this takes minutes. "
-        "The seeds are told at the end, when no subject runs any more"
+        f"gates: {subject} is trained, stopped, killed and resumed, two runs at a time; this takes minutes; "
+        "the seeds are told at the end, when no subject runs any more"
     )
 
 

@@ -270,3 +270,12 @@ def test_a_session_that_is_ended_leaves_no_training_and_says_so(tmp_path, number
     verdict = json.loads((tmp_path / "runs" / "verdict.json").read_bytes())
     assert verdict["interrupted"] == name
     assert verdict["verdict"] != "PASSED"
+
+
+def test_how_far_the_runs_are_is_told():
+    told: list[str] = []
+    pool = Pool({"first": lambda: 1, "second": lambda: 2}, ["first", "second"], tell=told.append)
+    assert pool["first"] + pool["second"] == 3
+    pool.close()
+    assert {"first: started", "second: started"} <= set(told)
+    assert re.fullmatch(r"(first|second): \d\.\d s; 2 of 2 runs are over", told[-1])
