@@ -16,6 +16,9 @@ if TYPE_CHECKING:  # importing Matplotlib takes a second, which a training witho
 
 _COLOURS = ("#4477aa", "#ee6677", "#228833")  # told apart with any colour vision (Tol 2021, "bright")
 
+GATE_RATIO = 0.7
+"""The definition of done: validation perplexity at most this share of the strongest n-gram's."""
+
 
 def wanted() -> bool:
     """Whether a run draws its pictures: HONESTLOOP_PLOTS=off saves the second that Matplotlib takes."""
@@ -23,7 +26,10 @@ def wanted() -> bool:
 
 
 def loss_curve(log: Path, strongest_baseline: Mapping[str, Any], path: Path) -> None:
-    """Training and validation loss in nats a token, from train_log.jsonl; the n-gram baseline as a horizontal line."""
+    """Training and validation loss in nats a token, from train_log.jsonl.
+
+    Horizontal lines: the strongest n-gram, and the share of its perplexity that the definition of done allows.
+    """
     records = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     evaluated = [record for record in records if "val_loss" in record]
     perplexity = strongest_baseline["val"]["ppl"]
@@ -39,12 +45,15 @@ def loss_curve(log: Path, strongest_baseline: Mapping[str, Any], path: Path) -> 
         color=_COLOURS[1],
         label="validation",
     )
-    axes.axhline(
-        math.log(perplexity),
-        color=_COLOURS[2],
-        linestyle="--",
-        label=f"{name} {strongest_baseline['n']}-gram, perplexity {perplexity:.3f} on validation",
-    )
+    lines = {
+        "--": (
+            perplexity,
+            f"{name} {strongest_baseline['n']}-gram, perplexity {perplexity:.3f} on validation",
+        ),
+        ":": (GATE_RATIO * perplexity, f"{GATE_RATIO} times that: validation must end below"),
+    }
+    for style, (at, label) in lines.items():
+        axes.axhline(math.log(at), color=_COLOURS[2], linestyle=style, label=label)
     axes.set_xlabel("step")
     axes.set_ylabel("loss (nats a token)")
     axes.set_title("Loss")
@@ -62,7 +71,7 @@ def drift_per_layer(
     for (name, errors), colour in zip(relative_error.items(), _COLOURS, strict=False):
         axes.plot(layers, [errors[layer] for layer in layers], "o-", color=colour, label=name)
     axes.set_yscale("log")
-    axes.set_ylabel("relative error")
+    axes.set_ylabel("relative error (lower is better)")
     axes.set_title("Drift of layer outputs: only weights are rounded, activations stay float64")
     _save(figure, axes, path)
 
