@@ -10,9 +10,11 @@ import time
 import warnings
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from impl.commands import COMPILES
 from impl.report.tracking import DEFAULT_URI, HELPER_SETTINGS, Tracker, without_password
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
@@ -26,13 +28,13 @@ with warnings.catch_warnings():
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN_ID = "0123456789abcdef0123456789abcdef"
-MANIFEST = {
+MANIFEST: dict[str, Any] = {
     "schema": "honestloop/manifest/v1",
     "run_id": RUN_ID,
     "command_line": ["impl", "train"],
     "started_at": "2026-01-02T03:04:05.678Z",
     "git": {"sha": None, "dirty": None, "diff_sha256": None},
-    "config": {"seed": "18446744073709551615", "model": {"d_model": 64, "ln_eps": 1e-5}},
+    "config": {"seed": "18446744073709551615", "steps": 450, "model": {"d_model": 64, "ln_eps": 1e-5}},
     "config_sha256": "c" * 64,
     "tokenizer_sha256": "d" * 64,
     "n_parameters": 103_680,
@@ -58,8 +60,9 @@ def run_dir(tmp_path):
     for folder in ("drift", "models", "checkpoints/step-00000450"):
         (run_dir / folder).mkdir(parents=True)
     (run_dir / "manifest.json").write_text(json.dumps(MANIFEST))
-    for name in ("config.toml", "results.json", "drift/drift_results.json", "models/m.manifest.json"):
+    for name in ("config.toml", "drift/drift_results.json", "models/m.manifest.json"):
         (run_dir / name).write_text(f"contents of {name}")
+    (run_dir / "results.json").write_text(json.dumps(RESULTS))
     (run_dir / "checkpoints/step-00000450/manifest.json").write_text("digests")
     (run_dir / "checkpoints/step-00000450/weights.safetensors").write_text("tensors")
     write_log(run_dir, 450)
@@ -82,6 +85,16 @@ def uri(tmp_path, migrated_store, monkeypatch):
     monkeypatch.delenv("HONESTLOOP_TRACKING", raising=False)
     (tmp_path / "store.db").write_bytes(migrated_store)
     return f"sqlite:///{tmp_path}/store.db"
+
+
+RESULTS = {
+    "perplexity": {"val": {"ppl": 1.25}, "test": None},
+    "strongest_baseline": {"kind": "backoff", "n": 3, "val": {"ppl": 2.5}},
+    "ratio": 0.5,
+    "best_step": 400,
+    "tokens_per_second": 9000.0,
+    "wall_seconds": 3.0,
+}
 
 
 def tracked(uri):
@@ -238,6 +251,18 @@ def test_default_store_is_a_file_under_runs(run_dir, uri, tmp_path, migrated_sto
     assert (run.info.run_id, run.info.status) == (where["run_id"], "FINISHED")
     manifest = tmp_path / "runs" / "mlartifacts" / where["run_id"] / "artifacts" / "manifest.json"
     assert manifest.read_bytes() == (run_dir / "manifest.json").read_bytes()
+    assert (
+        run.data.metrics.items() >= {"ratio": 0.5, "final_val_ppl": 1.25, "tokens_per_second": 9000.0}.items()
+    )
+    assert "final_test_ppl" not in run.data.metrics  # it is not scored
+    said = run.data.tags["mlflow.note.content"]
+    assert said.startswith(
+        "Validation perplexity 1.2500, 0.500 x that of the strongest n-gram (backoff, n = 3, 2.5000)"
+    )
+    assert (
+        run.info.run_name
+        == f"{run_dir.name}, seed {MANIFEST['config']['seed']}, {MANIFEST['config']['steps']} steps"
+    )
     assert capfd.readouterr() == ("", "")
 
 
@@ -342,10 +367,8 @@ def test_a_training_finishes_without_its_store(tmp_path):
     command = [sys.executable, "-m", "impl", "train", "--out", str(run), "--steps", "2"]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stderr.startswith(
-        "tracking: the run is whole, but not in http://127.0.0.1:9: MlflowException"
-    )
-    assert done.stderr.count("\n") == 1
+    (said,) = done.stderr.replace(COMPILES + "\n", "").splitlines()
+    assert said.startswith("tracking: the run is whole, but not in http://127.0.0.1:9: MlflowException")
     assert list(json.loads((run / "results.json").read_bytes())["mlflow"]) == ["error"]
 
 

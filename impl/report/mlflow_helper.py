@@ -66,7 +66,7 @@ def serve(mirror: "Mirror", commands: list[str], reply: Callable[[dict[str, str]
     while commands:
         if "finish" in commands:
             status = FINISHED
-            mirror.attempt(mirror.copy_log, mirror.copy_artefacts, mirror.end(status))
+            mirror.attempt(mirror.copy_log, mirror.copy_artefacts, mirror.copy_results, mirror.end(status))
         elif "fail" in commands:
             status = "FAILED"
         else:

@@ -32,6 +32,8 @@ ARTEFACTS = (
     "checkpoints/step-*/manifest.json",
 )
 FINISHED = "FINISHED"
+DESCRIPTION = "mlflow.note.content"
+"""The tag that MLflow's page shows as the description of a run."""
 _LINES_PER_BATCH = 200  # MLflow takes 1000 metrics at once
 
 
@@ -94,6 +96,26 @@ class Mirror:
             for path in sorted(self.run_dir.glob(pattern)):
                 self._copy_file(client, path)
 
+    def copy_results(self, client: MlflowClient) -> None:
+        """Log the final figures of results.json, if it is there, as metrics, and say them in the run's description."""
+        if not (file := self.run_dir / "results.json").exists():
+            return
+        results = json.loads(file.read_bytes())
+        strongest, scores = results["strongest_baseline"], results["perplexity"]
+        figures = {f"final_{split}_ppl": score["ppl"] for split, score in scores.items() if score}
+        figures |= {name: results[name] for name in ("ratio", "tokens_per_second", "wall_seconds")}
+        now = int(time.time() * 1000)
+        known = [
+            Metric(name, value, now, self._last_step) for name, value in figures.items() if value is not None
+        ]
+        client.log_batch(self._run_id, metrics=known)
+        said = (
+            f"Validation perplexity {scores['val']['ppl']:.4f}, {results['ratio']:.3f} x that of the strongest n-gram "
+            f"({strongest['kind']}, n = {strongest['n']}, {strongest['val']['ppl']:.4f}); best at step "
+            f"{results['best_step']}. Whether the run is right is not said here: `pytest gates/` judges it."
+        )
+        client.set_tag(self._run_id, DESCRIPTION, said)
+
     def end(self, status: str) -> Callable[[MlflowClient], None]:
         """The action that closes the MLflow run as `status`."""
         return lambda client: client.set_terminated(self._run_id, status)
@@ -124,7 +146,9 @@ class Mirror:
         return runs[0] if runs else None
 
     def _create_run(self, client: MlflowClient) -> Run:
+        config = self._manifest["config"]
         tags = {
+            DESCRIPTION: f"A training in {self.run_dir.resolve()}; its figures are here when it is over.",
             "honestloop.run_id": self._manifest["run_id"],
             "mlflow.source.name": " ".join(self._manifest["command_line"]),
             "mlflow.source.git.commit": self._manifest["git"]["sha"] or "",
@@ -134,7 +158,7 @@ class Mirror:
             self._experiment(client),
             start_time=int(started.timestamp() * 1000),
             tags=tags,
-            run_name=self.run_dir.resolve().name,
+            run_name=f"{self.run_dir.resolve().name}, seed {config['seed']}, {config['steps']} steps",
         )
 
     def _experiment(self, client: MlflowClient) -> str:
