@@ -11,7 +11,8 @@ from properties import inputs_given
 from properties.inputs_given import INTEGERS, KINDS, LARGER, LAYOUTS, SEEDS
 
 JUDGED_AS_LOOPS = frozenset(
-    "trainer train_step own_trainer collate worker_stream split_of save_checkpoint latest_checkpoint export".split()
+    "trainer train_step own_trainer collate worker_stream split_of save_checkpoint latest_checkpoint export "
+    "mixed_adamw_step mixed_clip_by_global_norm mixed_cross_entropy".split()
 )
 """Whole loops and the parts around them, whose properties draw inputs of their own kinds (and train_step has none)."""
 ARGUMENTS = {

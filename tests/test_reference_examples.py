@@ -41,6 +41,7 @@ from reference import (
     gradients,
     loss,
     masks,
+    mixed_precision,
     model,
     ngram,
     normalisation,
@@ -72,7 +73,18 @@ ORACLES = [
         clipping,
         schedule,
     ),
-    *(data, collate, rounding, perplexity, tokenizer, ngram, model, gradients, reference_subject),
+    *(
+        mixed_precision,
+        data,
+        collate,
+        rounding,
+        perplexity,
+        tokenizer,
+        ngram,
+        model,
+        gradients,
+        reference_subject,
+    ),
 ]
 """A module before those that import it."""
 NAMES = {name: value for module in ORACLES[:-1] for name, value in vars(module).items() if name[0] != "_"}
@@ -145,7 +157,8 @@ def silent(function):
 def function_subject(rule, text):
     """The reference subject with the example's function."""
     written = silent(defined(text, NAMES)[rule.function])
-    conventions = Conventions(generator="own" if "default_rng" in rule.right else "philox")
+    half = "float16 bfloat16" if rule.family == "MIX" else "none"
+    conventions = Conventions(generator="own" if "default_rng" in rule.right else "philox", half=half)
     if rule.function in FUNCTIONS and graded(rule):
         functions = reference_subject.functions(conventions) | {rule.function: written}
     else:
