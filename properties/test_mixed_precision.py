@@ -7,6 +7,7 @@ from hypothesis import assume
 
 from fixtures.loop_strategies import ALWAYS, NEVER, LoopCase, loop_cases
 from fixtures.mixed_strategies import (
+    HALF_LOSSES,
     LARGE_GRADIENTS,
     UPDATES,
     HalfLossCase,
@@ -63,6 +64,9 @@ def updates(rule, subject, case):
             tensor["g"] = g
         number = declared.step_number(t)
         found = subject.mixed_adamw_step(tensors, list(dtypes), t=number, **case.settings)
+        again = subject.mixed_adamw_step(tensors, list(dtypes), t=number, **case.settings)
+        for place, (a, b) in enumerate(zip(again, found, strict=True)):
+            same_bytes(rule, a["m"], b["m"], f"m of parameter {place}, updated again")
         after = [{name: np.asarray(x) for name, x in one.items() if name != "g"} for one in found]
         holds(rule, len(after) == len(tensors), f"{len(tensors)} parameters, {len(after)} came back")
         yield dtypes, tensors, {"t": t, **case.settings}, after
@@ -135,6 +139,9 @@ def test_each_gradient_is_scaled_in_its_own_precision(subject, case):
     dtypes, gradients = case.typed(types(subject))
     assume(in_range(declared, gradients, dtypes))
     got, _ = subject.mixed_clip_by_global_norm(gradients, list(dtypes), case.limit)
+    again, _ = subject.mixed_clip_by_global_norm(gradients, list(dtypes), case.limit)
+    for place, (a, b) in enumerate(zip(again, got, strict=True)):
+        same_bytes("MIX-04", a, b, f"gradient {place}, clipped again")
     wanted, norm = clipped(declared, gradients, dtypes, case.limit)
     assume(abs(float(norm) - case.limit) > 0.02 * case.limit)
     within("MIX-04", [np.asarray(g) for g in got], [bounded(g) for g in wanted], np.float32)
@@ -149,11 +156,12 @@ def test_each_gradient_is_scaled_in_its_own_precision(subject, case):
 # ---- the loss
 
 
-@checks("MIX-05", case=half_losses())
+@checks("MIX-05", case=half_losses(), always=[{"case": case} for case in HALF_LOSSES])
 def test_the_loss_of_16_bit_logits_is_computed_in_single_precision(subject, case: HalfLossCase):
-    dtype = case.kind(types(subject))
-    logits = law.rounded(np.asarray(case.logits, law.carrier(dtype)), dtype)
-    got, gradient = subject.mixed_cross_entropy(logits, case.targets, case.loss_mask, dtype)
+    dtype, logits, targets = case.typed(types(subject))
+    got, gradient = subject.mixed_cross_entropy(logits, targets, case.loss_mask, dtype)
+    again = subject.mixed_cross_entropy(logits, targets, case.loss_mask, dtype)
+    same_bytes("MIX-05", again[1], gradient, "the gradient, computed again")
     given = traced(subject.conventions, logits, min(unit_roundoff(dtype), SINGLE))
     loss, wanted = law.mixed_cross_entropy(given, case.targets, case.loss_mask, dtype)
     within(

@@ -1,4 +1,4 @@
-"""A grading: a diagnosis that fails says so in one line, and the failure that it was asked about is told all the same."""
+"""A grading: a diagnosis that fails says so in one line, and the failure that it was asked about is told."""
 
 import pytest
 
