@@ -47,14 +47,14 @@ def rounded(x: Float[np.ndarray, "..."], dtype: str) -> Float[np.ndarray, "..."]
     if isinstance(x, RunningErrorArray):
         unit = unit_roundoff(dtype)
         error = x.error + unit * (np.abs(x.value) + x.error) + UNDERFLOW[unit]
-        return RunningErrorArray((x.value, error), unit)  # type: ignore[return-value]
+        return RunningErrorArray((x.value, error), unit)
     return round_weights(x, dtype) if dtype in HALVES else np.asarray(x, dtype=carrier(dtype))
 
 
 def widened(x: Float[np.ndarray, "..."], unit: float = SINGLE) -> Float[np.ndarray, "..."]:
     """A traced array, of any shape, in the arithmetic of this unit roundoff from here on; any other as it is."""
     if isinstance(x, TracedArray):
-        return type(x)(x.parts, unit)  # type: ignore[return-value]
+        return type(x)(x.parts, unit)
     return x
 
 
@@ -84,9 +84,9 @@ def updated(
     m, v = moments(x["g"], x["m"], x["v"], beta1, beta2)
     if dtype in HALVES and kept == "parameters":
         m, v = rounded(m, dtype), rounded(v, dtype)
-    used = (widened(y, getattr(x["p"], "unit", SINGLE)) for y in (m, v))
-    step = direction(*used, t, beta1, beta2, eps, eps_place)
-    new = decayed(x.get("master", x["p"]), step, lr, weight_decay, decay)
+    unit = getattr(x["p"], "unit", SINGLE)
+    step = direction(widened(m, unit), widened(v, unit), t, beta1, beta2, eps, eps_place)
+    new = decayed(x["master"] if "master" in x else x["p"], step, lr, weight_decay, decay)
     return {"p": rounded(new, dtype), "m": m, "v": v} | ({"master": new} if "master" in x else {})
 
 

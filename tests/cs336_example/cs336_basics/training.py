@@ -2,7 +2,12 @@
 
 import torch
 
-from cs336_basics.parts import clip_gradients, cosine_schedule, cross_entropy, get_batch
+from cs336_basics.parts import (  # type: ignore[import-not-found]  # found beside this folder
+    clip_gradients,
+    cosine_schedule,
+    cross_entropy,
+    get_batch,
+)
 
 
 def train(
