@@ -226,7 +226,8 @@ def test_updates_too_small_for_16_bits_add_up_in_the_master_copy(subject):
     """Thirty-two at a rate of a quarter of an ulp."""
     for which, form in enumerate(halves(subject)):
         case = steady_case(0.25, 32, unit_roundoff(form))
-        follows("MIX-06", subject, *in_type(subject, case, which), drawn=False)
+        typed, _ = in_type(subject, case, which)
+        follows("MIX-06", subject, typed, form, drawn=False)
 
 
 @checks("MIX-07", floor=1)
