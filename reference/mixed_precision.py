@@ -77,7 +77,7 @@ def updated(
     eps_place: str = "after correction",
     kept: str = "float32",
 ) -> Tensors:
-    """One parameter after update number t, from 1: p, m, v and, where there is one, master, which is then updated.
+    """One parameter, of any shape, after update number t, from 1: p, m, v and, if there is one, master, then updated.
 
     `kept` is the convention `moments`.
     """
@@ -91,7 +91,7 @@ def updated(
 
 
 def mixed_adamw_step(tensors: Sequence[Tensors], dtypes: Sequence[str], **settings: Any) -> list[Tensors]:
-    """Every parameter after an update; the keywords are those of `updated`."""
+    """Every parameter, of any shape, after an update; the keywords are those of `updated`."""
     return [updated(x, dtype, **settings) for x, dtype in zip(tensors, dtypes, strict=True)]
 
 
