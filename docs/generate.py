@@ -71,6 +71,7 @@ FAMILIES = {
     "SPLIT": "Splits",
     "LAST": "The latest checkpoint",
     "EXP": "Exports",
+    "MIX": "Parameters of 16 bits, and several float types in one call",
 }
 
 

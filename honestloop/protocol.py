@@ -67,6 +67,11 @@ FUNCTIONS = {
     "with it latest_checkpoint is graded",
     "latest_checkpoint": "(folder: str) -> path of the newest complete checkpoint, None if there is none",
     "export": "(params: dict of name to array, path: str): writes a safetensors file; one array may have several names",
+    "mixed_adamw_step": "(tensors: list of dict of p, g, m, v and master if one is kept, dtypes: list[str], *, t, lr, "
+    "beta1, beta2, eps, weight_decay) -> list of dict without g; float16 and bfloat16 travel as float32 arrays",
+    "mixed_clip_by_global_norm": "(grads: list, dtypes: list[str], max_norm) -> (list, norm: float)",
+    "mixed_cross_entropy": "(logits [B,T,V], targets [B,T], loss_mask [B,T] bool, dtype: str) -> (loss: float, "
+    "dlogits [B,T,V])",
     "train_step": "(params, config) -> step(input, target, loss_mask, key_mask) -> loss; keeps its state; not graded",
 }
 OPTIONAL = frozenset(
@@ -79,6 +84,9 @@ OPTIONAL = frozenset(
         "save_checkpoint",
         "latest_checkpoint",
         "export",
+        "mixed_adamw_step",
+        "mixed_clip_by_global_norm",
+        "mixed_cross_entropy",
     }
 )
 """Graded if offered."""

@@ -8,12 +8,10 @@ from collections.abc import Iterator
 
 from honestloop.protocol import FUNCTIONS
 from properties import inputs_given
-from properties.inputs_given import INTEGERS, KINDS, LARGER, LAYOUTS, SEEDS
+from properties.inputs_given import INTEGERS, KINDS, LARGER, LAYOUTS, SEEDS, SIZES
 
-JUDGED_AS_LOOPS = frozenset(
-    "trainer train_step own_trainer collate worker_stream split_of save_checkpoint latest_checkpoint export".split()
-)
-"""Whole loops and the parts around them, whose properties draw inputs of their own kinds (and train_step has none)."""
+NOT_GRADED = frozenset({"train_step"})
+"""Functions without a property."""
 ARGUMENTS = {
     name: tuple(
         word
@@ -21,43 +19,64 @@ ARGUMENTS = {
         if word not in ("bool", "dict", "iterable")
     )
     for name, signature in FUNCTIONS.items()
-    if name not in JUDGED_AS_LOOPS
+    if name not in NOT_GRADED
 }
-"""Function -> names of its positional arguments."""
+"""Function -> names of its positional arguments; loops and the parts around them among them."""
+MEMBERS = {
+    "trainer": ("train", "evaluate", "parameters", "save", "load", "observed"),
+    "own_trainer": tuple(
+        "train loss evaluate logits gradients moments parameters set_parameters save load".split()
+    ),
+}
+"""The methods of a loop, each of which has a row."""
+ROWS = (*ARGUMENTS, *(f"{loop}.{name}" for loop, names in MEMBERS.items() for name in names))
+"""Every row of the table."""
 
+ALL = frozenset(ROWS)
+ASKED = frozenset(f"{loop}.{name}" for loop in MEMBERS for name in ("parameters", "save", "load"))
+ASKED |= {"trainer.observed", "own_trainer.moments"}
+"""Methods that take nothing, or a path."""
+OF_BATCHES = frozenset({"trainer.train", "trainer.evaluate", "own_trainer.train", "own_trainer.loss"})
+OF_BATCHES |= {"own_trainer.evaluate", "own_trainer.logits", "own_trainer.gradients"}
+MIXED = frozenset(name for name in ARGUMENTS if name.startswith("mixed_"))
+FILES = frozenset({"split_of", "save_checkpoint", "latest_checkpoint"})
 NUMBERS = frozenset({"perplexity", "learning_rate"})
-LISTS = frozenset({"decays", "make_batch", "data_iterator", "tokenizer", "ngram_baselines"})
+LISTS = frozenset({"decays", "make_batch", "data_iterator", "tokenizer", "ngram_baselines"}) | FILES
+LISTS |= {"collate", "worker_stream"} | ASKED
 DRAWN = frozenset({"epoch_order", "initial_parameters"})
-IDS = frozenset({"cross_entropy", "forward", "loss_and_gradients", "sample_batch"})
+IDS = frozenset({"cross_entropy", "forward", "loss_and_gradients", "sample_batch", "mixed_cross_entropy"})
+IDS |= OF_BATCHES
 MODEL = frozenset({"forward", "loss_and_gradients"})
-MASKED = frozenset({"cross_entropy", "attention", "attention_backward"}) | MODEL
-SEEDED = frozenset({"dropout", "sample_batch", "data_iterator"}) | DRAWN
+MASKED = frozenset({"cross_entropy", "attention", "attention_backward", "mixed_cross_entropy"}) | MODEL
+MASKED |= {"trainer.train", "trainer.evaluate", "own_trainer.train", "own_trainer.loss"}
+SEEDED = frozenset({"dropout", "sample_batch", "data_iterator", "worker_stream", "trainer"}) | DRAWN
+SEEDED |= {"own_trainer"}
 COUNTED = frozenset(
     {"adamw_step", "learning_rate", "perplexity", "dropout", "epoch_order", "clip_by_global_norm"}
 )
-FLOATS = ARGUMENTS.keys() - NUMBERS - LISTS - DRAWN - {"sample_batch"}
+FLOATS = ALL - NUMBERS - LISTS - DRAWN - OF_BATCHES - {"sample_batch", "own_trainer"}
 LARGE = tuple(LARGER.values())
 
 NO_ARRAY = "it takes no array"
 REASONS: tuple[tuple[frozenset[str], tuple[str, ...], str], ...] = (
     (NUMBERS | LISTS | DRAWN, LAYOUTS, NO_ARRAY),
-    (frozenset(ARGUMENTS.keys() - IDS), INTEGERS, "it takes no array of integers"),
+    (frozenset(ALL - IDS), INTEGERS, "it takes no array of integers"),
     (frozenset({"sample_batch"}), ("broadcast",), "a text of one repeated token has no place to tell"),
-    (frozenset(ARGUMENTS.keys() - SEEDED), SEEDS, "it takes no seed"),
-    (frozenset(ARGUMENTS.keys() - FLOATS), ("float32 and float64", "beyond 1e30"), "it takes no float array"),
-    (frozenset(ARGUMENTS.keys() - MASKED), ("all masked",), "it takes no mask"),
+    (frozenset(ALL - SEEDED), SEEDS, "it takes no seed"),
+    (frozenset(ALL - FLOATS), ("float32 and float64", "beyond 1e30"), "it takes no float array"),
+    (frozenset(ALL - MASKED), ("all masked",), "it takes no mask"),
     (
-        frozenset(ARGUMENTS.keys() - {"clip_by_global_norm"}),
+        frozenset(ALL - {"clip_by_global_norm"}),
         ("read once",),
         "no library hands this argument over as an iterator",
     ),
     (
-        frozenset(ARGUMENTS.keys() - {"clip_by_global_norm"}),
+        frozenset(ALL - {"clip_by_global_norm"}),
         ("infinity",),
         "an infinite argument has no finite result to compare",
     ),
     (
-        frozenset(ARGUMENTS.keys() - COUNTED),
+        frozenset(ALL - COUNTED),
         ("a count beyond 2^16", "a count beyond 2^24"),
         "it takes no count, or one that is the size of its result",
     ),
@@ -140,6 +159,43 @@ REASONS: tuple[tuple[frozenset[str], tuple[str, ...], str], ...] = (
         "each call is compared with an oracle that keeps nothing",
     ),
     (frozenset({"sample_batch"}), ("Fortran's order",), "an array of one axis has one order"),
+    (
+        frozenset({"trainer", "own_trainer", "own_trainer.set_parameters"}),
+        ("size 0", "size 1", *LARGE[:4], "a part of a buffer", "broadcast"),
+        "a model has parameters; they are copied into it, and what is done with them shows in its methods",
+    ),
+    (
+        frozenset(name for name in OF_BATCHES if name.startswith("own_trainer")),
+        (*SIZES, *LAYOUTS, *INTEGERS, "0", "all masked"),
+        "a loop of one's own model takes batches of the type that it says, as long as its context",
+    ),
+    (
+        frozenset({"trainer.train", "trainer.evaluate"}),
+        ("more than 2^10", "more than 2^16", "0"),
+        "a row is at most 1024 long; counts and ids beyond 2^16 are those of many rows, and of the model",
+    ),
+    (
+        frozenset({"own_trainer", "own_trainer.set_parameters"}),
+        (*SIZES, *LAYOUTS),
+        "its settings hold no array, and the parameters that it takes are those that it has handed out",
+    ),
+    (ASKED | FILES, (*SIZES, "the same call twice"), "it takes nothing that has a size"),
+    (ALL, ("the same call twice",), "what it does to a loop differs from call to call"),
+    (
+        frozenset({"collate", "worker_stream"}),
+        (*SIZES, "the same call twice"),
+        "it is given the sizes at which counts and places of rows change their type",
+    ),
+    (
+        MIXED,
+        (*LARGE, "0"),
+        "the functions of one float type are given these sizes",
+    ),
+    (
+        frozenset({"export"}),
+        ("more than 2^10", "more than 2^16", "a part of a buffer", "read-only", "broadcast"),
+        "it writes bytes in C order, and five other layouts are given",
+    ),
 )
 """(functions, kinds, the reason why these functions are not given these kinds)."""
 MUST_BE_GIVEN = {
@@ -153,6 +209,13 @@ MUST_BE_GIVEN = {
     "make_batch": ("size 1", "more than 2^8"),
     "perplexity": ("a count beyond 2^24",),
     "sample_batch": ("uint16", "read-only"),
+    "mixed_adamw_step": ("size 0", "Fortran's order", "read-only"),
+    "mixed_clip_by_global_norm": ("size 0", "negative strides"),
+    "mixed_cross_entropy": ("size 0", "int8", "uint64", "all masked"),
+    "trainer": ("seed 0", "a seed beyond 2^63", "Fortran's order", "more than 2^16"),
+    "trainer.train": ("size 0", "int8", "uint64", "all masked", "broadcast"),
+    "own_trainer": ("seed 0",),
+    "worker_stream": ("seed 0", "a seed beyond 2^63"),
 }
 """Kinds that public reports are about."""
 
@@ -165,7 +228,8 @@ def reason(function: str, kind: str) -> str:
 def rows() -> Iterator[str]:
     """A line for each function: its kinds, and the reasons for the others."""
     measured = inputs_given.record(ARGUMENTS)
-    for function, given in measured.items():
+    for function in ROWS:
+        given = measured[function]
         yield f"{function}: {', '.join(kind for kind in KINDS if kind in given)}"
         for why in dict.fromkeys(reason(function, kind) for kind in KINDS if kind not in given):
             left_out = [kind for kind in KINDS if kind not in given and reason(function, kind) == why]

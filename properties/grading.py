@@ -6,7 +6,6 @@ knows pytest: `honestloop.plugin` grades under it, `honestloop.check` without it
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from types import TracebackType
@@ -212,7 +211,7 @@ class Grading:
         if refusal.rule != "SUBJ-07":  # to hang once is enough
             from properties.diagnosis import diagnose  # the mutants are needed only on a failure
 
-            with suppress(Exception):  # whatever a subject returns, a failure is told
+            try:
                 found = diagnose(
                     calls,
                     list(record.history),
@@ -221,6 +220,10 @@ class Grading:
                     fresh=record.fresh,
                     subject=self.subject,
                 )
+            except Exception as error:  # whatever a subject returns, its failure is told
+                reason = " ".join(f"{type(error).__name__}: {error}".split())
+                refusal.behaves_like = (f"not known: the diagnosis itself failed ({reason})",)
+            else:
                 refusal.behaves_like = found.lines
 
     def not_spoken_of(self, prop: Property, what: str) -> Outcome:

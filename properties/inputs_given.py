@@ -40,6 +40,8 @@ INTEGERS = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uin
 SEEDS = ("seed 0", "a seed beyond 2^32", "a seed beyond 2^63")
 VALUES = ("0", "infinity", "beyond 1e30", "a count beyond 2^16", "a count beyond 2^24")
 OTHERS = ("float32 and float64", "all masked", "read once", "the same call twice")
+LOOPS = frozenset({"trainer", "own_trainer"})
+"""Functions that return a loop, whose methods are in the table as well."""
 KINDS = (*SIZES, *LAYOUTS, *INTEGERS, *SEEDS, *VALUES, *OTHERS)
 """Every kind of input that is looked for."""
 
@@ -61,7 +63,7 @@ def layout_of(x: Array) -> Iterator[str]:
         yield "Fortran's order"
     elif not x.flags.c_contiguous:
         yield "a stride"
-    elif x.base is not None and isinstance(x.base, np.ndarray) and x.base.size == x.size + 2:
+    elif isinstance(x.base, np.ndarray) and x.base.size > x.size:
         yield "a part of a buffer"
     if not x.flags.writeable and 0 not in x.strides:
         yield "read-only"
@@ -108,7 +110,8 @@ def kinds_of(names: tuple[str, ...], args: tuple[Any, ...], kwargs: dict[str, An
             yield "all masked"
     if any(isinstance(x, ReadOnce) for x in args):
         yield "read once"
-    for name, value in [*zip(names, args, strict=False), *kwargs.items()]:
+    settings = [item for x in args if isinstance(x, dict) for item in x.items()]
+    for name, value in [*zip(names, args, strict=False), *kwargs.items(), *settings]:
         yield from numbers_of(name, value)
 
 
@@ -133,19 +136,35 @@ class Recorder:
             self._last[name] = same
             if {"float32", "float64"} <= found:
                 found.add("float32 and float64")
-            return function(*args, **kwargs)
+            made = function(*args, **kwargs)
+            return Watched(self, name, made) if name in LOOPS else made
 
         return call
 
 
+class Watched:
+    """A trainer whose methods are watched as functions of their own, "trainer.train" for example."""
+
+    def __init__(self, recorder: Recorder, name: str, wrapped: Any) -> None:
+        self._recorder, self._name, self._wrapped = recorder, name, wrapped
+
+    def __getattr__(self, member: str) -> Any:
+        found = getattr(self._wrapped, member)
+        return self._recorder.watched(f"{self._name}.{member}", found, ()) if callable(found) else found
+
+
 def record(arguments: dict[str, tuple[str, ...]]) -> dict[str, set[str]]:
-    """Function -> the kinds of input that the properties gave to it; of `arguments`, the names of each function's."""
+    """Function, or method of a loop -> the kinds of input that the properties gave to it.
+
+    `arguments` has the names of each function's arguments.
+    """
     recorder, conventions = Recorder(), Conventions()
-    functions = {
+    correct = reference.functions(conventions)
+    functions: dict[str, Any] = {
         name: recorder.watched(name, function, arguments[name])
-        for name, function in reference.functions(conventions).items()
+        for name, function in correct.items()
         if name in arguments
-    }
+    } | {"TRAINER_PARTS": correct["TRAINER_PARTS"]}
     subject = Subject.of("recorder", functions, conventions)
     for prop in all_properties().values():
         for case in prop.cases():
@@ -156,4 +175,4 @@ def record(arguments: dict[str, tuple[str, ...]]) -> dict[str, set[str]]:
                 prop.runnable(FEW)(subject=subject, **case)
             except NotOfferedError:
                 continue
-    return {name: recorder.found[name] & set(KINDS) for name in functions}
+    return {name: found & set(KINDS) for name, found in recorder.found.items()}

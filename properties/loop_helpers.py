@@ -1,6 +1,7 @@
 """What the properties of the loop share: a subject's trainer whatever its conventions are, the oracle's, records."""
 
 import copy
+import inspect
 
 import numpy as np
 
@@ -55,6 +56,17 @@ class Loop:
             not_offered("epochs = fit: a trainer fits once")
         self.fitted = True
         return self.trainer.fit(micro_batches, epochs, *self.arguments, **resume)
+
+    def needs_resume(self):
+        """Not offered unless the loop owns its epochs and its `fit` takes `resume`."""
+        if not self.fits:
+            not_offered("epochs = train")
+        try:
+            takes = inspect.signature(vars(self.trainer)["_wrapped"].fit).parameters.values()
+        except (AttributeError, KeyError, TypeError, ValueError):  # whatever it is, it is called
+            return
+        if not any(p.name == "resume" or p.kind == p.VAR_KEYWORD for p in takes):
+            not_offered("fit without resume")
 
     def passes(self, epochs):
         """Yields (epochs, records) after each pass, or once for all where the loop owns its epochs (equal ones)."""

@@ -29,8 +29,8 @@ from hypothesis import seed as seeded
 from hypothesis.errors import FlakyFailure, HypothesisException
 
 from fixtures import subjects
-from fixtures.lifted_mutants import expressible, lifted
 from fixtures.mutants import MUTANTS, Mutant, subject_with
+from fixtures.mutants.lifted import READINGS, of_trainer
 from honestloop.protocol import FUNCTIONS, ProtocolError, Subject
 from honestloop.suite_location import in_suite
 from properties.assertions import NotOfferedError, Refusal
@@ -227,7 +227,12 @@ def first_failure(name: str) -> str:
 
 def refused_in_the_loop(name: str) -> str:
     """The same of a mutant of a function when nothing but the loop that calls it is offered."""
-    return first_of(lifted(MUTANTS[name]), EXAMPLES_OF_DEV)
+    return first_of(of_trainer(MUTANTS[name]), EXAMPLES_OF_DEV)
+
+
+def expressible() -> list[str]:
+    """Ids of the mutants of functions that the loop calls."""
+    return [mutant.id for mutant in MUTANTS.values() if mutant.function in READINGS]
 
 
 def trainer_alone(names: Sequence[str]) -> dict[str, Any]:

@@ -228,6 +228,7 @@ def goes_on_from_its_folder(subject, case, dtype, cut):
     with temporary_folder() as folder:
         names = [Path(folder) / name for name in ("whole", "stopped", "copy", "elsewhere")]
         whole = fitted(subject, case, dtype, names[0])
+        whole.needs_resume()
         wanted = whole.fit(batches, passes)
         stop = 1 + cut % max(len(wanted), 1)
         head = fitted(subject, case, dtype, names[1], stop_after=stop).fit(batches, passes)

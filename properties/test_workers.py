@@ -12,6 +12,8 @@ from properties.checks import checks
 
 NUMBERS, RUN = 64, 4
 """Numbers asked of a stream, and how many in a row must not occur in another: of 24 random bits, never by chance."""
+EDGES = [(seed, epoch, worker) for seed in (0, 2**63, 2**64 - 1) for epoch in (0, 1) for worker in (0, 1)]
+"""Seeds at the edges of their range; 0, which is no seed for some."""
 
 
 def stream(subject, triple):
@@ -38,7 +40,7 @@ def test_the_numbers_are_a_function_of_seed_epoch_and_worker(subject, triples, o
         same_bytes("WORK-01", b, a, f"worker_stream{triple}, asked again")
 
 
-@checks("WORK-02", triples=neighbours())
+@checks("WORK-02", triples=neighbours(), always=[{"triples": EDGES}])
 def test_no_two_streams_are_alike(subject, triples):
     """No run of numbers is in two streams, at whatever place, or twice in one."""
     seen: dict[Any, Any] = {}

@@ -25,7 +25,15 @@ from scipy import special
 
 SINGLE, DOUBLE = 2.0**-24, 2.0**-53
 UNIT = {np.dtype(np.float32): SINGLE, np.dtype(np.float64): DOUBLE}
-UNDERFLOW = {SINGLE: 2.0**-126, DOUBLE: 2.0**-1022}
+HALVES = {"float16": 2.0**-11, "bfloat16": 2.0**-8}
+"""Unit roundoff of the types of 16 bits, by name: NumPy has no dtype for the second."""
+UNDERFLOW = {
+    SINGLE: 2.0**-126,
+    DOUBLE: 2.0**-1022,
+    HALVES["float16"]: 2.0**-24,
+    HALVES["bfloat16"]: 2.0**-126,
+}
+"""Below the normal range: flushed to 0 in the three wide ranges; float16 has its smallest number, 2^-24."""
 ELEMENTARY_ULPS = 4
 """Units in the last place a subject's exp, log, sin, cos, tanh and pow may be wrong. NumPy's worst is below 3."""
 ERF_ULPS = 6
@@ -56,7 +64,9 @@ MAGNITUDE_DEPENDENT = {np.matmul, np.power}
 
 
 def unit_roundoff(dtype: Any) -> float:
-    """2^-24 for float32, 2^-53 for float64; any other dtype is a TypeError."""
+    """2^-24 for float32, 2^-53 for float64, those of `HALVES` by their names; any other dtype is a TypeError."""
+    if isinstance(dtype, str) and dtype in HALVES:
+        return HALVES[dtype]
     try:
         return UNIT[np.dtype(dtype)]
     except KeyError:

@@ -40,14 +40,35 @@ def adamw_step(
     eps_place: str = "after correction",
 ) -> tuple[Float[np.ndarray, "..."], Float[np.ndarray, "..."], Float[np.ndarray, "..."]]:
     """(p, m, v) after update number t, from 1, all of one shape. m and v start from 0."""
-    m = beta1 * m + (1.0 - beta1) * g
-    v = beta2 * v + (1.0 - beta2) * (g * g)
+    m, v = moments(g, m, v, beta1, beta2)
+    return decayed(p, direction(m, v, t, beta1, beta2, eps, eps_place), lr, weight_decay, decay), m, v
+
+
+def moments(
+    g: Float[np.ndarray, "..."],
+    m: Float[np.ndarray, "..."],
+    v: Float[np.ndarray, "..."],
+    beta1: float,
+    beta2: float,
+) -> tuple[Float[np.ndarray, "..."], Float[np.ndarray, "..."]]:
+    """(m, v) after a gradient, all of one shape."""
+    return beta1 * m + (1.0 - beta1) * g, beta2 * v + (1.0 - beta2) * (g * g)
+
+
+def direction(
+    m: Float[np.ndarray, "..."],
+    v: Float[np.ndarray, "..."],
+    t: int,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    eps_place: str,
+) -> Float[np.ndarray, "..."]:
+    """u of update number t, from 1, all of one shape: with eps after the correction of the moments, or before it."""
     correction1, correction2 = 1.0 - beta1**t, 1.0 - beta2**t
     if eps_place == "after correction":
-        direction = (m / correction1) / (np.sqrt(v / correction2) + eps)
-    else:
-        direction = (np.sqrt(correction2) / correction1) * m / (np.sqrt(v) + eps)
-    return decayed(p, direction, lr, weight_decay, decay), m, v
+        return (m / correction1) / (np.sqrt(v / correction2) + eps)
+    return (np.sqrt(correction2) / correction1) * m / (np.sqrt(v) + eps)
 
 
 def decayed(

@@ -27,7 +27,8 @@ class Rule:
     """Of the two examples: "python" or "json"."""
     function: str = ""
     """What the examples define, if a test runs them (tests/test_reference_examples.py): a function of the protocol, a
-    part of one as the oracles have it, or, as "loop.<place>", a place in a PyTorch loop; or, as "script.<function>"
+    part of one as the oracles have it, or, as "loop.<place>", a place in a PyTorch loop; as "own.<method>", a method of
+    a loop with a model of its own; or, as "script.<function>"
     (tests/test_gates_interruption.py), a function of a script that is interrupted."""
     needs: tuple[str, ...] = ()
     """Rules whose breakage explains that of this one."""

@@ -50,6 +50,9 @@ CONCERNED = {
         )
     },
     "labels": {"collate"},
+    "half": {"mixed_adamw_step", "mixed_clip_by_global_norm", "mixed_cross_entropy", "trainer"},
+    "master": {"mixed_adamw_step"},
+    "moments": {"mixed_adamw_step"},
 }
 """Functions that a convention changes."""
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.lifted_mutants import PLACES, expressible, lifted
 from fixtures.mutants import MUTANTS
+from fixtures.mutants.lifted import READINGS, of_trainer
 from fixtures.subjects import reference
 from honestloop.conventions import Conventions
 from honestloop.protocol import Subject
@@ -65,9 +65,9 @@ def test_a_mistake_of_a_function_shows_in_the_loop_that_calls_it(name, rule):
 
 
 def test_what_can_be_lifted_is_of_functions_that_the_loop_calls():
-    assert {MUTANTS[name].function for name in expressible()} == set(PLACES)
-    with pytest.raises(KeyError):
-        lifted(MUTANTS["loop_bias_decays"])
+    assert {MUTANTS[name].function for name in strength.expressible()} == set(READINGS)
+    with pytest.raises(ValueError, match="the loop does not call trainer"):
+        of_trainer(MUTANTS["loop_bias_decays"])
 
 
 def test_a_mutant_that_fails_only_once_is_killed_all_the_same():
