@@ -1,4 +1,4 @@
-"""What adapters of frameworks on PyTorch share: the model of the protocol, its batches, a trainer alone in its process."""
+"""What adapters of frameworks on PyTorch share: model, batches, a trainer alone in its process."""
 
 import functools
 import gc
@@ -66,8 +66,10 @@ class SmallModel(torch.nn.Module):
 
 
 class OwnedLoop:
-    """A trainer of the protocol around a framework that owns its epochs: give it `run(micro_batches, epochs, resumed)`, where
-    `resumed` is the folder of the run to go on with or None, and `evaluate` if it has that.
+    """A trainer of the protocol around a framework that owns its epochs.
+
+    Give it `run(micro_batches, epochs, resumed)`, where `resumed` is the folder of the run to go on with, or None, and
+    `evaluate(batches)` if the framework has that.
 
     It has `model`, made by `model(params, dropout)`; `records`, see `record`; `folder` for checkpoints, which the
     caller wants if `keeps`; `stop_after`, the update after which fit returns, None if it does not; and `lowest_share`,
