@@ -499,7 +499,7 @@ def wild_introduction(measured: dict[str, Any]) -> Iterator[str]:
     for name, result in measured.items():
         versions = ", ".join(f"{package} {version}" for package, version in result["versions"].items())
         held = [rule for rule, status in result["rules"].items() if status == "holds"]
-        failed = [rule for rule, status in result["rules"].items() if status == "expected"]
+        failed = [rule for rule, status in result["rules"].items() if status == "expected failure"]
         yield f"| {LOOPS[name].title} | {versions or result['repository']} | {', '.join(held)} | {', '.join(failed) or 'none'} |"
     yield ""
 

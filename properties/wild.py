@@ -19,18 +19,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from hypothesis import HealthCheck, Phase, settings
-
 from fixtures.wild.findings import Finding, findings, reproduce
 from fixtures.wild.table import LOOPS, WildLoop
-from honestloop.checking import Result, check
 from honestloop.suite_location import in_suite
-from properties.profiles import PROFILES
 
-EXAMPLES = 4
-PROFILE = "wild"
-"""So many examples, always the same, and none is shrunk: a framework takes a second for a run of a few updates."""
-PHASES = (Phase.explicit, Phase.generate)
+PROFILE = "few"
+SECONDS = 600.0
+"""That a call may take."""
 
 
 def missing(loop: WildLoop) -> str:
@@ -50,22 +45,26 @@ def missing(loop: WildLoop) -> str:
     return ""
 
 
-def graded(name: str, rules: list[str] | None = None, examples: int = EXAMPLES) -> dict[str, Any]:
-    """The report of the suite on a loop, in this process."""
-    PROFILES[PROFILE] = settings(
-        PROFILES["ci"],
-        max_examples=examples,
-        phases=PHASES,
-        suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-    )
-    report = check(in_suite(f"fixtures.wild.{name}"), rules, PROFILE, time_limit=600.0, on_result=told)
-    print(report, file=sys.stderr)
-    return report.as_dict()
-
-
-def told(result: Result) -> None:
-    """A line on stderr for each property as it is graded."""
-    print(f"{result.test}: {result.outcome.status}", file=sys.stderr, flush=True)
+def graded(name: str, *options: str) -> dict[str, Any]:
+    """The report of `honestloop check` on a loop, in a process of its own. RuntimeError if it wrote none."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "report.json"
+        command = [
+            sys.executable,
+            "-W",
+            "ignore",
+            "-m",
+            "honestloop",
+            "check",
+            in_suite(f"fixtures.wild.{name}"),
+        ]
+        command += ["--profile", PROFILE, "--time-limit", str(SECONDS), "--json", str(path), *options]
+        done = subprocess.run(
+            command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=sys.stderr, check=False
+        )
+        if not path.is_file():
+            raise RuntimeError(f"{name}: honestloop check ended with status {done.returncode} and no report")
+        return json.loads(path.read_text(encoding="utf-8"))
 
 
 def of(name: str) -> list[Finding]:
@@ -73,13 +72,9 @@ def of(name: str) -> list[Finding]:
     return [finding for finding in findings().values() if finding.loop == name]
 
 
-def in_a_process(name: str) -> dict[str, Any]:
-    """`graded` in a process of its own, with the versions and what the reproductions print."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "report.json"
-        command = [sys.executable, "-m", in_suite("properties.wild"), name, "--report", str(path)]
-        subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True)
-        report = json.loads(path.read_text(encoding="utf-8"))
+def measured(name: str) -> dict[str, Any]:
+    """What became of a loop's rules, with the versions and what the reproductions print."""
+    report = graded(name)
     shown = {f.id: reproduce(f) for f in of(name) if f.script}
     return {
         "loop": name,
@@ -115,19 +110,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--json", type=Path, help="write what was measured; loops that were not asked for are kept"
     )
-    parser.add_argument("--report", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if unknown := [name for name in options.loops if name not in LOOPS]:
         parser.error(f"there is no loop {unknown[0]!r}; there are {', '.join(LOOPS)}")
-    if options.report:
-        options.report.write_text(json.dumps(graded(options.loops[0])), encoding="utf-8")
-        return 0
     cannot = {name: missing(LOOPS[name]) for name in options.loops or LOOPS}
     for name in [name for name, reason in cannot.items() if reason]:
         print(f"{'error' if options.loops else 'left out'}: {name}: {cannot[name]}", file=sys.stderr)
     if options.loops and any(cannot.values()):
         return 2
-    results = [in_a_process(name) for name, reason in cannot.items() if not reason]
+    results = [measured(name) for name, reason in cannot.items() if not reason]
     lines = [line for result in results for line in problems(result)]
     if options.json:
         write(options.json, results)

@@ -6,7 +6,7 @@ os.environ["KERAS_BACKEND"] = "torch"
 import keras
 
 from honestloop.templates.adapters.keras_parts import Watch, cosine, keras_model, weighted
-from honestloop.templates.adapters.torch_parts import OWNED_LOOP, OwnedLoop, alone
+from honestloop.templates.adapters.torch_parts import OWNED_LOOP, OwnedLoop, alone, narrow
 
 CAPABILITIES, TRAINER_PARTS = ["trainer"], ["evaluate"]
 CONVENTIONS = OWNED_LOOP | {
@@ -22,7 +22,7 @@ LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="m
 class trainer(OwnedLoop):
     @alone
     def __init__(self, params, s):
-        keras.utils.set_random_seed(s["seed"] % 2**32)
+        keras.utils.set_random_seed(narrow(s["seed"]))
         super().__init__(keras_model, params, s)
         window = {"gradient_accumulation_steps": s["accumulate"]} if s["accumulate"] > 1 else {}
         adam = s["weight_decay"], s["beta1"], s["beta2"], s["eps"]

@@ -7,7 +7,14 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader
 
 from honestloop.templates.adapters.lightning_parts import QUIET, RecordedModule
-from honestloop.templates.adapters.torch_parts import OWNED_LOOP, OwnedLoop, SmallModel, alone, labelled
+from honestloop.templates.adapters.torch_parts import (
+    OWNED_LOOP,
+    OwnedLoop,
+    SmallModel,
+    alone,
+    labelled,
+    narrow,
+)
 
 CAPABILITIES, TRAINER_PARTS = ["trainer"], ["grad_norm", "evaluate"]
 CONVENTIONS = OWNED_LOOP | {"schedule": "nanogpt", "clip": "torch", "empty_evaluation": "nan"}
@@ -30,7 +37,7 @@ class Module(RecordedModule):
 class trainer(OwnedLoop):
     @alone
     def __init__(self, params, s):
-        lightning.seed_everything(s["seed"] % 2**32, verbose=False)
+        lightning.seed_everything(narrow(s["seed"]), verbose=False)
         super().__init__(SmallModel, params, s)
         self.module = Module(self)
         self.files = {"enable_checkpointing": self.keeps, "default_root_dir": self.folder}

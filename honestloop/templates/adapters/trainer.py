@@ -3,7 +3,7 @@
 import transformers
 from transformers.trainer_utils import get_last_checkpoint
 
-from honestloop.templates.adapters.torch_parts import OWNED_LOOP, OwnedLoop, alone, labelled
+from honestloop.templates.adapters.torch_parts import OWNED_LOOP, OwnedLoop, alone, labelled, narrow
 from honestloop.templates.adapters.trainer_parts import MICRO_BATCHES, Model, Watch
 
 CAPABILITIES, TRAINER_PARTS = ["trainer"], ["grad_norm", "evaluate"]
@@ -16,7 +16,7 @@ class trainer(OwnedLoop):
         super().__init__(Model, params, settings)
         arguments = transformers.TrainingArguments(
             self.folder,
-            seed=settings["seed"] % 2**32,
+            seed=narrow(settings["seed"]),
             gradient_accumulation_steps=settings["accumulate"],
             learning_rate=settings["peak"],
             warmup_steps=settings["warmup"],
