@@ -4,17 +4,9 @@ import os
 
 import lightning
 from lightning.pytorch.callbacks import ModelCheckpoint
-from torch.utils.data import DataLoader
 
-from honestloop.templates.adapters.lightning_parts import QUIET, RecordedModule
-from honestloop.templates.adapters.torch_parts import (
-    OWNED_LOOP,
-    OwnedLoop,
-    SmallModel,
-    alone,
-    labelled,
-    narrow,
-)
+from honestloop.templates.adapters.lightning_parts import QUIET, RecordedModule, loader
+from honestloop.templates.adapters.torch_parts import OWNED_LOOP, OwnedLoop, SmallModel, alone, narrow
 
 CAPABILITIES, TRAINER_PARTS = ["trainer"], ["grad_norm", "evaluate"]
 CONVENTIONS = OWNED_LOOP | {"schedule": "nanogpt", "clip": "torch", "empty_evaluation": "nan"}
@@ -48,10 +40,10 @@ class trainer(OwnedLoop):
         save = [ModelCheckpoint(self.folder, every_n_train_steps=1, save_last=True)] if self.keeps else []
         ends = {"max_epochs": epochs, "max_steps": self.stop_after or -1}
         trainer = lightning.Trainer(callbacks=save, **ends, **self.window, **self.files, **QUIET)
-        data = DataLoader(labelled(micro_batches), batch_size=None)
+        data = loader(micro_batches)
         trainer.fit(self.module, data, ckpt_path=resumed and os.path.join(resumed, "last.ckpt"))
 
     @alone
     def evaluate(self, batches):
-        data = DataLoader(labelled(batches), batch_size=None)
+        data = loader(batches)
         return lightning.Trainer(**QUIET).validate(self.module, data, verbose=False)[0]["loss"]

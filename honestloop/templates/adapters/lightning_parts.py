@@ -4,6 +4,9 @@ import logging
 
 import lightning
 import torch
+from torch.utils.data import DataLoader
+
+from honestloop.templates.adapters.torch_parts import labelled
 
 QUIET = {
     "accelerator": "cpu",
@@ -14,6 +17,11 @@ QUIET = {
 """Arguments of lightning.Trainer."""
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 logging.getLogger("lightning.fabric").setLevel(logging.ERROR)
+
+
+def loader(batches):
+    """The batches as (tokens, labels), in order, as they are."""
+    return DataLoader(labelled(batches), batch_size=None)
 
 
 class RecordedModule(lightning.LightningModule):
