@@ -16,7 +16,10 @@ UI_PORT ?= 5000
 MLFLOW := $(shell sed -n 's/^mlflow-skinny==\([^ ;]*\).*/\1/p' requirements.lock)
 UI_INSTALLED := $(UI)/.mlflow-$(MLFLOW).installed
 
-.PHONY: gates test examples properties strength docs benchmarks performance ui lint format install peers lock clean
+WILD := .venv-wild
+WILD_INSTALLED := $(WILD)/.requirements-wild.txt.installed
+
+.PHONY: gates test examples properties strength wild docs benchmarks performance ui lint format install peers lock clean
 
 gates: $(INSTALLED)
 	$(PYTEST) gates/ $(ARGS)
@@ -38,6 +41,10 @@ strength: $(PEERS)
 	$(BIN)/python -m properties.strength --json runs/strength.json --margins
 	$(PYTEST) gates/ --all-controls
 	$(BIN)/python docs/generate.py
+
+# docs/wild.md: loops that others wrote, in an environment of their own; some twenty minutes. One: make wild ARGS=keras
+wild: $(WILD_INSTALLED)
+	$(WILD)/bin/python -m properties.wild --json docs/measured/wild.json $(ARGS)
 
 docs: $(INSTALLED)
 	$(BIN)/python docs/generate.py
@@ -90,6 +97,14 @@ $(PEERS): requirements-peers.txt $(INSTALLED)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-peers.txt
 	@touch $@
 
+$(WILD_INSTALLED): requirements.lock requirements-peers.txt requirements-wild.txt
+	@test -n "$(PYTHON)" || { echo "error: honestloop needs Python 3.11 or later; none found" >&2; exit 2; }
+	@echo "installing requirements-wild.txt (Keras, PyTorch, Transformers, Lightning) into $(WILD) (once; some minutes)"
+	@$(PYTHON) -m venv --clear $(WILD)
+	@$(WILD)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
+	@$(WILD)/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements-peers.txt --requirement requirements-wild.txt
+	@touch $@
+
 $(UI_INSTALLED):
 	@test -n "$(PYTHON)" || { echo "error: honestloop needs Python 3.11 or later; none found" >&2; exit 2; }
 	@echo "installing mlflow $(MLFLOW) into $(UI) (once; a minute or two)"
@@ -103,5 +118,5 @@ lock:
 	uv export --quiet --frozen --extra gates --extra bench --all-groups --no-emit-project --no-header --output-file requirements.lock
 
 clean:
-	rm -rf $(VENV) $(UI) .cache .hypothesis .benchmarks
+	rm -rf $(VENV) $(UI) $(WILD) .cache .hypothesis .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -214,17 +214,32 @@ def rules(family: str | None) -> int:
 
 
 @app.command(
-    short_help="Make a loop with its adapter, to begin from.",
-    epilog="Example:  honestloop init my_loop && honestloop check my_loop",
+    short_help="Make a loop with its adapter, or a framework's adapter.",
+    epilog="Examples:  honestloop init my_loop && honestloop check my_loop   honestloop init my_adapter --from trainer",
 )
 @click.argument("name")
-def init(name: str) -> int:
+@click.option(
+    "--from",
+    "framework",
+    type=click.Choice(scaffold.FRAMEWORKS),
+    help="Make NAME.py, the adapter of transformers.Trainer, Lightning or Keras, in place of a package.",
+)
+def init(name: str, framework: str | None) -> int:
     """Make a package NAME with a training loop and its adapter, which runs and is graded, to begin from."""
     try:
-        made = scaffold.make(name, Path.cwd())
+        made = (
+            scaffold.make_adapter(name, Path.cwd(), framework)
+            if framework
+            else scaffold.make(name, Path.cwd())
+        )
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     click.echo(f"made {', '.join(str(path) for path in made)}")
+    if framework:
+        click.echo(
+            f"grade it:  honestloop check {name} --rule LOOP    its loop; without --rule, all, in some minutes"
+        )
+        return OK
     click.echo(f"run it:    python {name}/train.py --out runs/{name}")
     click.echo(f"grade it:  honestloop check {name}           its functions, in seconds")
     click.echo(f"           honestloop check-run runs/{name}  the files of that run")
