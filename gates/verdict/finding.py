@@ -27,6 +27,8 @@ class Finding:
     expected: str = ""
     unproved: str = ""
     """What stays unproved where the subject left nothing to look at; empty where something was judged."""
+    share: float | None = None
+    """What was found as a share of what is allowed: 1 at the limit; None where it is not a matter of degree."""
 
     @property
     def gate(self) -> str:
@@ -61,6 +63,7 @@ def at_most(where: str, *, figure: float, limit: float, problem: str, detail: st
         problem=problem,
         got=shown,
         expected=f"at most {limit:.4g}",
+        share=figure / limit if limit > 0 else None,
     )
 
 
@@ -85,6 +88,7 @@ def within(where: str, *, error: float, bound: float, of: str, problem: str, det
         problem=problem,
         got=f"error {error:.3g}" + (f" ({detail})" if detail else ""),
         expected=f"at most {bound:.3g}, the derived rounding bound",
+        share=error / bound if bound > 0 else None,
     )
 
 
