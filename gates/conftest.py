@@ -287,6 +287,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if not config.stash[JUDGING]:
         return
     print_verdict(config.stash[VERDICT], terminalreporter)
+    page = config.stash[SESSION].runs / files.PAGE
+    here = page.relative_to(Path.cwd()) if page.is_relative_to(Path.cwd()) else page
+    terminalreporter.write_line(f"-> {here}")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -95,6 +95,12 @@ def facts(pairs: Iterable[tuple[str, Child]]) -> Markup | None:
     )
 
 
+def listed(pairs: Iterable[tuple[str, Child]]) -> Markup:
+    """Names and values, one below the other."""
+    rows = [(element("dt", name), element("dd", value)) for name, value in pairs]
+    return element("dl", *rows, class_="listed")
+
+
 def folded(title: Child, *children: Child, is_open: bool = False) -> Markup:
     """What is shown when it is asked for; nothing but the keyboard or the mouse is needed."""
     return element("details", element("summary", title), *children, open=is_open)

@@ -68,7 +68,7 @@ def _facts(run: RunData) -> Iterator[tuple[str, Child]]:
     steps = number_at(results, "steps")
     yield "updates", plain(steps) if steps is not None else f"{len(run.log):,} lines of the log"
     yield "commit", run_parts.commit(manifest)
-    yield "began", run_parts.text(dig(manifest, "started_at"))
+    yield "began", run_parts.when(dig(manifest, "started_at"))
     yield "machine", run_parts.machine(manifest)
     for key, name, form in (
         ("wall_seconds", "wall time", seconds),
@@ -89,7 +89,7 @@ def _absent(run: RunData) -> Markup | None:
 def _sections(run: RunData) -> Iterator[Section]:
     yield Section("curves", "Curves", *run_parts.curves(run))
     if drift := run_parts.drift(run):
-        yield Section("drift", "Drift in low precision", drift)
+        yield Section("drift", "Drift", drift)
     if run.samples:
         yield Section("samples", "Samples", run_parts.samples(run))
     if run.results:

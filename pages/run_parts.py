@@ -1,13 +1,14 @@
 """The parts of a page that show a run: curves, drift, samples, results and cost, manifest."""
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pages.chart import Chart, Curve, Level, drawing
 from pages.markup import Child, Markup, element
 from pages.numbers import bytes_of, is_drawn, is_number, plain, seconds
-from pages.page import facts, folded, table
+from pages.page import facts, folded, listed, table
 from pages.run_data import RunData, dig, flat, number_at
 
 RATIO_LIMIT = 0.7
@@ -27,6 +28,7 @@ NO_CHART = frozenset({"loss", "val_loss", "ppl", "val_ppl", "best_val_loss", "be
 """What the chart of the losses tells already."""
 MOST_CHARTS = 24
 FORMS = ("●", "◆", "▲", "■")
+TIME = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d):\d\d(?:\.\d+)?(?:Z|\+00:00)", re.ASCII)
 BOLD = ("ratio", "perplexity.val.ppl")
 
 
@@ -54,11 +56,19 @@ def commit(manifest: Mapping[str, Any]) -> str | None:
 
 
 def machine(manifest: Mapping[str, Any]) -> str | None:
-    """The machine of the run."""
-    told = dig(manifest, "platform")
-    names = ("processor", "machine", "os", "python")
-    found = [told[name] for name in names if isinstance(dig(told, name), str) and told[name]]
-    return ", ".join(dict.fromkeys(found)) or None
+    """The machine of the run: what its manifest says, under `platform` or at the top."""
+    told = dig(manifest, "platform") or manifest
+    names = ("processor", "cpu_model", "os", "python")
+    found = [value for name in names if isinstance(value := dig(told, name), str) and value]
+    return ", ".join(found) or None
+
+
+def when(value: Any) -> str | None:
+    """A time to the minute, where it is written as ISO 8601 in UTC; else as it is written."""
+    if not isinstance(value, str):
+        return text(value)
+    match = TIME.fullmatch(value)
+    return f"{match[1]} {match[2]} UTC" if match else value
 
 
 # Curves
@@ -198,8 +208,7 @@ def _is_cost(name: str) -> bool:
 
 
 def _facts(rows: Sequence[tuple[str, Any]]) -> Markup:
-    lines = [(name, _amount(name, value)) for name, value in rows]
-    return element("div", table(["", ""], lines), class_="panel plainrows")
+    return element("div", listed((name, _amount(name, value)) for name, value in rows), class_="panel")
 
 
 def _amount(name: str, value: Any) -> Child:
@@ -219,7 +228,7 @@ def manifest(run: RunData) -> Iterator[Markup]:
     rows = [(name, text(value)) for name, value in flat({k: v for k, v in told.items() if k != "packages"})]
     settings = [(name, value) for name, value in rows if name.startswith("config.")]
     others = [(name, value) for name, value in rows if not name.startswith("config.")]
-    yield element("div", table(["", ""], others), class_="panel plainrows")
+    yield element("div", listed(others), class_="panel")
     if settings:
         short = [(name.removeprefix("config."), value) for name, value in settings]
         yield element("div", folded(f"{len(settings)} settings", facts(short)), class_="panel")

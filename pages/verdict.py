@@ -61,7 +61,7 @@ def _facts(verdict: Mapping[str, Any], run: RunData | None) -> Iterator[tuple[st
     yield "level", f"{dig(level, 'number')}, {dig(level, 'name')}"
     manifest = {} if run is None else run.manifest
     yield "commit of the run", run_parts.commit(manifest)
-    yield "graded", run_parts.text(verdict.get("started_at"))
+    yield "graded", run_parts.when(verdict.get("started_at"))
     yield "machine", run_parts.text(verdict.get("machine"))
 
 
@@ -76,13 +76,13 @@ def _sections(
         yield Section("open", title, element("div", shown, class_="panel caution"))
     yield Section("gates", "Gates", *verdict_parts.gates(verdict))
     if controls := verdict_parts.controls(verdict):
-        yield Section("controls", "Controls: loops that are wrong in a known way", *controls)
+        yield Section("controls", "Controls", *controls)
     if run is not None and run.log:
-        yield Section("loss", "Loss of the judged run", run_parts.loss(run))
+        yield Section("loss", "Loss", run_parts.loss(run))
     if run is not None and (drift := run_parts.drift(run)):
-        yield Section("drift", "Drift in low precision", drift)
+        yield Section("drift", "Drift", drift)
     yield Section("again", "To repeat this", *verdict_parts.again(verdict))
     if run is not None and run.manifest:
-        yield Section("manifest", "Manifest of the judged run", *run_parts.manifest(run))
+        yield Section("manifest", "Manifest", *run_parts.manifest(run))
     limits = element("ul", *(element("li", line) for line in CANNOT_SHOW), class_="plain")
     yield Section("limits", "What no verdict can show", element("div", limits, class_="panel"))

@@ -1,5 +1,6 @@
 """The parts of a page that show a verdict: failures first, what is left open, gates, controls."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from pages.page import code, facts, folded, mark, table
 from pages.run_data import dig
 from pages.run_parts import text
 
+LIKENESS = re.compile(r" ?\(behaves like: ([^()]*(?:\([^()]*\)[^()]*)*)\)")
 Rules = Mapping[str, Mapping[str, str]]
 OUTCOMES = {"PASSED": "REFUSED", "FAILED": "ACCEPTED"}
 """What is said of a control: refused is right."""
@@ -48,20 +50,20 @@ def sentence(verdict: Mapping[str, Any]) -> str:
         if first is not None:
             why = f": {first[0]}/{first[1].get('check')}: {first[1].get('problem') or first[1].get('message')}"
         names = f" ({', '.join(failed)})" if len(failed) > 1 else ""
-        return f"failed {len(failed)} of {len(gates)}{names}{why}"
+        return f"Failed {len(failed)} of {len(gates)} gates{names}{why}"
     if word == "PASSED":
         declared = len(pairs(verdict.get("expected_failures")))
         more = f"; {declared} failure{'s' * (declared > 1)} as declared" if declared else ""
-        return f"passed {len(gates)} of {len(gates)}{more}"
+        return f"Passed {len(gates)} of {len(gates)} gates{more}."
     if held := pairs(verdict.get("expected_and_held")):
         return f"{held[0][0]} is declared not to hold, and holds: remove the declaration"
     if problems := words(verdict.get("file_problems")):
         return problems[0]
     reason = f": interrupted by {verdict['interrupted']}" if verdict.get("interrupted") else ""
     if waiting:
-        return f"not complete{reason}: {len(waiting)} of {len(gates)} did not run to the end ({', '.join(waiting)})"
+        return f"Not complete{reason}: {len(waiting)} of {len(gates)} gates did not run to the end ({', '.join(waiting)})"
     asked = words(verdict.get("declared_and_not_asked"))
-    return f"not complete{reason}" + (f": declared and not asked: {', '.join(asked)}" if asked else "")
+    return f"Not complete{reason}" + (f": declared and not asked: {', '.join(asked)}" if asked else "")
 
 
 # Failures
@@ -90,15 +92,29 @@ def failure(title: str, found: Mapping[str, Any], rules: Rules) -> Markup:
     """A check that failed: what must be, what was found beside it, by how much, and where to look."""
     rule = str(found.get("rule") or "")
     law = rules.get(rule, {})
+    problem, like = without_likeness(str(text(found.get("problem") or found.get("message")) or ""))
     name = [title, " ", element("span", rule, class_="muted")] if rule else title
     return _block(
         name,
-        element("p", found.get("statement") or law.get("statement"), class_="statement"),
-        element("p", found.get("problem") or found.get("message")),
+        element("p", text(found.get("statement") or law.get("statement")), class_="statement"),
+        element("p", problem),
         got_and_expected(found.get("got"), found.get("expected")),
-        advice([("by how much", margin_in_words(found)), ("look for", law.get("hint")), ("otherwise", law.get("why"))]),
+        advice(
+            [
+                ("by how much", margin_in_words(found)),
+                ("behaves like", like),
+                ("look for", law.get("hint")),
+                ("symptom", law.get("why")),
+            ]
+        ),
         explained(rule, law),
     )
+
+
+def without_likeness(problem: str) -> tuple[str, str]:
+    """The problem, and what it behaves like, which stands in brackets behind it."""
+    match = LIKENESS.search(problem)
+    return (problem, "") if match is None else (problem[: match.start()] + problem[match.end() :], match[1])
 
 
 def got_and_expected(got: Any, expected: Any) -> Markup | None:
@@ -252,7 +268,7 @@ def margin_in_words(check: Mapping[str, Any]) -> str:
     if not is_drawn(share) or share < 0:
         return margin
     if share > 1:
-        return f"{plain(share, 3)} times what is allowed"
+        return f"{plain(share, 3) if share < 1e6 else 'more than a million'} times what is allowed"
     return f"inside {plain(1 / share, 3)} times" if share < 0.5 else f"{plain(100 * share, 3)} % of what is allowed"
 
 
@@ -274,7 +290,7 @@ def controls(verdict: Mapping[str, Any]) -> list[Markup]:
     ]
     heads = ["control", "", "what is wrong with it", "must be refused by", "said"]
     shown = folded(f"{refused} of {len(told)} were refused for their own fault", table(heads, rows))
-    said = "A gate that cannot refuse proves nothing: each of these trained, and had to be refused for the reason it is wrong."
+    said = "Loops that are wrong in one known way. A gate that cannot refuse proves nothing: each had to be refused for its fault."
     return [element("p", said, class_="muted small"), element("div", shown, class_="panel")]
 
 
@@ -286,7 +302,7 @@ def again(verdict: Mapping[str, Any]) -> Iterator[Child]:
     notes = [note for note in words(verdict.get("notes")) if not note.startswith("to repeat this:")]
     if notes:
         lines = element("ul", *(element("li", note) for note in notes), class_="plain")
-        yield element("div", folded(f"{len(notes)} notes", lines), class_="panel notes")
+        yield element("div", folded(f"{len(notes)} note{'s' * (len(notes) > 1)}", lines), class_="panel notes")
 
 
 SEEDS = (("seed of the blind split", "blind_seed"), ("seed of the kills", "kill_seed"), ("runs", "runs"))
