@@ -51,7 +51,9 @@ def app() -> None:
     "--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write the report as JSON."
 )
 @click.option(
-    "--page", type=click.Path(path_type=Path, dir_okay=False), help="Write the report as a page to open (HTML)."
+    "--page",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the report as a page to open (HTML).",
 )
 def check(
     adapter: str,

@@ -13,14 +13,18 @@ from reference.rules import RULES
 Results = Sequence[tuple[str, Outcome]]
 
 
-def write(path: Path, grading: Grading, profile: str, results: Results, complaints: Iterable[str] = ()) -> None:
+def write(
+    path: Path, grading: Grading, profile: str, results: Results, complaints: Iterable[str] = ()
+) -> None:
     """Write the page, whole or not at all; its folder is made if need be. OSError if that is impossible."""
     path.parent.mkdir(parents=True, exist_ok=True)
     texts = {rule.id: rule.texts for rule in RULES.values()}
     write_atomically(path, page(report(grading, profile, results, complaints), texts))
 
 
-def report(grading: Grading, profile: str, results: Results, complaints: Iterable[str] = ()) -> dict[str, Any]:
+def report(
+    grading: Grading, profile: str, results: Results, complaints: Iterable[str] = ()
+) -> dict[str, Any]:
     """What the page shows, as JSON has it; `results` are (test, outcome) in the order in which they came."""
     missing = {
         name

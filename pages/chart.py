@@ -7,6 +7,7 @@ in per cent of the same box, so they stay legible where the page is narrow.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from pages.markup import Markup, element
 from pages.numbers import is_drawn, plain, tick_texts, ticks
@@ -32,7 +33,7 @@ class Curve:
     dots: bool = False
     """Whether each point is marked, as where a value was measured now and then."""
 
-    @property
+    @cached_property
     def drawn(self) -> list[Point]:
         return [point for point in self.points if is_drawn(point[0]) and is_drawn(point[1])]
 
@@ -67,6 +68,8 @@ class Axis:
 
     def place(self, value: float) -> float:
         low, high = self._at(self.values[0]), self._at(self.values[-1])
+        if high == low:
+            return 50.0
         return 100.0 * ((self._at(value) - low) / (high - low))
 
     def _at(self, value: float) -> float:
@@ -148,7 +151,13 @@ def _ruled(height: float) -> Markup:
 def _level(level: Level, up: Axis) -> Markup:
     y = _y(up.place(level.value))
     return element(
-        "line", x1="0", x2=str(SIDE), y1=y, y2=y, vector_effect="non-scaling-stroke", class_=f"level {_kind(level)}"
+        "line",
+        x1="0",
+        x2=str(SIDE),
+        y1=y,
+        y2=y,
+        vector_effect="non-scaling-stroke",
+        class_=f"level {_kind(level)}",
     )
 
 

@@ -25,8 +25,10 @@ def plain(value: Any, digits: int = 4) -> str:
         return str(value)
     if value == 0 or 1e-3 <= abs(value) < 1e6:
         decimals = digits - 1 - (math.floor(math.log10(abs(value))) if value else 0)
-        return f"{value:,.{max(decimals, 0)}f}"
-    return f"{value:.{digits - 1}e}".replace("e-0", "e-").replace("e+0", "e+")
+        text = f"{value:,.{max(decimals, 0)}f}"
+        return text.rstrip("0").rstrip(".") if "." in text else text
+    mantissa, _, exponent = f"{value:.{digits - 1}e}".partition("e")
+    return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent):+d}"
 
 
 def _scientific(value: int) -> str:
@@ -58,7 +60,7 @@ def seconds(value: float) -> str:
 
 def ticks(low: float, high: float, wanted: int = 5) -> list[float]:
     """Round numbers, 1, 2 or 5 times a power of ten apart, that enclose both; two or more."""
-    if not high > low:
+    if not high - low > 1e-12 * max(abs(low), abs(high), 1e-280):
         pad = abs(low) * 0.1 or 1.0
         low, high = low - pad, high + pad
     raw = (high - low) / wanted

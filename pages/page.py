@@ -22,6 +22,8 @@ MARKS = {
     "BLOCKED": ("–", "warn"),
 }
 """Word -> its symbol and its colour: none of the three has to be told from the others."""
+LONGEST_NUMBER = 24
+"""Characters."""
 SIZES = ((1500, 400), (600, 200), (200, 80), (80, 30), (40, 10))
 """Characters of a text and entries of a list that others wrote, generous first."""
 
@@ -116,13 +118,18 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[Child]], numbers: Sequen
         element(
             "tr",
             *(
-                element("td", cell, class_=k, data_label=head if column and head else None)
+                element("td", cell, class_=_kept_whole(cell, k), data_label=head if column and head else None)
                 for column, (cell, head, k) in enumerate(zip(row, heads, kinds, strict=True))
             ),
         )
         for row in rows
     ]
     return element("table", element("thead", top), element("tbody", *body), class_="stack")
+
+
+def _kept_whole(cell: Child, kind: str | None) -> str | None:
+    """The class of a cell of numbers, which are not broken into lines; a long text in their place is."""
+    return None if isinstance(cell, str) and len(cell) > LONGEST_NUMBER else kind
 
 
 def code(text: str) -> Markup:

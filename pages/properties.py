@@ -14,7 +14,9 @@ from pages.verdict_parts import advice, entries, explained, got_and_expected, wo
 
 LIMIT = 600_000
 """Bytes of a page."""
-COMPARED = re.compile(r"(?P<what>.*?)(?:: )?\bgot (?P<got>.+?), expected (?P<expected>.+?)(?:; (?P<more>.*))?", re.DOTALL)
+COMPARED = re.compile(
+    r"(?P<what>.*?)(?:: )?\bgot (?P<got>.+?), expected (?P<expected>.+?)(?:; (?P<more>.*))?", re.DOTALL
+)
 Rules = Mapping[str, Mapping[str, str]]
 
 
@@ -52,7 +54,10 @@ def _page(report: Mapping[str, Any], rules: Rules) -> str:
             ]
         ),
     ]
-    footer = element("p", "The functions of an adapter, held to the rules one by one. A whole run is judged by `honestloop grade`.")
+    footer = element(
+        "p",
+        "The functions of an adapter, held to the rules one by one. A whole run is judged by `honestloop grade`.",
+    )
     return document(f"{word}: {subject}", header, _sections(report, of, rules), footer)
 
 
@@ -73,7 +78,10 @@ def _sentence(of: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
 def _sections(
     report: Mapping[str, Any], of: Mapping[str, Sequence[Mapping[str, Any]]], rules: Rules
 ) -> Iterator[Section]:
-    complaints = [element("article", element("p", line), class_="panel failure") for line in words(report.get("complaints"))]
+    complaints = [
+        element("article", element("p", line), class_="panel failure")
+        for line in words(report.get("complaints"))
+    ]
     if failures := [*(_block(rule, rules) for rule in of["broken"]), *complaints]:
         yield Section("failures", "What is broken", *failures)
     if left := list(_left_open(report, of)):
@@ -87,7 +95,10 @@ def _block(rule: Mapping[str, Any], rules: Rules) -> Markup:
     name, failures = str(rule.get("rule")), entries(rule.get("failures"))
     first = failures[0] if failures else {}
     law = rules.get(name, {})
-    more = [element("div", element("h4", text(f.get("test"))), _compared(words(f.get("found")))) for f in failures[1:]]
+    more = [
+        element("div", element("h4", text(f.get("test"))), _compared(words(f.get("found"))))
+        for f in failures[1:]
+    ]
     snippet = words(first.get("snippet"))
     found = words(first.get("found"))
     return element(
@@ -128,10 +139,15 @@ def _compared(lines: Sequence[str]) -> list[Child]:
 def _left_open(report: Mapping[str, Any], of: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[Child]:
     """Declared failures, what rests on a broken rule, what is not offered."""
     for rule in of["expected failure"]:
-        yield element("p", mark("EXPECTED FAILURE"), f" {rule.get('rule')}, as declared: {text(rule.get('reason'))}.")
+        yield element(
+            "p", mark("EXPECTED FAILURE"), f" {rule.get('rule')}, as declared: {text(rule.get('reason'))}."
+        )
     if blocked := of["blocked"]:
         many = f"{len(blocked)} rule{'s rest' if len(blocked) > 1 else ' rests'} on one that is broken"
-        lines = [element("li", f"{r.get('rule')}: {text(r.get('statement'))} ({text(r.get('reason'))})") for r in blocked]
+        lines = [
+            element("li", f"{r.get('rule')}: {text(r.get('statement'))} ({text(r.get('reason'))})")
+            for r in blocked
+        ]
         yield folded([mark("BLOCKED"), f" {many}"], element("ul", *lines, class_="plain small"))
     if of["not offered"]:
         names = ", ".join(words(report.get("not_offered")))
@@ -159,7 +175,15 @@ def _holding(held: Sequence[Mapping[str, Any]]) -> Iterator[Markup]:
             ),
             table(
                 ["rule", "what must be true", "examples", "margin"],
-                [[element("strong", text(r.get("rule"))), text(r.get("statement")), text(r.get("examples")), _margins(r)] for r in inner],
+                [
+                    [
+                        element("strong", text(r.get("rule"))),
+                        text(r.get("statement")),
+                        text(r.get("examples")),
+                        _margins(r),
+                    ]
+                    for r in inner
+                ],
                 (2,),
             ),
         )

@@ -83,7 +83,9 @@ def _absent(run: RunData) -> Markup | None:
     if not run.absent:
         return None
     lines = [element("li", line) for line in run.absent]
-    return element("div", element("p", "Not shown:"), element("ul", *lines, class_="plain"), class_="panel caution small")
+    return element(
+        "div", element("p", "Not shown:"), element("ul", *lines, class_="plain"), class_="panel caution small"
+    )
 
 
 def _sections(run: RunData) -> Iterator[Section]:

@@ -51,7 +51,9 @@ def number_at(value: Any, *keys: str) -> float | None:
     return found if is_number(found) else None
 
 
-def flat(value: Mapping[str, Any], without: Sequence[str] = (), prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(
+    value: Mapping[str, Any], without: Sequence[str] = (), prefix: str = ""
+) -> Iterator[tuple[str, Any]]:
     """(name.within.name, value) of what is no object; exact values (`hex`) and those in `without` are left out."""
     for key, inner in value.items():
         name = f"{prefix}{key}"

@@ -82,7 +82,10 @@ def loss(run: RunData) -> Markup:
 
 
 def _levels(results: Mapping[str, Any]) -> Iterator[Level]:
-    perplexity, n = number_at(results, "strongest_baseline", "val", "ppl"), dig(results, "strongest_baseline", "n")
+    perplexity, n = (
+        number_at(results, "strongest_baseline", "val", "ppl"),
+        dig(results, "strongest_baseline", "n"),
+    )
     if perplexity is None or not is_drawn(perplexity) or perplexity <= 0:
         return
     yield Level(f"{plain(n)}-gram" if is_number(n) else "n-gram", math.log(perplexity))
@@ -122,11 +125,15 @@ def tokens_a_second(run: RunData) -> Iterator[tuple[float, float]]:
 
 def drift(run: RunData) -> Markup | None:
     """Relative error of each layer, by format: numbers, and dots on a logarithmic scale."""
-    formats = {
-        name: dict(dig(told, "relative_error") or {})
-        for name, told in (dig(run.drift, "formats") or {}).items()
-        if isinstance(dig(told, "relative_error"), Mapping)
-    } if isinstance(dig(run.drift, "formats"), Mapping) else {}
+    formats = (
+        {
+            name: dict(dig(told, "relative_error") or {})
+            for name, told in (dig(run.drift, "formats") or {}).items()
+            if isinstance(dig(told, "relative_error"), Mapping)
+        }
+        if isinstance(dig(run.drift, "formats"), Mapping)
+        else {}
+    )
     if not formats:
         return None
     layers = list(dict.fromkeys(layer for errors in formats.values() for layer in errors))
@@ -134,7 +141,11 @@ def drift(run: RunData) -> Markup | None:
     low, high = (math.floor(math.log10(min(shown))), math.ceil(math.log10(max(shown)))) if shown else (0, 1)
     span = max(high - low, 1)
     rows = [
-        [layer, *(_figure(errors.get(layer)) for errors in formats.values()), _dots(layer, formats, low, span)]
+        [
+            layer,
+            *(_figure(errors.get(layer)) for errors in formats.values()),
+            _dots(layer, formats, low, span),
+        ]
         for layer in layers
     ]
     marks = [f"{form} {name}" for name, form in zip(formats, FORMS, strict=False)]
@@ -177,14 +188,22 @@ def samples(run: RunData) -> Markup:
         if not isinstance(sample, Mapping):
             continue
         said, expected = text(sample.get("said")) or "", text(sample.get("expected")) or ""
-        right = element("span", "✓ as the data", class_="ok") if said == expected else element("span", "✗ other", class_="bad")
+        right = (
+            element("span", "✓ as the data", class_="ok")
+            if said == expected
+            else element("span", "✗ other", class_="bad")
+        )
         rows.append([text(sample.get("source")) or "", said, expected, right])
     return element("div", table(["given", "the model says", "the data says", ""], rows), class_="panel")
 
 
 def results(run: RunData) -> Iterator[Markup]:
     """Every final number a row: those that say what it cost first; the n-grams folded."""
-    rows = [(name, value) for name, value in flat(run.results, without=("baselines", "schema")) if value is not None]
+    rows = [
+        (name, value)
+        for name, value in flat(run.results, without=("baselines", "schema"))
+        if value is not None
+    ]
     cost = [(name, value) for name, value in rows if _is_cost(name)]
     if cost:
         yield element("h3", "Cost")
@@ -196,7 +215,10 @@ def results(run: RunData) -> Iterator[Markup]:
     if tables:
         heads = ["n-gram", "order", "parameter", "perplexity on validation"]
         lines = [
-            [*(text(entry.get(key)) for key in ("kind", "n", "parameter")), text(number_at(entry, "val", "ppl"))]
+            [
+                *(text(entry.get(key)) for key in ("kind", "n", "parameter")),
+                text(number_at(entry, "val", "ppl")),
+            ]
             for entry in tables
         ]
         yield element("div", folded(f"{len(tables)} n-grams", table(heads, lines, (1, 2, 3))), class_="panel")

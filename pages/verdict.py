@@ -51,7 +51,8 @@ def _page(verdict: Mapping[str, Any], run: RunData | None, rules: Mapping[str, M
         facts(_facts(verdict, run)),
     ]
     footer = [
-        element("p", line) for line in ("Drawn from verdict.json, which lies beside this page, and the files of the run.",)
+        element("p", line)
+        for line in ("Drawn from verdict.json, which lies beside this page, and the files of the run.",)
     ]
     return document(f"{word}: {subject}", header, _sections(verdict, run, rules), footer)
 
@@ -71,7 +72,9 @@ def _sections(
     if failures := list(verdict_parts.failures(verdict, rules)):
         yield Section("failures", "What failed", *failures)
     if left := list(verdict_parts.left_open(verdict)):
-        title = "What this pass leaves open" if verdict.get("verdict") == "PASSED" else "What would void a pass"
+        title = (
+            "What this pass leaves open" if verdict.get("verdict") == "PASSED" else "What would void a pass"
+        )
         shown = element("ul", *(element("li", line) for line in left))
         yield Section("open", title, element("div", shown, class_="panel caution"))
     yield Section("gates", "Gates", *verdict_parts.gates(verdict))

@@ -7,7 +7,6 @@ from typing import Any
 from pages.markup import Child, Markup, element
 from pages.numbers import is_drawn, plain
 from pages.page import code, facts, folded, mark, table
-from pages.run_data import dig
 from pages.run_parts import text
 
 LIKENESS = re.compile(r" ?\(behaves like: ([^()]*(?:\([^()]*\)[^()]*)*)\)")
@@ -48,7 +47,9 @@ def sentence(verdict: Mapping[str, Any]) -> str:
         first = next(failing(verdict), None)
         why = ""
         if first is not None:
-            why = f": {first[0]}/{first[1].get('check')}: {first[1].get('problem') or first[1].get('message')}"
+            why = (
+                f": {first[0]}/{first[1].get('check')}: {first[1].get('problem') or first[1].get('message')}"
+            )
         names = f" ({', '.join(failed)})" if len(failed) > 1 else ""
         return f"Failed {len(failed)} of {len(gates)} gates{names}{why}"
     if word == "PASSED":
@@ -83,7 +84,9 @@ def failures(verdict: Mapping[str, Any], rules: Rules) -> Iterator[Markup]:
             lines = element("ul", *(element("li", element("code", test)) for test in tests), class_="plain")
             yield _block(str(gate.get("gate")), element("p", "Tests of this gate that did not pass:"), lines)
     for rule, reason in pairs(verdict.get("expected_and_held")):
-        yield _block(rule, element("p", f"It holds, though it is declared not to ({reason}): remove the declaration."))
+        yield _block(
+            rule, element("p", f"It holds, though it is declared not to ({reason}): remove the declaration.")
+        )
     for problem in words(verdict.get("file_problems")):
         yield _block("files of the verdict", element("p", problem))
 
@@ -141,7 +144,12 @@ def explained(rule: str, law: Mapping[str, str]) -> Markup | None:
         return None
     parts: list[Child] = []
     if law.get("wrong"):
-        parts += [element("h4", "wrong"), code(law["wrong"].strip("\n")), element("h4", "right"), code(law["right"].strip("\n"))]
+        parts += [
+            element("h4", "wrong"),
+            code(law["wrong"].strip("\n")),
+            element("h4", "right"),
+            code(law["right"].strip("\n")),
+        ]
     parts += [element("h4", "source"), element("p", law.get("source"), class_="small")]
     parts.append(element("p", "More: ", element("code", f"honestloop explain {rule}"), class_="small"))
     return folded(f"{rule}: wrong and right code", *parts)
@@ -151,7 +159,11 @@ def _accepted(control: Mapping[str, Any]) -> Markup:
     where = f"{control.get('gate')} / {control.get('must_be_refused_by')}"
     return _block(
         f"control {control.get('control')}",
-        element("p", f"A loop that is wrong ({control.get('wrong')}) was not refused for it by {where}.", class_="statement"),
+        element(
+            "p",
+            f"A loop that is wrong ({control.get('wrong')}) was not refused for it by {where}.",
+            class_="statement",
+        ),
         element("p", text(control.get("message") or control.get("figure"))),
     )
 
@@ -171,12 +183,22 @@ def left_open(verdict: Mapping[str, Any]) -> Iterator[Child]:
         checks = entries(gate.get("checks"))
         waiting = [str(c.get("check")) for c in checks if c.get("verdict") == "NOT RUN"]
         if waiting and len(waiting) == len(checks):
-            yield mark("NOT RUN"), f" the gate {gate.get('gate')}, with all of its {len(checks)} checks."
+            yield (
+                mark("NOT RUN"),
+                f" the gate {gate.get('gate')} ({len(checks)} check{'s' * (len(checks) > 1)}).",
+            )
         elif waiting:
             yield mark("NOT RUN"), f" {gate.get('gate')}: {', '.join(waiting)}."
     for verb in words(verdict.get("declared_and_not_asked")):
-        yield mark("NOT RUN"), " the subject declares a command ", element("code", verb), ", and no gate asked it."
-    untried = [str(c.get("control")) for c in entries(verdict.get("controls")) if c.get("verdict") == "NOT RUN"]
+        yield (
+            mark("NOT RUN"),
+            " the subject declares a command ",
+            element("code", verb),
+            ", and no gate asked it.",
+        )
+    untried = [
+        str(c.get("control")) for c in entries(verdict.get("controls")) if c.get("verdict") == "NOT RUN"
+    ]
     if untried:
         yield mark("NOT RUN"), f" {len(untried)} control{'s' * (len(untried) > 1)}: {', '.join(untried)}."
     for rule, reason in pairs(verdict.get("expected_failures")):
@@ -253,7 +275,12 @@ def _tightest(checks: Sequence[Mapping[str, Any]]) -> Child:
     share, check = max(shares, key=lambda found: found[0])
     width = f"width:{min(share, 1.0) * 100:.1f}%;"
     return [
-        element("span", element("span", style=width), class_="gauge over" if share > 1 else "gauge", aria_hidden="true"),
+        element(
+            "span",
+            element("span", style=width),
+            class_="gauge over" if share > 1 else "gauge",
+            aria_hidden="true",
+        ),
         f"{check.get('check')}: {margin_in_words(check)}",
     ]
 
@@ -269,7 +296,11 @@ def margin_in_words(check: Mapping[str, Any]) -> str:
         return margin
     if share > 1:
         return f"{plain(share, 3) if share < 1e6 else 'more than a million'} times what is allowed"
-    return f"inside {plain(1 / share, 3)} times" if share < 0.5 else f"{plain(100 * share, 3)} % of what is allowed"
+    return (
+        f"inside {plain(1 / share, 3)} times"
+        if share < 0.5
+        else f"{plain(100 * share, 3)} % of what is allowed"
+    )
 
 
 def controls(verdict: Mapping[str, Any]) -> list[Markup]:
@@ -302,7 +333,9 @@ def again(verdict: Mapping[str, Any]) -> Iterator[Child]:
     notes = [note for note in words(verdict.get("notes")) if not note.startswith("to repeat this:")]
     if notes:
         lines = element("ul", *(element("li", note) for note in notes), class_="plain")
-        yield element("div", folded(f"{len(notes)} note{'s' * (len(notes) > 1)}", lines), class_="panel notes")
+        yield element(
+            "div", folded(f"{len(notes)} note{'s' * (len(notes) > 1)}", lines), class_="panel notes"
+        )
 
 
 SEEDS = (("seed of the blind split", "blind_seed"), ("seed of the kills", "kill_seed"), ("runs", "runs"))

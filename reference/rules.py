@@ -40,7 +40,9 @@ class Rule:
     @property
     def texts(self) -> dict[str, str]:
         """What a page says of it: statement, why, hint, source, wrong, right."""
-        return {name: getattr(self, name) for name in ("statement", "why", "hint", "source", "wrong", "right")}
+        return {
+            name: getattr(self, name) for name in ("statement", "why", "hint", "source", "wrong", "right")
+        }
 
     @property
     def address(self) -> str:

@@ -107,7 +107,17 @@ def test_uv_lock_was_made_from_this_pyproject():
 
 def test_what_is_imported_is_declared():
     """No file relies on a package that happens to come with another one."""
-    folders = ["honestloop", "impl", "reference", "fixtures", "properties", "gates", "benchmarks", "pages", "tests"]
+    folders = [
+        "honestloop",
+        "impl",
+        "reference",
+        "fixtures",
+        "properties",
+        "gates",
+        "benchmarks",
+        "pages",
+        "tests",
+    ]
     files = [
         ROOT / "conftest.py",
         ROOT / "hatch_build.py",

@@ -19,7 +19,9 @@ ALLOWED = {
     "form-action": ["'none'"],
 }
 """What each directive of the policy may say."""
-ADDRESSES = frozenset("src href xlink:href action formaction data poster srcset srcdoc background ping".split())
+ADDRESSES = frozenset(
+    "src href xlink:href action formaction data poster srcset srcdoc background ping".split()
+)
 
 
 def check(data: bytes) -> None:
@@ -37,7 +39,9 @@ class _Reader(HTMLParser):
         self.has_policy = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        said = {name: value or "" for name, value in reversed(attrs)}  # of a name given twice, the first counts
+        said = {
+            name: value or "" for name, value in reversed(attrs)
+        }  # of a name given twice, the first counts
         equiv = said.get("http-equiv", "").strip().lower()
         if tag == "meta" and equiv == "content-security-policy":
             _must_forbid(said.get("content", ""))
