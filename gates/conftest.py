@@ -35,6 +35,8 @@ from honestloop.protocol import ProtocolError
 from honestloop.run_files import read_run
 from honestloop.suite_location import ROOT
 
+LONGEST = 500
+"""Characters of what a test that did not pass said."""
 KEPT_SESSIONS = 3  # directories of the last sessions are kept for inspection, older ones are removed
 # What files of another form make of those who read them.
 NOT_AS_AGREED = (
@@ -245,7 +247,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     """A test of a gate that failed, broke or was skipped keeps the gate from passing."""
     report = yield
     if (gate := gate_of_test(item)) and report.outcome != "passed":
-        item.config.stash[VERDICT].record_broken(gate, f"{item.name}: {report.outcome}")
+        said = "" if call.excinfo is None else printable(str(call.excinfo.value))
+        item.config.stash[VERDICT].record_broken(gate, f"{item.name}: {report.outcome}", said[:LONGEST])
     return report
 
 

@@ -302,7 +302,7 @@ def _write_page(config: pytest.Config) -> str:
     path = config.getoption("--page") or (None if INSTALLED else ROOT / "runs" / "properties.html")
     if path is None:
         return ""
-    grading, items = config.stash[GRADING], config.stash[GRADED]
+    grading, items = config.stash[GRADING], config.stash.get(GRADED, [])
     results = [(item.nodeid, item.stash[OUTCOME]) for item in items if OUTCOME in item.stash]
     complaints = [*grading.unfulfilled(complete=False), *filter(None, [config.stash.get(NOT_GRADED, None)])]
     profile = hypothesis.settings.get_current_profile_name()

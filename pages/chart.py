@@ -1,7 +1,7 @@
 """Line charts: the curves as inline SVG that stretches with the page, every word and number as text beside it.
 
-The drawing fills its box whatever its width (`preserveAspectRatio="none"`, strokes that do not scale); labels are placed
-in per cent of the same box, so they stay legible where the page is narrow.
+The drawing fills its box whatever its width (`preserveAspectRatio="none"`, strokes that do not scale); labels are
+placed in per cent of the same box, so they stay legible where the page is narrow.
 """
 
 import math
@@ -268,4 +268,5 @@ def _not_finite(curves: Sequence[Curve]) -> str:
     if not lost:
         return ""
     first = ", ".join(f"{name} at {plain(x)}" for x, name in lost[:3])
-    return f"{len(lost):,} value{'s are' if len(lost) > 1 else ' is'} not finite and not drawn: {first}{', ...' * (len(lost) > 3)}."
+    many = "values are" if len(lost) > 1 else "value is"
+    return f"{len(lost):,} {many} not finite and not drawn: {first}{', ...' * (len(lost) > 3)}."

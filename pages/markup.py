@@ -35,8 +35,8 @@ Child = Markup | str | int | None | Iterable["Child"]
 def element(tag: str, *children: Child, **attributes: str | int | bool | None) -> Markup:
     """An element. `class_`, `aria_label` and the like are written with `_` for what Python has no name for.
 
-    An attribute that is None or False is left out. ValueError for a tag, an attribute, an address or a style that is not
-    on the lists: a mistake of whoever calls, never a matter of what a subject wrote.
+    An attribute that is None or False is left out. ValueError for a tag, an attribute, an address or a style that is on
+    none of the lists: a mistake of whoever calls, never a matter of what a subject wrote.
     """
     if tag not in TAGS:
         raise ValueError(f"no such element here: {tag!r}")

@@ -1,18 +1,18 @@
 """Numbers as people read them."""
 
 import math
-from typing import Any
+from typing import Any, TypeGuard
 
 LARGEST = 1e300
 """Beyond this, either way, a number is shown and not drawn."""
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: Any) -> TypeGuard[float]:
     """Whether it is a number; true and false are none."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def is_drawn(value: Any) -> bool:
+def is_drawn(value: Any) -> TypeGuard[float]:
     """Whether it is a number that has a place on an axis."""
     return is_number(value) and -LARGEST < value < LARGEST  # false for NaN
 

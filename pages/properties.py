@@ -9,8 +9,9 @@ from pages.limits import trimmed
 from pages.markup import Child, Markup, element
 from pages.numbers import is_drawn, plain
 from pages.page import Section, code, document, facts, folded, mark, table, within
+from pages.run_data import entries
 from pages.run_parts import text
-from pages.verdict_parts import advice, entries, explained, got_and_expected, words
+from pages.verdict_parts import advice, explained, got_and_expected, words
 
 LIMIT = 600_000
 """Bytes of a page."""
@@ -23,7 +24,7 @@ Rules = Mapping[str, Mapping[str, str]]
 def page(report: Mapping[str, Any], rules: Rules) -> str:
     """The page of a grading, at most LIMIT bytes.
 
-    `report`: subject, profile, started_at, machine, summary, complaints (lines), not_offered (names) and rules, each with
+    `report`: subject, profile, started_at, machine, summary, complaints (lines), not_offered (names), rules, each with
     rule, status, statement, examples, margins (dtype -> error / bound), reason, and failures; a failure has test, text,
     found (lines), behaves_like (lines), snippet (lines) and reproduce.
     """

@@ -45,6 +45,11 @@ def dig(value: Any, *keys: str) -> Any:
     return value
 
 
+def entries(value: Any) -> list[Mapping[str, Any]]:
+    """The objects of a list; nothing if it is none."""
+    return [entry for entry in value if isinstance(entry, Mapping)] if isinstance(value, list) else []
+
+
 def number_at(value: Any, *keys: str) -> float | None:
     """The number there, or None."""
     found = dig(value, *keys)

@@ -9,7 +9,7 @@ from pages.chart import Chart, Curve, Level, drawing
 from pages.markup import Child, Markup, element
 from pages.numbers import bytes_of, is_drawn, is_number, plain, seconds
 from pages.page import facts, folded, listed, table
-from pages.run_data import RunData, dig, flat, number_at
+from pages.run_data import RunData, dig, entries, flat, number_at
 
 RATIO_LIMIT = 0.7
 """Share of the strongest n-gram's perplexity that the gate allows."""
@@ -45,6 +45,15 @@ def text(value: Any) -> str | None:
     if isinstance(value, Mapping):
         return ", ".join(f"{key}: {text(inner)}" for key, inner in value.items()) or "none"
     return str(value)
+
+
+def exact(value: Any) -> str | None:
+    """A value in words, numbers in all of their digits: seeds and settings are copied from here."""
+    if is_number(value):
+        return repr(value) if not isinstance(value, int) or abs(value) < 10**40 else plain(value)
+    if isinstance(value, list | tuple):
+        return ", ".join(str(exact(inner)) for inner in value) or "none"
+    return text(value)
 
 
 def commit(manifest: Mapping[str, Any]) -> str | None:
@@ -211,7 +220,7 @@ def results(run: RunData) -> Iterator[Markup]:
     others = [(name, value) for name, value in rows if not _is_cost(name)]
     yield element("h3", "Results")
     yield _facts(others)
-    tables = [entry for entry in dig(run.results, "baselines") or () if isinstance(entry, Mapping)]
+    tables = entries(dig(run.results, "baselines"))
     if tables:
         heads = ["n-gram", "order", "parameter", "perplexity on validation"]
         lines = [
@@ -247,7 +256,7 @@ def _amount(name: str, value: Any) -> Child:
 def manifest(run: RunData) -> Iterator[Markup]:
     """Seeds, hashes, settings, machine, a row each; packages folded."""
     told = run.manifest
-    rows = [(name, text(value)) for name, value in flat({k: v for k, v in told.items() if k != "packages"})]
+    rows = [(name, exact(value)) for name, value in flat({k: v for k, v in told.items() if k != "packages"})]
     settings = [(name, value) for name, value in rows if name.startswith("config.")]
     others = [(name, value) for name, value in rows if not name.startswith("config.")]
     yield element("div", listed(others), class_="panel")

@@ -1,4 +1,4 @@
-"""verdict.html: what was graded, what failed and how to see it again, what a pass would leave open, and all the rest."""
+"""verdict.html: what was graded, what failed and how to see it again, what a pass would leave open, all the rest."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -22,7 +22,7 @@ CANNOT_SHOW = (
 def page(verdict: Mapping[str, Any], run: RunData | None, rules: Mapping[str, Mapping[str, str]]) -> str:
     """The page of a verdict, at most LIMIT bytes.
 
-    `verdict`: what verdict.json says; `run`: the run that was judged, if there is one to show; `rules`: id -> statement,
+    `verdict`: what verdict.json says; `run`: the run that was judged, if there is one; `rules`: id -> statement,
     why, hint, source, wrong and right of the rules.
     """
 

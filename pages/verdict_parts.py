@@ -7,17 +7,13 @@ from typing import Any
 from pages.markup import Child, Markup, element
 from pages.numbers import is_drawn, plain
 from pages.page import code, facts, folded, mark, table
-from pages.run_parts import text
+from pages.run_data import entries
+from pages.run_parts import exact, text
 
 LIKENESS = re.compile(r" ?\(behaves like: ([^()]*(?:\([^()]*\)[^()]*)*)\)")
 Rules = Mapping[str, Mapping[str, str]]
 OUTCOMES = {"PASSED": "REFUSED", "FAILED": "ACCEPTED"}
 """What is said of a control: refused is right."""
-
-
-def entries(value: Any) -> list[Mapping[str, Any]]:
-    """The objects of a list; nothing if it is none."""
-    return [entry for entry in value if isinstance(entry, Mapping)] if isinstance(value, list) else []
 
 
 def words(value: Any) -> list[str]:
@@ -45,7 +41,10 @@ def sentence(verdict: Mapping[str, Any]) -> str:
     waiting = [str(g.get("gate")) for g in gates if g.get("verdict") == "NOT RUN"]
     if failed:
         first = next(failing(verdict), None)
-        why = ""
+        reasons = [
+            line for g in gates if g.get("verdict") == "FAILED" for line in words(g.get("broken_because"))
+        ]
+        why = f": {reasons[0]}" if reasons else ""
         if first is not None:
             why = (
                 f": {first[0]}/{first[1].get('check')}: {first[1].get('problem') or first[1].get('message')}"
@@ -62,7 +61,8 @@ def sentence(verdict: Mapping[str, Any]) -> str:
         return problems[0]
     reason = f": interrupted by {verdict['interrupted']}" if verdict.get("interrupted") else ""
     if waiting:
-        return f"Not complete{reason}: {len(waiting)} of {len(gates)} gates did not run to the end ({', '.join(waiting)})"
+        many = f"{len(waiting)} of {len(gates)} gates"
+        return f"Not complete{reason}: {many} did not run to the end ({', '.join(waiting)})"
     asked = words(verdict.get("declared_and_not_asked"))
     return f"Not complete{reason}" + (f": declared and not asked: {', '.join(asked)}" if asked else "")
 
@@ -71,7 +71,7 @@ def sentence(verdict: Mapping[str, Any]) -> str:
 
 
 def failures(verdict: Mapping[str, Any], rules: Rules) -> Iterator[Markup]:
-    """One block a check that failed, then controls that were accepted, tests that broke, and files that were changed."""
+    """One block a check that failed, then controls that were accepted, tests that broke, files that were changed."""
     for gate, check in failing(verdict):
         yield failure(f"{gate} / {check.get('check')}", check, rules)
     for control in entries(verdict.get("controls")):
@@ -79,16 +79,24 @@ def failures(verdict: Mapping[str, Any], rules: Rules) -> Iterator[Markup]:
             yield _accepted(control)
     failed = {gate for gate, _ in failing(verdict)}
     failed |= {str(c.get("gate")) for c in entries(verdict.get("controls")) if c.get("verdict") == "FAILED"}
-    for gate in entries(verdict.get("gates")):
-        if (tests := words(gate.get("broken_tests"))) and str(gate.get("gate")) not in failed:
-            lines = element("ul", *(element("li", element("code", test)) for test in tests), class_="plain")
-            yield _block(str(gate.get("gate")), element("p", "Tests of this gate that did not pass:"), lines)
+    for asked in entries(verdict.get("gates")):
+        if (tests := words(asked.get("broken_tests"))) and str(asked.get("gate")) not in failed:
+            yield _broken(str(asked.get("gate")), tests, words(asked.get("broken_because")))
     for rule, reason in pairs(verdict.get("expected_and_held")):
         yield _block(
             rule, element("p", f"It holds, though it is declared not to ({reason}): remove the declaration.")
         )
     for problem in words(verdict.get("file_problems")):
         yield _block("files of the verdict", element("p", problem))
+
+
+def _broken(gate: str, tests: Sequence[str], because: Sequence[str]) -> Markup:
+    """A gate of which no check failed, but tests did: what they said, and which."""
+    lines = element("ul", *(element("li", element("code", test)) for test in tests), class_="plain")
+    many = f"{len(tests)} test{'s' * (len(tests) > 1)} of this gate did not pass"
+    return _block(
+        gate, *(element("p", reason) for reason in because), folded(many, lines, is_open=not because)
+    )
 
 
 def failure(title: str, found: Mapping[str, Any], rules: Rules) -> Markup:
@@ -179,16 +187,16 @@ def left_open(verdict: Mapping[str, Any]) -> Iterator[Child]:
     """What did not run, was not offered, left out or expected to fail: what a pass does not speak of."""
     if verdict.get("interrupted"):
         yield mark("NOT RUN"), f" to the end: interrupted by {verdict['interrupted']}."
+    whole: list[str] = []
     for gate in entries(verdict.get("gates")):
         checks = entries(gate.get("checks"))
         waiting = [str(c.get("check")) for c in checks if c.get("verdict") == "NOT RUN"]
         if waiting and len(waiting) == len(checks):
-            yield (
-                mark("NOT RUN"),
-                f" the gate {gate.get('gate')} ({len(checks)} check{'s' * (len(checks) > 1)}).",
-            )
+            whole.append(str(gate.get("gate")))
         elif waiting:
             yield mark("NOT RUN"), f" {gate.get('gate')}: {', '.join(waiting)}."
+    if whole:
+        yield mark("NOT RUN"), f" {len(whole)} whole gate{'s' * (len(whole) > 1)}: {', '.join(whole)}."
     for verb in words(verdict.get("declared_and_not_asked")):
         yield (
             mark("NOT RUN"),
@@ -224,7 +232,7 @@ def gates(verdict: Mapping[str, Any]) -> Iterator[Markup]:
     rows = [_gate(gate, of_gate.get(str(gate.get("gate")), [])) for gate in entries(verdict.get("gates"))]
     yield element(
         "p",
-        "A bar shows how much of what is allowed the check that came nearest to its limit took; it is full at the limit.",
+        "A bar shows the check that came nearest to its limit, and how much of what is allowed it took.",
         class_="muted small",
     )
     yield element("div", *rows, class_="rows")
@@ -268,7 +276,7 @@ def _limit(check: Mapping[str, Any]) -> str | None:
 
 def _tightest(checks: Sequence[Mapping[str, Any]]) -> Child:
     """The bar of the check that used most of what it is allowed; words where nothing is a matter of degree."""
-    shares = [(c["share"], c) for c in checks if is_drawn(c.get("share")) and c["share"] >= 0]
+    shares = [(c["share"], c) for c in checks if is_drawn(c.get("share")) and c["share"] > 0]
     if not shares:
         done = [c for c in checks if c.get("verdict") == "PASSED"]
         return element("span", "exact: nothing differs", class_="muted") if done else None
@@ -321,7 +329,7 @@ def controls(verdict: Mapping[str, Any]) -> list[Markup]:
     ]
     heads = ["control", "", "what is wrong with it", "must be refused by", "said"]
     shown = folded(f"{refused} of {len(told)} were refused for their own fault", table(heads, rows))
-    said = "Loops that are wrong in one known way. A gate that cannot refuse proves nothing: each had to be refused for its fault."
+    said = "Loops that are wrong in one known way: a gate that cannot refuse them for their fault proves nothing."
     return [element("p", said, class_="muted small"), element("div", shown, class_="panel")]
 
 
@@ -329,7 +337,7 @@ def again(verdict: Mapping[str, Any]) -> Iterator[Child]:
     """The command, the seeds, and where the runs are."""
     if isinstance(verdict.get("repeat"), str):
         yield code(str(verdict["repeat"]))
-    yield facts((name, text(verdict.get(key))) for name, key in SEEDS)
+    yield facts((name, exact(verdict.get(key))) for name, key in SEEDS)
     notes = [note for note in words(verdict.get("notes")) if not note.startswith("to repeat this:")]
     if notes:
         lines = element("ul", *(element("li", note) for note in notes), class_="plain")

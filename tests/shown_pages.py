@@ -105,7 +105,7 @@ FAILURE = {
     "threshold": "<= 1",
     "margin": "1.1e+06x",
     "share": 1.1e6,
-    "problem": "update 7: 24 of 26 tensors, first block_0.q is not AdamW's (behaves like: epsilon before the correction)",
+    "problem": "update 7: 24 of 26 tensors, first w_q is not AdamW's (behaves like: epsilon before the correction)",
     "got": "0.00123",
     "expected": "0.00456, give or take 3e-09",
     "message": "GATE update / weights: ...",

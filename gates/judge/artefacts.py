@@ -1,4 +1,4 @@
-"""Every file of a run directory is, by its bytes, JSON (Lines), TOML, safetensors, PNG, Markdown or inert HTML, else refused.
+"""Every file of a run directory is, by its bytes, JSON, TOML, safetensors, PNG, Markdown or inert HTML, else refused.
 
 A file is read as what its name says and must be that to the last byte; a name that says nothing is refused, and so are
 the first bytes of a pickle, a zip, a NumPy file or a gzip stream under any name, and text that is a whole pickle.

@@ -111,6 +111,7 @@ def as_dict(verdict: Verdict) -> dict[str, Any]:
                     for check, rule in g.checks.items()
                 ],
                 "broken_tests": verdict.broken.get(g.name, []),
+                "broken_because": list(verdict.broken_because.get(g.name, ())),
             }
             for g in verdict.gates
         ],
