@@ -4,6 +4,7 @@ Every check of every gate returns a `Finding`, whether it looks at the subject o
 to the finding is decided elsewhere: a gate needs it to pass, a control needs it to be refused.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -77,7 +78,7 @@ def within(where: str, *, error: float, bound: float, of: str, problem: str, det
         if error == 0
         else f"{bound / error:.3g}x inside"
         if error <= bound
-        else f"{error / bound:.3g}x"
+        else f"{error / bound if bound > 0 else math.inf:.3g}x"
     )
     return Finding(
         where,
