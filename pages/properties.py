@@ -152,7 +152,9 @@ def _left_open(report: Mapping[str, Any], of: Mapping[str, Sequence[Mapping[str,
         yield folded([mark("BLOCKED"), f" {many}"], element("ul", *lines, class_="plain small"))
     if of["not offered"]:
         names = ", ".join(words(report.get("not_offered")))
-        yield element("p", mark("NOT OFFERED"), f" {len(of['not offered'])} rules: {names}.")
+        yield element(
+            "p", mark("NOT OFFERED"), f" {len(of['not offered'])} of the rules, for want of {names}."
+        )
 
 
 def _holding(held: Sequence[Mapping[str, Any]]) -> Iterator[Markup]:

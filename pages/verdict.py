@@ -81,7 +81,8 @@ def _sections(
     if controls := verdict_parts.controls(verdict):
         yield Section("controls", "Controls", *controls)
     if run is not None and run.log:
-        yield Section("loss", "Loss", run_parts.loss(run))
+        note = "As the judged run logged it; the n-gram is the one that it reports. The gates compute both again."
+        yield Section("loss", "Loss", element("p", note, class_="muted small"), run_parts.loss(run))
     if run is not None and (drift := run_parts.drift(run)):
         yield Section("drift", "Drift", drift)
     yield Section("again", "To repeat this", *verdict_parts.again(verdict))

@@ -2,9 +2,11 @@
 
 import json
 import os
+from types import SimpleNamespace
 
 import pytest
 
+from gates.subject.judged_run import PLACES, judged_run
 from honestloop.cli import run
 from honestloop.run_files import read_run
 from tests import shown_pages
@@ -78,3 +80,11 @@ def test_nothing_that_lies_there_is_waited_for_or_followed(tmp_path):
     assert "hunter2" not in page
     assert "train_log.jsonl: a FIFO" in page and "results.json: a symbolic link" in page
     assert "manifest.json: JSON nested more than 64 levels deep" in page
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_the_judged_run_is_found_at_every_level(tmp_path, name):
+    session = SimpleNamespace(home=tmp_path)
+    assert judged_run(session) is None
+    (tmp_path / name).mkdir(parents=True)
+    assert judged_run(session) == tmp_path / name

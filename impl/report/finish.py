@@ -44,9 +44,8 @@ def finish(
     opponent = strongest(table)
     if plots.wanted():
         plots.loss_curve(run.path / LOG, opponent, run.path / "loss_curve.png")
-    measured, said = drift.measure(model, run), list(samples.sentences(model, run))
+    measured = drift.measure(model, run)
     drift.write(run.path / DRIFT, measured)
-    write_json(run.path / SAMPLES, said)
     results = {
         "schema": SCHEMA,
         "run_id": run.manifest.run_id,
@@ -62,7 +61,10 @@ def finish(
         "model_file": str(model_file.relative_to(run.path)),
         "mlflow": tracker.where(),
     }
-    page.write(run, results, measured.as_dict(), said)
+    if plots.wanted():
+        said = list(samples.sentences(model, run))
+        write_json(run.path / SAMPLES, said)
+        page.write(run, results, measured.as_dict(), said)
     write_json(run.path / RESULTS, results)
     tracker.finish()
     return results

@@ -18,7 +18,7 @@ _COLOURS = ("#4477aa", "#ee6677", "#228833")  # told apart with any colour visio
 
 
 def wanted() -> bool:
-    """Whether a run draws its pictures: HONESTLOOP_PLOTS=off saves the second that Matplotlib takes."""
+    """Whether a run draws its pictures and its page: HONESTLOOP_PLOTS=off saves the second that Matplotlib takes."""
     return os.environ.get("HONESTLOOP_PLOTS", "").lower() != "off"
 
 
