@@ -19,7 +19,7 @@ SIDE = 1000
 """Of the square that is drawn in, before it is stretched."""
 LABEL = 7.5
 """Least distance of two labels beside one another, in per cent of the height."""
-MOST_DOTS = 60
+MOST_DOTS = 30
 LOGARITHMIC = 1000.0
 """Largest value over smallest, beyond which an axis of positive values is logarithmic."""
 

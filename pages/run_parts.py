@@ -86,7 +86,9 @@ def when(value: Any) -> str | None:
 def loss(run: RunData) -> Markup:
     """Losses with the n-gram's and the gate's lines, wherever the run has them."""
     curves = [Curve(name, run.points(key), dots=key == "val_loss") for key, name in LOSSES]
-    shown = drawing(Chart("Loss", "nats a token; lower is better", curves, list(_levels(run.results))))
+    told = [curve.name for curve in curves if curve.points]
+    title = f"{told[0].capitalize()} loss" if len(told) == 1 else "Loss"
+    shown = drawing(Chart(title, "nats a token; lower is better", curves, list(_levels(run.results))))
     return element("div", shown, class_="wide")
 
 

@@ -100,7 +100,7 @@ def check(name: str, rule: str, verdict: str = "PASSED", **facts: Any) -> dict[s
     return {"check": name, "rule": rule, "statement": statement, "verdict": verdict, **found, **facts}
 
 
-FAILURE = {
+FAILURE: dict[str, Any] = {
     "verdict": "FAILED",
     "threshold": "<= 1",
     "margin": "1.1e+06x",
@@ -223,7 +223,7 @@ def attacked_run(attack: str) -> RunData:
     values = {
         name: attacked(getattr(usual, name), attack) for name in ("results", "manifest", "drift", "samples")
     }
-    lines = [line | {f"curve{attack}": 1.0} for line in usual.log]
+    lines = [{**line, f"curve{attack}": 1.0} for line in usual.log]
     return RunData(usual.name + attack, log=lines, absent=(attack,), **values)
 
 
