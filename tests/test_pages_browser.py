@@ -94,5 +94,5 @@ def test_without_a_browser_it_fails_where_it_must_run(tmp_path, monkeypatch, tol
         monkeypatch.delenv(name, raising=False)
     for name, value in {"PATH": str(tmp_path), **told}.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(outcome, match="^no headless Chromium: apt-get install chromium-headless-shell$"):
+    with pytest.raises(outcome, match=r"^no headless Chromium: apt-get install chromium-headless-shell$"):
         browser.browser()
