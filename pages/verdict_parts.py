@@ -50,18 +50,18 @@ def sentence(verdict: Mapping[str, Any]) -> str:
                 f": {first[0]}/{first[1].get('check')}: {first[1].get('problem') or first[1].get('message')}"
             )
         names = f" ({', '.join(failed)})" if len(failed) > 1 else ""
-        return f"Failed {len(failed)} of {len(gates)} gates{names}{why}"
+        return f"Failed {len(failed)} of {len(gates)} gate{'s' * (len(gates) != 1)}{names}{why}"
     if word == "PASSED":
         declared = len(pairs(verdict.get("expected_failures")))
         more = f"; {declared} failure{'s' * (declared > 1)} as declared" if declared else ""
-        return f"Passed {len(gates)} of {len(gates)} gates{more}."
+        return f"Passed {len(gates)} of {len(gates)} gate{'s' * (len(gates) != 1)}{more}."
     if held := pairs(verdict.get("expected_and_held")):
         return f"{held[0][0]} is declared not to hold, and holds: remove the declaration"
     if problems := words(verdict.get("file_problems")):
         return problems[0]
     reason = f": interrupted by {verdict['interrupted']}" if verdict.get("interrupted") else ""
     if waiting:
-        many = f"{len(waiting)} of {len(gates)} gates"
+        many = f"{len(waiting)} of {len(gates)} gate{'s' * (len(gates) != 1)}"
         return f"Not complete{reason}: {many} did not run to the end ({', '.join(waiting)})"
     asked = words(verdict.get("declared_and_not_asked"))
     return f"Not complete{reason}" + (f": declared and not asked: {', '.join(asked)}" if asked else "")

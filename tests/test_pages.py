@@ -134,7 +134,7 @@ def test_a_verdict_says_what_failed_first_and_what_a_pass_would_leave_open():
         ({"verdict": "PASSED", "gates": [shown_pages.gate("a")] * 3}, "Passed 3 of 3 gates."),
         (
             {"verdict": "PASSED", "gates": [shown_pages.gate("a")], "expected_failures": {"X": "y"}},
-            "Passed 1 of 1 gates; 1 failure as declared.",
+            "Passed 1 of 1 gate; 1 failure as declared.",
         ),
         (
             {
@@ -142,7 +142,7 @@ def test_a_verdict_says_what_failed_first_and_what_a_pass_would_leave_open():
                 "interrupted": "SIGTERM",
                 "gates": [{"gate": "a", "verdict": "NOT RUN"}],
             },
-            "Not complete: interrupted by SIGTERM: 1 of 1 gates did not run to the end (a)",
+            "Not complete: interrupted by SIGTERM: 1 of 1 gate did not run to the end (a)",
         ),
         (
             {"verdict": "INCOMPLETE", "declared_and_not_asked": ["rows"], "gates": []},
