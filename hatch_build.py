@@ -12,7 +12,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-FOLDERS = ("reference", "fixtures", "properties", "gates", "impl", "benchmarks")
+FOLDERS = ("reference", "fixtures", "properties", "gates", "impl", "benchmarks", "pages")
 TARGET = "honestloop.suite"
 
 

@@ -18,6 +18,7 @@ from gates.end_signals import EndSignals
 from gates.errors import GateError
 from gates.judge.scoring import ReferenceScorer
 from gates.run_selection import gate_of_test, select_tests, start_runs
+from gates.subject.judged_run import judged_run
 from gates.subject.offers import adapter_of, left_out, not_offered
 from gates.subject.pool import Pool
 from gates.subject.process import Process
@@ -29,9 +30,13 @@ from gates.verdict.outcome import FAILED, PASSED, Verdict, refused
 from gates.verdict.printing import print_summary, print_verdict, progress_of
 from honestloop.description import Level, describe, must_be_there
 from honestloop.guarded_files import UnreadableError, printable
+from honestloop.here_and_now import machine_name, started_at
 from honestloop.protocol import ProtocolError
+from honestloop.run_files import read_run
 from honestloop.suite_location import ROOT
 
+LONGEST = 500
+"""Characters of what a test that did not pass said."""
 KEPT_SESSIONS = 3  # directories of the last sessions are kept for inspection, older ones are removed
 # What files of another form make of those who read them.
 NOT_AS_AGREED = (
@@ -97,7 +102,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[SESSION] = Session(description, home, blind, kill, every)
     config.stash[VERDICT] = Verdict(
         subject,
-        facts={"runs": str(home)},
+        facts={"runs": str(home), "started_at": started_at(), "machine": machine_name()},
         all_controls=bool(config.getoption("--all-controls", default=False)),
         expected=description.expected,
         level=description.level,
@@ -246,7 +251,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     """A test of a gate that failed, broke or was skipped keeps the gate from passing."""
     report = yield
     if (gate := gate_of_test(item)) and report.outcome != "passed":
-        item.config.stash[VERDICT].record_broken(gate, f"{item.name}: {report.outcome}")
+        said = "" if call.excinfo is None else printable(str(call.excinfo.value))
+        item.config.stash[VERDICT].record_broken(gate, f"{item.name}: {report.outcome}", said[:LONGEST])
     return report
 
 
@@ -261,7 +267,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[
     Process.kill_the_rest()  # ... also where the session was ended while they were being started
     verdict, context = config.stash[VERDICT], config.stash[SESSION]
     # Not earlier: a subject that knew the seeds would know what it is going to be asked.
-    verdict.facts |= {"blind_seed": context.blind_seed, "kill_seed": context.kill_seed}
+    seeds = {"blind_seed": context.blind_seed, "kill_seed": context.kill_seed}
+    verdict.facts |= {**seeds, "repeat": _repeat(context)}
     if verdict.level < Level.PHASE_18:
         verdict.unjudged = tuple(verb for verb in context.description.commands if verb not in context.asked)
     verdict.notes.append(f"to repeat this: {_repeat(context)}; runs are in {context.home}")
@@ -287,6 +294,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if not config.stash[JUDGING]:
         return
     print_verdict(config.stash[VERDICT], terminalreporter)
+    page = config.stash[SESSION].runs / files.PAGE
+    here = page.relative_to(Path.cwd()) if page.is_relative_to(Path.cwd()) else page
+    terminalreporter.write_line(f"-> {here}")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -318,7 +328,10 @@ def _interrupt(config: pytest.Config, name: str) -> None:
 
 def _write(config: pytest.Config) -> None:
     """The verdict so far, and the files that a badge is made from."""
-    config.stash[SAID] = files.write(config.stash[VERDICT], config.stash[SESSION].runs)
+    session = config.stash[SESSION]
+    place, layout = judged_run(session), session.description.run
+    run = None if place is None else read_run(place, "the judged run", layout.log, layout.manifest)
+    config.stash[SAID] = files.write(config.stash[VERDICT], session.runs, run)
 
 
 def _repeat(session: Session) -> str:

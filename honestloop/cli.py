@@ -50,6 +50,11 @@ def app() -> None:
 @click.option(
     "--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write the report as JSON."
 )
+@click.option(
+    "--page",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the report as a page to open (HTML).",
+)
 def check(
     adapter: str,
     rule: tuple[str, ...],
@@ -58,6 +63,7 @@ def check(
     margins: bool,
     time_limit: float,
     json_file: Path | None,
+    page: Path | None,
 ) -> int:
     """Grade the functions and the loop of ADAPTER by the properties, in seconds.
 
@@ -101,6 +107,12 @@ def check(
     click.echo(report.summary)
     if json_file is not None:
         write_atomically(json_file, json.dumps(report.as_dict(), indent=1, ensure_ascii=False) + "\n")
+    if page is not None:
+        from honestloop import properties_page
+
+        results = [(result.test, result.outcome) for result in report.results]
+        properties_page.write(page, report.grading, profile, results, report.unfulfilled)
+        click.echo(f"-> {page}")
     return report.status
 
 
@@ -185,6 +197,35 @@ def check_run(directory: Path, level: str | None) -> int:
         click.echo(str(complaint))
     click.echo(str(report))
     return FAILED if report.complaints else OK
+
+
+@app.command(
+    short_help="Show one run directory as a page to open.",
+    epilog="Example:  honestloop report runs/1",
+)
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Where the page goes; report.html in the directory, by default.",
+)
+def report(directory: Path, out: Path | None) -> int:
+    """Write report.html, a page that shows the run DIRECTORY: curves, results and cost, drift, samples, manifest.
+
+    It is drawn from train_log.jsonl, results.json and manifest.json, as far as they are there; it judges nothing.
+    """
+    from honestloop.run_files import read_run
+    from pages.run import report as page
+
+    if not directory.is_dir():
+        raise ProtocolError(f"{directory}: no such folder")
+    path = out or directory / "report.html"
+    shown = read_run(directory)
+    write_atomically(path, page(shown))
+    for line in shown.absent:
+        click.echo(f"not shown: {line}")
+    click.echo(f"-> {path}")
+    return OK
 
 
 @app.command(

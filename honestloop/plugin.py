@@ -9,14 +9,15 @@ import os
 import sys
 import warnings
 from collections.abc import Generator, Mapping
+from pathlib import Path
 from typing import Any, NoReturn
 
 import hypothesis
 import pytest
 
-from honestloop import guard, supervision
+from honestloop import guard, properties_page, supervision
 from honestloop.protocol import ProtocolError, Subject
-from honestloop.suite_location import DEFAULT_SUBJECT, INSTALLED
+from honestloop.suite_location import DEFAULT_SUBJECT, INSTALLED, ROOT
 from properties.checks import Property, property_of
 from properties.grading import Grading, Outcome, Status, grouped, place
 from properties.profiles import PROFILES
@@ -25,6 +26,7 @@ from properties.property_record import Record, running_test
 GRADING = pytest.StashKey[Grading]()
 OUTCOME = pytest.StashKey[Outcome]()
 REPORTER = pytest.StashKey[tuple[supervision.Reporter, pytest.Session]]()
+GRADED = pytest.StashKey[list[pytest.Item]]()
 NOT_GRADED = pytest.StashKey[str]()
 WORDS = {
     Status.BLOCKED: ("blocked", "b", "BLOCKED"),
@@ -35,7 +37,7 @@ WORDS = {
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """--impl, --profile, --margins, --time-limit."""
+    """--impl, --profile, --margins, --time-limit, --page."""
     group = parser.getgroup("honestloop")
     group.addoption(
         "--impl", default=DEFAULT_SUBJECT, metavar="NAME", help="the subject: NAME.adapter, or NAME itself"
@@ -52,6 +54,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=guard.TIME_LIMIT,
         metavar="SECONDS",
         help="how long one call of the subject may take (default %(default)g)",
+    )
+    group.addoption(
+        "--page",
+        type=Path,
+        metavar="FILE",
+        help="where the page of the properties goes (in a clone runs/properties.html; installed, nowhere)",
     )
 
 
@@ -247,6 +255,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """An expected failure that did not happen keeps the session from passing, as does what was not graded."""
     grading, option = session.config.stash[GRADING], session.config.option
     graded = [item for item in session.items if _is_graded(item)]
+    session.config.stash[GRADED] = graded
     if (
         exitstatus != pytest.ExitCode.OK
         or not graded
@@ -284,3 +293,21 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     for line in grading.unfulfilled(complete=False):
         write(line, red=True)
     write(grading.summary())
+    if said := _write_page(config):
+        write(said)
+
+
+def _write_page(config: pytest.Config) -> str:
+    """Write the page of what was graded; the line that says where it is, or why it is not there."""
+    path = config.getoption("--page") or (None if INSTALLED else ROOT / "runs" / "properties.html")
+    if path is None:
+        return ""
+    grading, items = config.stash[GRADING], config.stash.get(GRADED, [])
+    results = [(item.nodeid, item.stash[OUTCOME]) for item in items if OUTCOME in item.stash]
+    complaints = [*grading.unfulfilled(complete=False), *filter(None, [config.stash.get(NOT_GRADED, None)])]
+    profile = hypothesis.settings.get_current_profile_name()
+    try:
+        properties_page.write(path, grading, profile, results, complaints)
+    except OSError as error:
+        return f"no page: {path}: {error.strerror}"
+    return f"-> {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}"

@@ -42,6 +42,8 @@ class Outcome:
     """Those that it is about: the broken one alone if one broke."""
     text: str = ""
     """The message of a failure, or the reason why it was not graded."""
+    refusal: Refusal | None = None
+    """What broke, in its parts."""
 
 
 class Grading:
@@ -200,7 +202,7 @@ class Grading:
         if RULES[refusal.rule].family == "SUBJ" and refusal.function:
             self.broken_functions.setdefault(refusal.function.split(".")[0], refusal.rule)
         notes = [f"  {line}" for note in getattr(refusal, "__notes__", ()) for line in note.splitlines()]
-        return Outcome(Status.BROKEN, (refusal.rule,), "\n".join([str(refusal), *notes]))
+        return Outcome(Status.BROKEN, (refusal.rule,), "\n".join([str(refusal), *notes]), refusal)
 
     def _explain(self, refusal: Refusal, record: Record) -> None:
         """Add the diagnosis and a snippet to a refusal."""

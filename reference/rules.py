@@ -39,6 +39,13 @@ class Rule:
         return self.id.split("-")[0]
 
     @property
+    def texts(self) -> dict[str, str]:
+        """What a page says of it: statement, why, hint, source, wrong, right."""
+        return {
+            name: getattr(self, name) for name in ("statement", "why", "hint", "source", "wrong", "right")
+        }
+
+    @property
     def address(self) -> str:
         """Where the rule is explained."""
         return f"docs/rules.md#{self.id.lower()}"

@@ -10,7 +10,7 @@ import pytest
 
 from gates.verdict.badge import GREEN, OLIVE, RED, YELLOW, badge
 from gates.verdict.definition import GATES, controls, gate_of, gates_of, rule_of
-from gates.verdict.files import as_dict, write, write_controls
+from gates.verdict.files import as_dict, changed, write, write_controls
 from gates.verdict.finding import Finding, at_most, no_problems, nothing_to_judge, within
 from gates.verdict.outcome import EXPECTED, FAILED, INCOMPLETE, NOT_OFFERED, NOT_RUN, PASSED, Verdict
 from gates.verdict.printing import summary, text
@@ -132,6 +132,35 @@ def test_a_control_must_be_refused_by_the_right_check_for_its_own_fault(said):
     assert (verdict.of_control("untrained"), verdict.overall) == (FAILED, FAILED)
 
 
+def test_the_page_beside_the_verdict_says_the_same(tmp_path):
+    verdict = complete()
+    verdict.record(within("update/weights", error=5.0, bound=2.0, of="3 updates", problem="<b>late</b>"))
+    verdict.record_broken("mlflow", "test_x: failed", "GATE mlflow / run: no evidence")
+    said = write(verdict, tmp_path)
+    page = (tmp_path / "verdict.html").read_text()
+    assert said[tmp_path / "verdict.html"] == page
+    assert "Failed 2 of 11 gates (update, mlflow): update/weights: &lt;b&gt;late&lt;/b&gt;" in page
+    assert "2.5 times what is allowed" in page and "GATE mlflow / run: no evidence" in page
+    found = json.loads((tmp_path / "verdict.json").read_bytes())
+    gates = {gate["gate"]: gate for gate in found["gates"]}
+    (weights,) = [c for c in gates["update"]["checks"] if c["check"] == "weights"]
+    assert (weights["share"], weights["problem"], weights["got"]) == (2.5, "<b>late</b>", "error 5")
+    assert gates["mlflow"]["broken_because"] == ["GATE mlflow / run: no evidence"]
+    (tmp_path / "verdict.html").write_text("<h1>PASSED</h1>")
+    assert ["verdict.html" in problem for problem in changed(said)] == [True]
+
+
+def test_what_is_not_a_number_has_no_share(tmp_path):
+    verdict = complete()
+    verdict.record(within("update/weights", error=float("nan"), bound=2.0, of="x", problem="y"))
+    verdict.record(within("update/moments", error=1.0, bound=0.0, of="x", problem="y"))
+    write(verdict, tmp_path)
+    gates = json.loads((tmp_path / "verdict.json").read_bytes(), parse_constant=pytest.fail)["gates"]
+    checks = {c["check"]: c for gate in gates if gate["gate"] == "update" for c in gate["checks"]}
+    assert "share" not in checks["weights"] and "share" not in checks["moments"]
+    assert checks["weights"]["verdict"] == checks["moments"]["verdict"] == FAILED
+
+
 def test_nothing_at_all_is_incomplete():
     assert Verdict("impl").overall == INCOMPLETE
 
@@ -156,7 +185,9 @@ def test_files_are_written_whole_and_replace_the_verdict_before(tmp_path):
     broken = complete()
     broken.record(finding("reload/name", passed=False, problem="the name"))
     write(broken, tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["badge.json", "badge.svg", "verdict.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *("badge.json", "badge.svg", "verdict.html", "verdict.json")
+    ]
     said = json.loads((tmp_path / "verdict.json").read_bytes())
     assert said["verdict"] == FAILED
     message = next(g for g in said["gates"] if g["gate"] == "reload")["checks"][1]["message"]

@@ -40,8 +40,17 @@ def graded(tmp_path_factory):
     folder = tmp_path_factory.mktemp("graded")
     (folder / "theirs.py").write_text(SUBJECT)
     files = [f"properties/test_{name}.py" for name in ("contract", "perplexity", "matmul", "attention")]
-    done = run(folder, *files, "--impl", "theirs", "-v", f"--junitxml={folder / 'junit.xml'}")
-    return done, ET.parse(folder / "junit.xml")
+    reports = f"--junitxml={folder / 'junit.xml'}", f"--page={folder / 'properties.html'}"
+    done = run(folder, *files, "--impl", "theirs", "-v", *reports)
+    return done, ET.parse(folder / "junit.xml"), (folder / "properties.html").read_text()
+
+
+def test_the_page_has_a_block_a_rule_and_what_is_left_open(graded):
+    done, _, page = graded
+    assert "/properties.html" in done.stdout
+    assert page.count("✗ BROKEN</span> SUBJ-02") == 1
+    assert "EXPECTED FAILURE</span> PPL-01, as declared: without exp, on purpose." in page
+    assert "MATMUL-01" in page and "NOT OFFERED" in page
 
 
 def cases(report):

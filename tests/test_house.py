@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-FOLDERS = ("honestloop", "reference", "impl", "properties", "gates", "benchmarks", "fixtures")
+FOLDERS = ("honestloop", "reference", "impl", "properties", "gates", "benchmarks", "fixtures", "pages")
 LONGEST = 60
 
 

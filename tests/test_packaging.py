@@ -107,7 +107,17 @@ def test_uv_lock_was_made_from_this_pyproject():
 
 def test_what_is_imported_is_declared():
     """No file relies on a package that happens to come with another one."""
-    folders = ["honestloop", "impl", "reference", "fixtures", "properties", "gates", "benchmarks", "tests"]
+    folders = [
+        "honestloop",
+        "impl",
+        "reference",
+        "fixtures",
+        "properties",
+        "gates",
+        "benchmarks",
+        "pages",
+        "tests",
+    ]
     files = [
         ROOT / "conftest.py",
         ROOT / "hatch_build.py",
@@ -188,7 +198,7 @@ def test_every_dependency_is_locked():
     assert declared_requirements() <= {m["name"] for m in exported()}
 
 
-LIGHT = ("honestloop", "reference", "fixtures", "properties")
+LIGHT = ("honestloop", "reference", "fixtures", "properties", "pages")
 CALLBACKS = tuple(ROOT / "honestloop" / "recorder" / name for name in ("hf.py", "lightning.py"))
 """Imported by who trains with the framework, so it is there."""
 

@@ -1,4 +1,4 @@
-"""Every file of a run directory is, by its bytes, JSON, JSON Lines, TOML, safetensors, PNG or Markdown, else refused.
+"""Every file of a run directory is, by its bytes, JSON, TOML, safetensors, PNG, Markdown or inert HTML, else refused.
 
 A file is read as what its name says and must be that to the last byte; a name that says nothing is refused, and so are
 the first bytes of a pickle, a zip, a NumPy file or a gzip stream under any name, and text that is a whole pickle.
@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+from gates.judge import inert_html
 from gates.subject import tensors
 from gates.subject.run_directory import RunDirectory
 from gates.verdict.finding import Finding, Problem, no_problems
@@ -139,7 +140,13 @@ def _no_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return result
 
 
-TEXT = {".json", ".jsonl", ".toml", ".md"}
+def read_page(data: bytes) -> None:
+    """Text that is a page which runs nothing."""
+    read_text(data)
+    inert_html.check(data)
+
+
+TEXT = {".json", ".jsonl", ".toml", ".md", ".html"}
 READERS: dict[str, Callable[[bytes], object]] = {
     ".json": read_json,
     ".jsonl": read_json_lines,
@@ -147,4 +154,5 @@ READERS: dict[str, Callable[[bytes], object]] = {
     ".safetensors": tensors.read,
     ".png": read_png,
     ".md": read_text,
+    ".html": read_page,
 }

@@ -83,6 +83,7 @@ def evaluation(followed: ConfiguredRun, steps: Sequence[int]) -> Finding:
         problem=problem,
         got=repr(worst.got),
         expected=f"{worst.expected!r}, give or take {worst.bound:.2g}",
+        share=worst.ratio,
     )
 
 

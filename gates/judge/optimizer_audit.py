@@ -49,6 +49,7 @@ def of_bounds(check: str, audited: Sequence[AuditedUpdate]) -> Finding:
         problem=first.message + (f" (and {len(beyond) - 1} more updates)" if len(beyond) > 1 else ""),
         got=first.got,
         expected=first.expected,
+        share=max(ratios),
     )
 
 

@@ -105,4 +105,5 @@ def _worst(
         problem=problem,
         got=f"{first.got!r}",
         expected=f"{first.expected!r}, give or take {first.bound:.2g}",
+        share=max(ratios),
     )

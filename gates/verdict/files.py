@@ -1,6 +1,7 @@
-"""The verdict as files: verdict.json, controls.json and the badge, each whole or not at all."""
+"""The verdict as files: verdict.json and its page, controls.json and the badge, each whole or not at all."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,23 +12,29 @@ from gates.verdict.finding import Finding
 from gates.verdict.outcome import PASSED, Verdict
 from honestloop.atomic_write import write_atomically
 from honestloop.guarded_files import UnreadableError, read_regular
+from pages.run_data import RunData
+from pages.verdict import page
 from reference.rules import RULES
 
+PAGE = "verdict.html"
+RULE_TEXTS = {rule.id: rule.texts for rule in RULES.values()}
 SCHEMA, CONTROLS_SCHEMA = "honestloop/verdict/v1", "honestloop/controls/v1"
 
 
-def write(verdict: Verdict, directory: Path) -> dict[Path, str]:
-    """verdict.json, badge.json and badge.svg, each whole or not at all. A verdict always replaces the one before.
+def write(verdict: Verdict, directory: Path, run: RunData | None = None) -> dict[Path, str]:
+    """verdict.json, verdict.html and the badge, each whole or not at all. A verdict always replaces the one before.
 
-    What each file then says, for `changed`. OSError if that is impossible.
+    `run`: the run that was judged, which the page shows. What each file then says, for `changed`. OSError if that is
+    impossible.
     """
-    content = badge(verdict)
-    text = json.dumps(as_dict(verdict), indent=2, ensure_ascii=False) + "\n"
+    content, facts = badge(verdict), as_dict(verdict)
+    text = json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
     said = {
         # Half a surrogate pair in a subject's text is no UTF-8; as an escape it is JSON.
         directory / "verdict.json": text.encode("utf-8", "backslashreplace").decode(),
         directory / "badge.json": json.dumps(content) + "\n",
         directory / "badge.svg": badge_svg(content),
+        directory / PAGE: page(facts, run, RULE_TEXTS),
     }
     directory.mkdir(parents=True, exist_ok=True)
     for path, text in said.items():
@@ -91,6 +98,7 @@ def as_dict(verdict: Verdict) -> dict[str, Any]:
         "gates": [
             {
                 "gate": g.name,
+                "title": g.title,
                 "verdict": verdict.of_gate(g.name),
                 "checks": [
                     {
@@ -103,6 +111,7 @@ def as_dict(verdict: Verdict) -> dict[str, Any]:
                     for check, rule in g.checks.items()
                 ],
                 "broken_tests": verdict.broken.get(g.name, []),
+                "broken_because": list(verdict.broken_because.get(g.name, ())),
             }
             for g in verdict.gates
         ],
@@ -129,8 +138,17 @@ def controls_at(verdict: Verdict) -> list[Control]:
     return [c for c in controls() if c.gate in names]
 
 
-def _facts(finding: Finding | None) -> dict[str, str]:
+def _facts(finding: Finding | None) -> dict[str, Any]:
     if finding is None:
         return {}
-    facts = {"figure": finding.figure, "threshold": finding.threshold, "margin": finding.margin}
-    return facts if finding.passed else {**facts, "message": finding.message}
+    facts: dict[str, Any] = {
+        "figure": finding.figure,
+        "threshold": finding.threshold,
+        "margin": finding.margin,
+    }
+    if finding.share is not None and math.isfinite(finding.share):
+        facts["share"] = float(finding.share)
+    if finding.passed:
+        return facts
+    said = {"problem": finding.problem, "got": finding.got, "expected": finding.expected}
+    return {**facts, **said, "message": finding.message}

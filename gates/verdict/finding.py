@@ -4,6 +4,7 @@ Every check of every gate returns a `Finding`, whether it looks at the subject o
 to the finding is decided elsewhere: a gate needs it to pass, a control needs it to be refused.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,8 @@ class Finding:
     expected: str = ""
     unproved: str = ""
     """What stays unproved where the subject left nothing to look at; empty where something was judged."""
+    share: float | None = None
+    """What was found as a share of what is allowed: 1 at the limit; None where it is not a matter of degree."""
 
     @property
     def gate(self) -> str:
@@ -61,6 +64,7 @@ def at_most(where: str, *, figure: float, limit: float, problem: str, detail: st
         problem=problem,
         got=shown,
         expected=f"at most {limit:.4g}",
+        share=figure / limit if limit > 0 else None,
     )
 
 
@@ -74,7 +78,7 @@ def within(where: str, *, error: float, bound: float, of: str, problem: str, det
         if error == 0
         else f"{bound / error:.3g}x inside"
         if error <= bound
-        else f"{error / bound:.3g}x"
+        else f"{error / bound if bound > 0 else math.inf:.3g}x"
     )
     return Finding(
         where,
@@ -85,6 +89,7 @@ def within(where: str, *, error: float, bound: float, of: str, problem: str, det
         problem=problem,
         got=f"error {error:.3g}" + (f" ({detail})" if detail else ""),
         expected=f"at most {bound:.3g}, the derived rounding bound",
+        share=error / bound if bound > 0 else None,
     )
 
 

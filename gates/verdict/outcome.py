@@ -28,6 +28,8 @@ class Verdict:
     refusals: dict[str, Finding] = field(default_factory=dict)  # control -> the finding that must refuse it
     broken: dict[str, list[str]] = field(default_factory=dict)
     """Gate -> tests that failed, broke or were skipped."""
+    broken_because: dict[str, dict[str, None]] = field(default_factory=dict)
+    """Gate -> what they said, each thing once."""
     notes: list[str] = field(default_factory=list)  # printed, not gated
     facts: dict[str, Any] = field(default_factory=dict)
     """Seeds and places, with which the session can be repeated."""
@@ -79,9 +81,11 @@ class Verdict:
         """Keep the finding about a negative control."""
         self.refusals[name] = finding
 
-    def record_broken(self, gate: str, test: str) -> None:
-        """Remember a test of a gate that did not pass, so that its gate cannot."""
+    def record_broken(self, gate: str, test: str, because: str = "") -> None:
+        """Remember a test of a gate that did not pass, so that its gate cannot; `because`: what it said."""
         self.broken.setdefault(gate, []).append(test)
+        if because:
+            self.broken_because.setdefault(gate, {}).setdefault(because)
 
     def of_check(self, where: str) -> str:
         """PASSED, FAILED, NOT RUN, NOT OFFERED, or EXPECTED FAILURE if its rule is declared not to be kept."""

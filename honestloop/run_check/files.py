@@ -27,7 +27,11 @@ def check(run: Path, *, allowed_formats_only: bool) -> Iterator[Complaint]:
         try:
             if wrong := _why_not(run, name, allowed_formats_only):
                 yield Complaint(
-                    name, "", f"a file that {wrong}", "safetensors, JSON, TOML, PNG, Markdown", FORMAT
+                    name,
+                    "",
+                    f"a file that {wrong}",
+                    "safetensors, JSON, TOML, PNG, Markdown, inert HTML",
+                    FORMAT,
                 )
         except UnreadableError as error:
             yield unreadable(name, error, FORMAT)

@@ -1,4 +1,4 @@
-"""What a completed run leaves beside its log: the model, its live logits, plots, drift and results."""
+"""What a completed run leaves beside its log: the model, its live logits, plots, drift, samples, results, a page."""
 
 import math
 from pathlib import Path
@@ -11,7 +11,7 @@ from impl.errors import NonFiniteError, UsageError
 from impl.evaluate import evaluate
 from impl.model.minigpt import MiniGPT
 from impl.model.parameters import parameter_shapes
-from impl.report import drift, plots
+from impl.report import drift, page, plots, samples
 from impl.report.memory import peak_memory_bytes
 from impl.report.ngram import baselines, strongest
 from impl.report.tracking import Tracker
@@ -22,7 +22,7 @@ from impl.run.directory import LOG, MANIFEST, RESULTS, Run
 from impl.run.files import atomic_write, read_json, sha256_bytes, sha256_file, write_json
 from impl.run.state_machines import StateMachines
 
-MODELS, LIVE_LOGITS, DRIFT = "models", "live_logits.safetensors", "drift"
+MODELS, LIVE_LOGITS, DRIFT, SAMPLES = "models", "live_logits.safetensors", "drift", "samples.json"
 SCHEMA = "honestloop/results/v1"
 _LIVE_SEQUENCES = 32
 
@@ -44,7 +44,8 @@ def finish(
     opponent = strongest(table)
     if plots.wanted():
         plots.loss_curve(run.path / LOG, opponent, run.path / "loss_curve.png")
-    drift.write(run.path / DRIFT, drift.measure(model, run))
+    measured = drift.measure(model, run)
+    drift.write(run.path / DRIFT, measured)
     results = {
         "schema": SCHEMA,
         "run_id": run.manifest.run_id,
@@ -60,6 +61,10 @@ def finish(
         "model_file": str(model_file.relative_to(run.path)),
         "mlflow": tracker.where(),
     }
+    if plots.wanted():
+        said = list(samples.sentences(model, run))
+        write_json(run.path / SAMPLES, said)
+        page.write(run, results, measured.as_dict(), said)
     write_json(run.path / RESULTS, results)
     tracker.finish()
     return results

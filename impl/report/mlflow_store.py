@@ -26,6 +26,8 @@ ARTEFACTS = (
     "config.toml",
     "data.json",
     "results.json",
+    "report.html",
+    "samples.json",
     "loss_curve.png",
     "drift/*",
     "models/*.manifest.json",

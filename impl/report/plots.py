@@ -21,7 +21,7 @@ GATE_RATIO = 0.7
 
 
 def wanted() -> bool:
-    """Whether a run draws its pictures: HONESTLOOP_PLOTS=off saves the second that Matplotlib takes."""
+    """Whether a run draws its pictures and its page: HONESTLOOP_PLOTS=off saves the second that Matplotlib takes."""
     return os.environ.get("HONESTLOOP_PLOTS", "").lower() != "off"
 
 
