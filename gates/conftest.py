@@ -294,9 +294,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if not config.stash[JUDGING]:
         return
     print_verdict(config.stash[VERDICT], terminalreporter)
-    page = config.stash[SESSION].runs / files.PAGE
-    here = page.relative_to(Path.cwd()) if page.is_relative_to(Path.cwd()) else page
-    terminalreporter.write_line(f"-> {here}")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -311,7 +308,9 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         for line in verdict.file_problems:
             print(line, file=sys.stderr)
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
-    print_summary(verdict, config)
+    page = config.stash[SESSION].runs / files.PAGE
+    here = page.relative_to(Path.cwd()) if page.is_relative_to(Path.cwd()) else page
+    print_summary(verdict, config, str(here))
 
 
 def _compare(config: pytest.Config) -> None:

@@ -31,12 +31,12 @@ SCHEMES = {"dark": 0, "light": 1}
 
 
 def browser() -> str:
-    """The browser. Where there is none a test fails under CI, and is skipped on a developer's own machine."""
+    """The browser. Where there is none a test fails if HONESTLOOP_BROWSER=required, else it is skipped."""
     found = next(filter(None, map(shutil.which, NAMES)), None)
     if found is not None:
         return found
     line = f"no headless Chromium: apt-get install {PACKAGE}"
-    if os.environ.get("CI") or os.environ.get("HONESTLOOP_BROWSER") == "required":
+    if os.environ.get("HONESTLOOP_BROWSER") == "required":
         pytest.fail(line, pytrace=False)
     pytest.skip(line)
 

@@ -3,6 +3,7 @@
 import json
 import os
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -84,7 +85,7 @@ def test_nothing_that_lies_there_is_waited_for_or_followed(tmp_path):
 
 @pytest.mark.parametrize("name", PLACES)
 def test_the_judged_run_is_found_at_every_level(tmp_path, name):
-    session = SimpleNamespace(home=tmp_path)
+    session: Any = SimpleNamespace(home=tmp_path)
     assert judged_run(session) is None
     (tmp_path / name).mkdir(parents=True)
     assert judged_run(session) == tmp_path / name

@@ -309,7 +309,7 @@ def test_what_is_too_long_is_cut_with_a_note():
     assert "(cut: 10,000,000 characters)" in read(page).text
     assert limits.trimmed(list(range(9)), 5, 3) == [0, 1, 2, "... 6 more"]
     assert limits.trimmed({str(n): n for n in range(9)}, 5, 3) == {"0": 0, "1": 1, "2": 2, "...": "6 more"}
-    deep = "x"
+    deep: object = "x"
     for _ in range(60):
         deep = {"a": deep}
     assert "(an object of 1 fields)" in json.dumps(limits.trimmed(deep, 9, 9))
