@@ -3,6 +3,7 @@
 import time
 
 SECONDS = 8.0
+"""For the known mistakes, and as many again for the numbers and the place."""
 
 
 class Budget:

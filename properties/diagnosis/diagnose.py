@@ -1,6 +1,7 @@
 """The order of a diagnosis: convention, known mistake, number, place; the first that holds everywhere is the answer."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from fixtures.diagnosis_words import Place
 from fixtures.mutants import MUTANTS
@@ -60,12 +61,14 @@ def of_function(evidence: Evidence, without: frozenset[str]) -> Diagnosis:
     names = matching(evidence, required, without)
     if names:
         return Diagnosis(mutants=tuple(MUTANTS[name] for name in names), out_of_time=evidence.budget.ran_out)
-    if found := numbered(evidence, required):
+    # Hundreds of known mistakes may have taken all the time: what is solved for and where it begins have their own.
+    fresh = replace(evidence, budget=Budget())
+    if found := numbered(fresh, required):
         return Diagnosis(number=found[0], explained_by=found[1])
     place = None
     if evidence.failing.of_oracle == Match.NONE:
-        place = located(evidence)
-    return Diagnosis(place=place, out_of_time=evidence.budget.ran_out)
+        place = located(fresh)
+    return Diagnosis(place=place, out_of_time=evidence.budget.ran_out or fresh.budget.ran_out)
 
 
 def undeclared_conventions(evidence: Evidence, required: int) -> Diagnosis | None:
