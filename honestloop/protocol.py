@@ -7,8 +7,8 @@ every function that is not optional must be there), `CONVENTIONS`, its choice wh
 (conventions.py), `TRAINER_PARTS`, what its trainer has, and `EXPECTED`, the rules that it does not keep, each with
 the reason.
 
-What a whole training run must offer to the gates, the verbs of its command line and the files of its run directory, is
-in README.md under "The whole run".
+What a whole training run must offer to the gates, the verbs of its command line and the files of its run directory, is in
+docs/levels.md.
 """
 
 import functools
