@@ -37,7 +37,7 @@ properties: $(INSTALLED)
 strength: $(PEERS)
 	$(BIN)/python -m properties.strength --json runs/strength.json --margins
 	$(PYTEST) gates/ --all-controls
-	$(BIN)/python docs/generate.py
+	$(BIN)/python docs/generate.py --strength
 
 docs: $(INSTALLED)
 	$(BIN)/python docs/generate.py
