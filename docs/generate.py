@@ -1,6 +1,6 @@
 """Write the pages of docs/ that are made from code or from measurements, and the tables within others.
 
-    python docs/generate.py               rules.md and rules/, tables of run-directory.md and conventions.md, external.md
+    python docs/generate.py               rules, tables of run-directory.md and conventions.md, external faults
     python docs/generate.py --strength    the same, and strength.md from what `make strength` has just measured
 
 docs/external.md is written from what is kept in docs/measured: its commands are on the page itself. Pages are

@@ -1,6 +1,6 @@
-"""docs/notebook.ipynb does what it shows: its cells are run in order, and each prints the output that is kept beside it.
+"""docs/notebook.ipynb does what it shows: its cells run in order, and each prints the output that is kept beside it.
 
-    python -m tests.test_docs_notebook    runs them, and keeps what they print
+python -m tests.test_docs_notebook    runs them, and keeps what they print
 """
 
 import contextlib

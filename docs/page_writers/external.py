@@ -73,7 +73,7 @@ def external_introduction(halves: Sequence[dict[str, Any]]) -> Iterator[str]:
     yield "mistake whose words are true of the fault, alone or with others that it cannot tell apart, or the convention that explains it."
     yield "*Localised*: the place or the number is right. *Silent*: it says nothing. *Wrong*: it says something else."
     yield ""
-    yield "```"
+    yield "```sh"
     for half in halves:
         file = f"docs/measured/external_{half['half'].replace('-', '_')}.json"
         yield f"python -m properties.external --half {half['half']} --profile {half['profile']} --seeds {half['seeds']} --json {file}"
@@ -125,7 +125,7 @@ def left_out_summary(measured: dict[str, Any]) -> Iterator[str]:
     yield "same sample: before that 9 of its 59 were wrong, all of them places. Another seed draws another sample."
     yield ""
     yield from (
-        "```",
+        "```sh",
         f"python -m properties.left_out --seed {measured['seed']} --json docs/measured/left_out.json",
         "```",
         "",
@@ -215,7 +215,7 @@ def external_peers(found: dict[str, Any]) -> Iterator[str]:
     yield "tools that fit a training loop object to; a check that objects to the right loop is not counted. It is another experiment than"
     yield "the one above: what they are asked was chosen by us, and much of what they look for (memory, devices, ranks) is not in it."
     yield ""
-    yield "```"
+    yield "```sh"
     yield "pip install --requirement requirements-peers-external.txt"
     yield "python -m benchmarks.external_peers --json docs/measured/external_peers.json"
     yield "```"

@@ -112,10 +112,10 @@ def rules_index() -> str:
     families: dict[str, list[Rule]] = {}
     for rule in RULES.values():
         families.setdefault(rule.family, []).append(rule)
-    lines += ["## Families", ""]
+    lines += ["## By family", ""]
     lines += [" · ".join(f"[{FAMILIES[name]}](#{slug(FAMILIES[name])})" for name in families), ""]
     for name, rules in families.items():
-        lines += [f"## {FAMILIES[name]}", ""]
+        lines += [f"### {FAMILIES[name]}", ""]
         lines += [f'- <a id="{rule.id.lower()}"></a>{rule_link(rule.id)} {rule.statement}' for rule in rules]
         lines.append("")
     return "\n".join(lines).rstrip() + "\n"
