@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -19,6 +20,9 @@ FROM_THE_ROOT = {
     "CONTRIBUTING.md": "contributing.md",
 }
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
+FOREIGN = re.compile(
+    r"<(?:script|link(?! rel=.?canonical)|img|iframe|source)\b[^>]*?\b(?:src|href)=.?https?://[^>]*>"
+)
 FENCE = re.compile(r"(^```.*?^```$)", re.DOTALL | re.MULTILINE)
 
 
@@ -52,6 +56,13 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
 
     parts = FENCE.split(markdown)
     return "".join(part if part.startswith("```") else LINK.sub(moved, part) for part in parts)
+
+
+def on_post_page(output: str, page: Any, config: Any) -> str:
+    """PluginError if a built page would ask another server for anything: a script, a style, a font, a picture."""
+    if found := FOREIGN.search(output):
+        raise PluginError(f"{page.file.src_uri} asks another server: {found[0]}")
+    return output
 
 
 def repository() -> str:

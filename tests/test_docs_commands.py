@@ -49,7 +49,7 @@ RUN_BY = {
     r"python -m pytest properties/test_perplexity.py --impl \S+": RULE,
     r"python -m properties.strength ppl_one_token_too_few": RULE,
     r"python docs/generate.py": RULE,
-    r"python -m pytest tests/test_reference_rules.py .*": RULE,
+    r"python -m pytest tests/test_reference_(rules.py|examples.py -k PPL)": RULE,
     r"python -m pytest tests/test_impl_(moving_average.py|generated_code.py -k moving_average)": KERNEL,
 }
 """The whole of a command, without its comment -> the test that runs it."""
