@@ -19,7 +19,11 @@ UI_INSTALLED := $(UI)/.mlflow-$(MLFLOW).installed
 WILD := .venv-wild
 WILD_INSTALLED := $(WILD)/.requirements-wild.txt.installed
 
-.PHONY: gates test examples properties strength wild docs benchmarks performance ui lint format install peers lock clean
+# The pages of docs/ as a site: mkdocs and its theme, in an environment of their own.
+SITE := .venv-site
+SITE_INSTALLED := $(SITE)/.requirements-site.txt.installed
+
+.PHONY: gates test examples properties strength wild docs site benchmarks performance ui lint format install peers lock clean
 
 gates: $(INSTALLED)
 	$(PYTEST) gates/ $(ARGS)
@@ -29,9 +33,9 @@ test: lint $(PEERS)
 	$(PYTEST) tests --numprocesses=2 --dist=worksteal --benchmark-disable $(ARGS)
 	$(PYTEST) properties gates benchmarks --benchmark-disable $(ARGS)
 
-# Every example of docs/ with every mistake that it can be given; some ten minutes.
+# Every example of docs/ with every mistake that it can be given, and CONTRIBUTING.md followed; some ten minutes.
 examples: $(PEERS)
-	$(PYTEST) tests/test_examples.py tests/test_examples_level3.py --all-mistakes --numprocesses=2 --dist=worksteal --benchmark-disable $(ARGS)
+	$(PYTEST) tests/test_examples.py tests/test_examples_level3.py tests/test_contributing.py --all-mistakes --numprocesses=2 --dist=worksteal --benchmark-disable $(ARGS)
 
 properties: $(INSTALLED)
 	$(PYTEST) properties/ $(ARGS)
@@ -40,7 +44,7 @@ properties: $(INSTALLED)
 strength: $(PEERS)
 	$(BIN)/python -m properties.strength --json runs/strength.json --margins
 	$(PYTEST) gates/ --all-controls
-	$(BIN)/python docs/generate.py
+	$(BIN)/python docs/generate.py --strength
 
 # docs/wild.md: loops that others wrote, in an environment of their own; some twenty minutes. One: make wild ARGS=keras
 wild: $(WILD_INSTALLED)
@@ -48,6 +52,12 @@ wild: $(WILD_INSTALLED)
 
 docs: $(INSTALLED)
 	$(BIN)/python docs/generate.py
+
+# runs/site, which any server of files shows (python -m http.server --directory runs/site); a dead link is an error.
+site:
+	@$(MAKE) --no-print-directory --silent $(SITE_INSTALLED)
+	@NO_MKDOCS_2_WARNING=true $(SITE)/bin/mkdocs build --strict --quiet
+	@echo "runs/site: $$(find runs/site -name '*.html' | wc -l) pages"
 
 benchmarks: $(INSTALLED)
 	$(PYTEST) benchmarks/ $(ARGS)
@@ -112,11 +122,18 @@ $(UI_INSTALLED):
 	@$(UI)/bin/python -m pip install --quiet --disable-pip-version-check mlflow==$(MLFLOW)
 	@touch $@
 
+$(SITE_INSTALLED): requirements-site.txt
+	@test -n "$(PYTHON)" || { echo "error: honestloop needs Python 3.11 or later; none found" >&2; exit 2; }
+	@echo "installing requirements-site.txt into $(SITE) (once)"
+	@$(PYTHON) -m venv --clear $(SITE)
+	@$(SITE)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement requirements-site.txt
+	@touch $@
+
 # After an edit of the dependencies in pyproject.toml; the only target that needs uv.
 lock:
 	uv lock
 	uv export --quiet --frozen --extra gates --extra bench --all-groups --no-emit-project --no-header --output-file requirements.lock
 
 clean:
-	rm -rf $(VENV) $(UI) $(WILD) .cache .hypothesis .benchmarks
+	rm -rf $(VENV) $(UI) $(SITE) $(WILD) .cache .hypothesis .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

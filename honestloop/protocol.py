@@ -8,7 +8,7 @@ every function that is not optional must be there), `CONVENTIONS`, its choice wh
 the reason.
 
 What a whole training run must offer to the gates, the verbs of its command line and the files of its run directory, is
-in README.md under "The whole run".
+in docs/levels.md.
 """
 
 import functools
@@ -57,7 +57,7 @@ FUNCTIONS = {
     "ngram_baselines": "(train, val: list[list[int]], vocab_size) -> list of dict: kind, n, parameter, nll_sum, tokens",
     "trainer": "(params: dict of E [V,D], W [D,V], b [V], settings: dict) -> object with train(micro_batches, "
     "accumulate) or fit(micro_batches, epochs, accumulate, resume), parameters(), and, unless TRAINER_PARTS says "
-    "otherwise, evaluate(batches), save(path), load(path); see docs/your-loop.md",
+    "otherwise, evaluate(batches), save(path), load(path); see docs/trainer.md",
     "own_trainer": "(settings: dict) -> object with train(batches, accumulate), loss(batch), parameters(), "
     "set_parameters(dict), and vocab or batch(rows): a loop of its own model; see docs/own-model.md",
     "collate": "(examples: list of (prompt ids, completion ids), pad_id) -> (input, target, loss_mask, key_mask)",

@@ -47,8 +47,8 @@ class Rule:
 
     @property
     def address(self) -> str:
-        """Where the rule is explained."""
-        return f"docs/rules.md#{self.id.lower()}"
+        """The page that explains it, in a checkout."""
+        return f"docs/rules/{self.id.lower()}.md"
 
 
 def load(path: Path = TABLE) -> dict[str, Rule]:

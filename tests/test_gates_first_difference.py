@@ -211,7 +211,7 @@ def test_the_message_says_step_machine_tensor_index_and_ulps(tmp_path):
     assert message == (
         "GATE resume / twice: interrupted (stop 3): first differing step 4, machine control, control.step, "
         "tensor E[0, 0], 1 ulp apart; got 3, expected 6; RESUME-03: a run that was stopped and resumed is, byte for "
-        "byte, the run that was not (docs/rules.md#resume-03)"
+        "byte, the run that was not (docs/rules/resume-03.md)"
     )
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -105,14 +106,27 @@ def test_what_init_makes_holds_and_the_documented_edit_is_named(made):
 
     source = made / "my_loop" / "loop.py"
     right = source.read_text()
-    wrong = right.replace("divisor = max(tokens, 1)", "divisor = max(int(batch[2].sum()), 1) * len(window)")
+    old, new = "divisor = max(tokens, 1)", "divisor = max(int(batch[2].sum()), 1) * len(window)"
+    wrong = right.replace(old, new)
     assert wrong != right
+    readme, student = ((ROOT / name).read_text() for name in ("README.md", "docs/start-student.md"))
+    assert all(edit in page for edit in (old, new) for page in (readme, student))
+    assert f"{done.stdout.splitlines()[-1]}\n```" in student
     source.write_text(wrong)
     done = honestloop(made, "check", "my_loop", "--first")
     source.write_text(right)
     assert done.returncode == 1
     assert done.stdout.startswith("LOOP-02  the logged loss is that of the window's predicted tokens")
     assert "behaves like: mean of the means of the micro-batches" in done.stdout
+    said = {without_figures(line) for line in done.stdout.splitlines()}
+    for page in (readme, student):
+        shown = next(block for block in page.split("```\n") if block.startswith("LOOP-02  "))
+        assert {without_figures(line) for line in shown.splitlines()} - {"  ..."} <= said
+
+
+def without_figures(line):
+    """A line of a message but for its numbers, which are those of the example that was drawn."""
+    return re.sub(r"\d[\d.e+-]*", "0", line)
 
 
 def test_init_overwrites_nothing(made):

@@ -245,3 +245,8 @@ def test_make_without_a_usable_python_says_so(tmp_path):
 def test_licence_is_mit_and_named_in_the_project():
     assert (ROOT / "LICENSE").read_text().startswith("MIT License\n")
     assert PROJECT["project"]["license"] == "MIT"
+
+
+def test_the_newest_entry_of_the_changes_is_this_version():
+    titles = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert titles[0].rstrip(",") == PROJECT["project"]["version"]

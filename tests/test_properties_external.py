@@ -1,6 +1,5 @@
 """The command that grades the faults of others: which half, what it counts, and what its page says."""
 
-import importlib.util
 import json
 import re
 from dataclasses import replace
@@ -12,6 +11,7 @@ from fixtures.external import EXTERNAL
 from fixtures.external.answer import Said, Verdict
 from properties import external
 from properties.external import Graded
+from tests.page_generator import generator
 
 ROOT = Path(__file__).resolve().parents[1]
 OPEN = external.of_half("open")
@@ -74,19 +74,20 @@ PEERS = {
 }
 
 
-def test_the_page_has_a_row_for_every_fault_and_its_verdicts():
+def test_the_pages_have_a_row_for_every_fault_and_its_verdicts():
     """`python docs/generate.py` writes it from the JSON of the command, and of the other tools if they were asked."""
-    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
-    assert spec
-    assert spec.loader
-    generate = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(generate)
+    pages = generator("page_writers/external")
     found = json.loads(json.dumps(external.written(MADE_UP, "open", "dev", 2)))
-    page = generate.external_page(found)
+    page, tables = pages.external_page(found), pages.external_tables(found)
     for id in EXTERNAL:
-        assert f"| {id}" in page
-    assert "LOOP-02; **SURVIVES**" in page
-    assert "| right; wrong |" in page
+        assert f"| {id}" in tables
+    assert "LOOP-02; **SURVIVES**" in tables
+    assert "| right; wrong |" in tables
     assert "1 of 2" in page
     assert "## Other tools" not in page
-    assert "| a tool 1.0 | 1 | TP-A1 (accumulation) |" in generate.external_page(found, peers=PEERS)
+    assert "| a tool 1.0 | 1 | TP-A1 (accumulation) |" in pages.external_page(found, peers=PEERS)
+
+
+def test_the_committed_pages_are_of_what_was_measured():
+    for name, text in generator("generate").external().items():
+        assert (ROOT / "docs" / name).read_text(encoding="utf-8") == text

@@ -83,7 +83,7 @@ def test_a_failure_speaks_the_grammar():
     assert lines[1].startswith("  got 0.5, expected 0.3457")
     assert lines[1].endswith("x the derived bound")
     assert lines[2].startswith("  first difference: [0]; largest error anywhere: ")
-    starts = ["why it matters: ", "look for: ", "rule: docs/rules.md#act-01", 'reproduce: pytest "']
+    starts = ["why it matters: ", "look for: ", "rule: docs/rules/act-01.md", 'reproduce: pytest "']
     assert all(line.startswith(f"  {start}") for line, start in zip(lines[3:], starts, strict=True))
 
 
