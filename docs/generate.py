@@ -4,7 +4,8 @@
     python docs/generate.py --strength    the same, and strength.md from what `make strength` has just measured
 
 docs/external.md is written from what is kept in docs/measured: its commands are on the page itself. So is
-docs/wild.md. Pages are committed, so that the link in a failure's message is a page in a plain checkout, without building the site.
+docs/wild.md. Pages are committed, so that the link in a failure's message is a page in a plain checkout, without
+building the site.
 """
 
 import json

@@ -28,6 +28,9 @@ OUTCOME = pytest.StashKey[Outcome]()
 REPORTER = pytest.StashKey[tuple[supervision.Reporter, pytest.Session]]()
 GRADED = pytest.StashKey[list[pytest.Item]]()
 NOT_GRADED = pytest.StashKey[str]()
+PAGE = pytest.StashKey[str]()
+TOLD = pytest.StashKey[dict[tuple[str, tuple[str, ...]], str]]()
+"""(property, rules) -> the test that has said all that there is to say of their breakage."""
 WORDS = {
     Status.BLOCKED: ("blocked", "b", "BLOCKED"),
     Status.NOT_OFFERED: ("not offered", "n", "NOT OFFERED"),
@@ -76,6 +79,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.getoption("--impl") or "", time_limit=config.getoption("--time-limit"), ends_process=True
     )
     config.stash[GRADING] = Grading(subject)
+    config.stash[TOLD] = {}
 
 
 @pytest.fixture(scope="session")
@@ -168,7 +172,12 @@ def _leave(config: pytest.Config, status: int, line: str) -> NoReturn:
 
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """The end, which the parent waits for."""
+    """The last line of all, below pytest's own; then the end, which the parent waits for."""
+    terminal, grading = config.pluginmanager.get_plugin("terminalreporter"), config.stash[GRADING]
+    if terminal and PAGE in config.stash:
+        colour = "red" if grading.broken or grading.missing else "green"
+        page = f" {config.stash[PAGE]}" if config.stash[PAGE] else ""
+        terminal.write_line(grading.last_line() + page, bold=True, **{colour: True})
     if found := config.stash.get(REPORTER, None):
         reporter, session = found
         sys.stdout.flush()
@@ -205,11 +214,20 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
 
 
 def _report(item: pytest.Item, outcome: Outcome) -> None:
-    """Say it as pytest does: return, or raise its failure or its skip."""
+    """Say it as pytest does: return, or raise its failure or its skip.
+
+    What a property has said of a rule it says once: of another dtype, only what differs.
+    """
     item.stash[OUTCOME] = outcome
     item.user_properties.append(("outcome", str(outcome.status)))
     if outcome.status == Status.BROKEN:
-        pytest.fail(outcome.text, pytrace=False)
+        told = item.config.stash[TOLD]
+        key = (getattr(item, "originalname", item.name), outcome.rules)
+        first, said = told.setdefault(key, item.name), outcome.text
+        if first != item.name and outcome.refusal is not None:
+            found, *_ = outcome.refusal.found
+            said = f"{outcome.refusal.rule}  as in {first}: {found}\n  reproduce: {outcome.refusal.reproduce}"
+        pytest.fail(said, pytrace=False)
     if outcome.status != Status.HOLDS:
         pytest.skip(outcome.text)
 
@@ -280,7 +298,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     write, grading = terminalreporter.write_line, config.stash[GRADING]
     for status in (Status.BLOCKED, Status.NOT_OFFERED, Status.EXPECTED):
         reports = terminalreporter.stats.get(WORDS[status][0], ())
-        for line in grouped(r.outcome_of_property.text for r in reports):
+        texts = [r.outcome_of_property.text for r in reports]
+        if status == Status.NOT_OFFERED and texts and terminalreporter.verbosity <= 0:
+            prefix = f"{status}: "
+            write(prefix + "; ".join(dict.fromkeys(text.removeprefix(prefix) for text in texts)))
+            continue
+        for line in grouped(texts):
             write(line)
     if said := config.stash.get(NOT_GRADED, None):
         write(said, red=True)
@@ -293,8 +316,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     for line in grading.unfulfilled(complete=False):
         write(line, red=True)
     write(grading.summary())
-    if said := _write_page(config):
-        write(said)
+    config.stash[PAGE] = _write_page(config)
 
 
 def _write_page(config: pytest.Config) -> str:

@@ -55,6 +55,8 @@ class Grading:
         self._also_expected = expected or {}
         self.broken: dict[str, None] = {}
         """Rules, in the order in which they broke."""
+        self.first: Refusal | None = None
+        """What broke first."""
         self.expected_seen: dict[str, str] = {}
         """Rules that are broken as was declared -> the declared reason."""
         self.missing: dict[str, str] = {}
@@ -163,6 +165,15 @@ class Grading:
                 words.append(f"{n[status]} {'is' if n[status] == 1 else 'are'} {what}")
         return f"{', '.join(words)}; {n[Status.NOT_OFFERED]} not offered"
 
+    def last_line(self) -> str:
+        """The subject, how many rules hold, and of the first that is broken what it looks like."""
+        said = f"honestloop: {self.subject.name}: {self.summary()}"
+        if self.first is not None:
+            law = RULES[self.first.rule]
+            likeness = f" behaves like {self.first.behaves_like[0]}," if self.first.behaves_like else ""
+            said += f". First {law.id}:{likeness} look for: {law.hint}"
+        return said
+
     def margins_table(self) -> Iterator[str]:
         """One line a rule that ran: the examples executed, and the largest error / bound of each dtype."""
         for rule in RULES:
@@ -199,9 +210,12 @@ class Grading:
         if record is not None:
             self._explain(refusal, record)
         self.broken.setdefault(refusal.rule)
+        self.first = self.first or refusal
         if RULES[refusal.rule].family == "SUBJ" and refusal.function:
             self.broken_functions.setdefault(refusal.function.split(".")[0], refusal.rule)
-        notes = [f"  {line}" for note in getattr(refusal, "__notes__", ()) for line in note.splitlines()]
+        # Hypothesis's note is the example once more, if a snippet repeats it.
+        told = () if refusal.snippet[1:] else getattr(refusal, "__notes__", ())
+        notes = [f"  {line}" for note in told for line in note.splitlines()]
         return Outcome(Status.BROKEN, (refusal.rule,), "\n".join([str(refusal), *notes]), refusal)
 
     def _explain(self, refusal: Refusal, record: Record) -> None:

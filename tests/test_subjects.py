@@ -1,6 +1,7 @@
 """The other subjects are graded with no false alarm; what deviates in the libraries is measured again."""
 
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -42,10 +43,10 @@ def grade(subject, *arguments, tests="properties", **environment):
 
 def passes(outcome, at_least):
     """No rule is broken, and this many were graded."""
-    last = [line for line in outcome.stdout.splitlines() if " rules hold, " in line]
     assert outcome.returncode == 0, outcome.stdout + outcome.stderr
-    assert "0 are broken" in last[-1]
-    assert int(last[-1].split()[0]) >= at_least, last[-1]
+    last = outcome.stdout.splitlines()[-1]
+    found = re.match(r"honestloop: \S+: (\d+) rules hold, 0 are broken", last)
+    assert found and int(found[1]) >= at_least, last
 
 
 def test_pytorch_passes():
@@ -126,7 +127,7 @@ def test_adapters_of_cs336_pass_unmodified():
 
 def test_an_adapter_that_is_not_written_is_not_offered():
     outcome = grade("fixtures.subjects.cs336", tests="properties/test_activation.py", CS336_ADAPTERS=ADAPTERS)
-    assert "not offered: silu" in outcome.stdout
+    assert re.search(r"not offered: .*\bsilu\b", outcome.stdout)
     assert "nothing was graded" in outcome.stdout
     assert outcome.returncode == pytest.ExitCode.NO_TESTS_COLLECTED
 
