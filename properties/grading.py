@@ -170,7 +170,7 @@ class Grading:
         said = f"honestloop: {self.subject.name}: {self.summary()}"
         if self.first is not None:
             law = RULES[self.first.rule]
-            likeness = f" behaves like {self.first.behaves_like[0]}," if self.first.behaves_like else ""
+            likeness = f" behaves like: {self.first.behaves_like[0]};" if self.first.behaves_like else ""
             said += f". First {law.id}:{likeness} look for: {law.hint}"
         return said
 

@@ -73,7 +73,7 @@ def test_an_object_with_conventions_is_a_subject():
     ("arguments", "said"),
     [
         ({"rules": ["LOPP-01"]}, "unknown rule 'LOPP-01'; did you mean"),
-        ({"profile": "quick"}, "unknown profile 'quick'; there are dev, ci, nightly"),
+        ({"profile": "quick"}, "unknown profile 'quick'; there are dev, ci, few, nightly"),
         ({"expected": {"LOOP-99": "why not"}}, "EXPECTED names 'LOOP-99', which is no rule"),
         ({"expected": {"PPL-01": " "}}, r"EXPECTED\['PPL-01'\] needs a reason"),
     ],
