@@ -173,8 +173,9 @@ def _leave(config: pytest.Config, status: int, line: str) -> NoReturn:
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config: pytest.Config) -> None:
     """The last line of all, below pytest's own; then the end, which the parent waits for."""
-    terminal, grading = config.pluginmanager.get_plugin("terminalreporter"), config.stash[GRADING]
+    terminal = config.pluginmanager.get_plugin("terminalreporter")
     if terminal and PAGE in config.stash:
+        grading = config.stash[GRADING]
         colour = "red" if grading.broken or grading.missing else "green"
         page = f" {config.stash[PAGE]}" if config.stash[PAGE] else ""
         terminal.write_line(grading.last_line() + page, bold=True, **{colour: True})

@@ -247,7 +247,7 @@ def test_each_misbehaviour_is_a_line_and_the_rest_is_graded(tmp_path):
         "blocked by SUBJ-02 (gelu)",
         "blocked by SUBJ-05 (softmax)",
         "blocked by SUBJ-06 (rope)",
-        "not offered: cross_entropy",
+        "; cross_entropy;",
     ):
         assert line in done.stdout, f"{line!r} is not in\n{done.stdout}"
     assert "test_entries_are_dot_products" not in done.stdout  # it passed

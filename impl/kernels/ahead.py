@@ -53,9 +53,7 @@ def second_process(dtype: str) -> Iterator[None]:
     if sys.platform != "linux" or threading.active_count() > 1 or numba.config.NUMBA_DEFAULT_NUM_THREADS < 2:
         yield
         return
-    with warnings.catch_warnings(
-        action="ignore", category=DeprecationWarning
-    ):  # of BLAS's threads, which sleep
+    with warnings.catch_warnings(action="ignore"):  # of the threads of other libraries, which sleep
         process = os.fork()
     if process == 0:
         _compile_silently(dtype)
