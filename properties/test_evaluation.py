@@ -258,8 +258,10 @@ def used(subject, seed):
 
 @checks("RNG-02", rng=generators)
 def test_seed_zero_and_the_edges_are_seeds(subject, rng):
-    """Seed 0 repeats its run; no two seeds at the edges of 32, 53, 63 and 64 bits give one and the same run, unless they
-    differ only in bits that the subject says it does not use."""
+    """Seed 0 repeats its run; no two seeds at the edges of 32, 53, 63 and 64 bits give one and the same run.
+
+    Unless they differ only in bits that the subject says it does not use.
+    """
     dtype = subject.conventions.float_types[0]
     params, batch = one_batch(rng)
     wanted = (0, 1, 2**32, 2**32 + 1, 2**53, 2**53 + 1, 2**63, 2**64 - 1)
