@@ -15,7 +15,7 @@ CONVENTIONS = OWNED_LOOP | {
     "schedule": "optax",
     "clip": "keras",
 }
-CONVENTIONS |= {"leftover": "carry"}
+CONVENTIONS["domain"] = "full equal unmasked micro-batches"  # each weighs the same, whatever it predicts
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="mean_with_sample_weight")
 
 
