@@ -11,6 +11,7 @@ from honestloop.templates.adapters.torch_parts import OWNED_LOOP, OwnedLoop, alo
 CAPABILITIES, TRAINER_PARTS = ["trainer"], ["evaluate"]
 CONVENTIONS = OWNED_LOOP | {
     "dtypes": "float32",
+    "scalars": "dtype",
     "eps": "before correction",
     "schedule": "optax",
     "clip": "keras",
