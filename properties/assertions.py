@@ -132,6 +132,11 @@ def not_offered(why: str) -> NoReturn:
     raise NotOfferedError(why)
 
 
+def spare(rule: str) -> None:
+    """This rule of several does not speak of the subject; the others of the property are asserted."""
+    current().spared.add(rule)
+
+
 def holds(rule: str, condition: Any, what: str, function: str = "") -> None:
     """A statement that is true or false; `what` says what was found."""
     __tracebackhide__ = True

@@ -79,7 +79,7 @@ class Property:
         if self.floor is None and self.strategies:
             floor = max(1, record.max_examples // 2)
         for rule in self.rules:
-            if record.executed[rule] < floor:
+            if rule not in record.spared and record.executed[rule] < floor:
                 refuse(
                     rule,
                     f"was checked in {record.executed[rule]} examples, {floor} are required: this proves nothing",

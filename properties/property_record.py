@@ -33,6 +33,8 @@ class Record:
     """Rules asserted in the present example."""
     executed: Counter[str] = field(default_factory=Counter)
     """Examples in which each rule was asserted."""
+    spared: set[str] = field(default_factory=set)
+    """Rules that do not speak of this subject, though others of the same property do."""
     margins: dict[tuple[str, str], float] = field(default_factory=dict)
     """Largest error / bound seen, by (rule, dtype)."""
     history: deque[list[Call]] = field(default_factory=lambda: deque(maxlen=HISTORY))

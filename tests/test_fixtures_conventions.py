@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
+from fixtures.mutants import MUTANTS
+from fixtures.replacement import subject_with
 from fixtures.subjects.reference import functions
 from honestloop.conventions import LEGAL, MEANING, ConventionError, Conventions, declared
 from honestloop.protocol import Subject
@@ -40,7 +42,7 @@ CONCERNED = {
     "mask": {"attention", "attention_backward"},
     "decayed": {"decays", "trainer"},
     "no_gradients": {"clip_by_global_norm"},
-    "seeds": {"epoch_order", "dropout", "initial_parameters"},
+    "seeds": {"epoch_order", "dropout", "initial_parameters", "trainer"},
     "generator": {"dropout", "epoch_order", "data_iterator"},
     **{
         name: {"trainer"}
@@ -126,6 +128,22 @@ def test_a_loop_that_does_not_declare_its_convention_is_refused(key, value):
                         refusals.append((name, refusal.rule))
                         break
     assert refusals
+
+
+@pytest.mark.parametrize(
+    ("id", "refused"), [("rng_seed_in_32_bits", False), ("rng_seed_zero_is_no_seed", True)]
+)
+def test_a_loop_may_say_that_it_uses_32_bits_of_a_seed(id, refused):
+    """And is then held to those."""
+    conventions, found = Conventions(seeds="32 bits"), set()
+    subject = Subject.of("reference", subject_with(MUTANTS[id], conventions), conventions)
+    for prop in all_properties().values():
+        for case in prop.cases() if "RNG-02" in prop.rules else ():
+            try:
+                prop.runnable(FEW)(subject=subject, **case)
+            except Refusal as refusal:
+                found.add(refusal.rule)
+    assert found == ({"RNG-02"} if refused else set())
 
 
 def run(prop: Any, subject: Subject, case: dict[str, Any]) -> bool:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from honestloop.conventions import Conventions
 from honestloop.guard import Misbehaviour
 from honestloop.protocol import FUNCTIONS, ProtocolError, Subject
-from properties.assertions import Refusal, holds
+from properties.assertions import Refusal, holds, spare
 from properties.checks import all_properties, checks, named_functions, property_of
 from properties.property_record import Record, recording
 from properties.strength import judge, summary
@@ -55,6 +55,19 @@ def test_a_property_that_asserts_nothing_fails():
     subject = Subject.of("nothing", {}, Conventions())
     with pytest.raises(Refusal, match="checked in 0 examples"):
         run_and_settle(empty, subject=subject)
+
+
+def test_a_rule_that_does_not_speak_of_the_subject_is_spared_and_the_others_are_not():
+    @checks("LOSS-01", "LOSS-02")
+    def half(subject, asserted):
+        spare("LOSS-02")
+        if asserted:
+            holds("LOSS-01", True, "")
+
+    subject = Subject.of("nothing", {}, Conventions())
+    assert run_and_settle(half, subject=subject, asserted=True).executed == {"LOSS-01": 1}
+    with pytest.raises(Refusal, match="checked in 0 examples"):
+        run_and_settle(half, subject=subject, asserted=False)
 
 
 def test_a_property_whose_examples_are_all_rejected_fails():

@@ -11,11 +11,12 @@ from honestloop.templates.adapters.torch_parts import OWNED_LOOP, OwnedLoop, alo
 CAPABILITIES, TRAINER_PARTS = ["trainer"], ["evaluate"]
 CONVENTIONS = OWNED_LOOP | {
     "dtypes": "float32",
+    "scalars": "dtype",
     "eps": "before correction",
     "schedule": "optax",
     "clip": "keras",
 }
-CONVENTIONS |= {"leftover": "carry"}
+CONVENTIONS["domain"] = "full equal unmasked micro-batches"  # each weighs the same, whatever it predicts
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="mean_with_sample_weight")
 
 

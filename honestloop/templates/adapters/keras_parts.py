@@ -4,7 +4,7 @@ import os
 
 os.environ["KERAS_BACKEND"] = "torch"
 import keras
-from keras.optimizers.schedules import CosineDecay
+from keras.optimizers.schedules import CosineDecay, LearningRateSchedule
 from torch.utils.data import DataLoader
 
 from honestloop.templates.adapters.torch_parts import tensors
@@ -27,12 +27,29 @@ def keras_model(params, dropout):
 
 
 def cosine(settings):
-    """The schedule of the settings: warm-up from 0, cosine to the floor."""
+    """The schedule of the settings, by update: warm-up from 0, cosine to the floor."""
     peak, warmup, length = settings["peak"], settings["warmup"], settings["total"] - settings["warmup"]
     share = settings["floor"] / peak if peak else 0.0
-    if not warmup:
-        return CosineDecay(peak, length, share)
-    return CosineDecay(0.0, length, share, warmup_target=peak, warmup_steps=warmup)
+    if warmup:
+        made = CosineDecay(0.0, length, share, warmup_target=peak, warmup_steps=warmup)
+    else:
+        made = CosineDecay(peak, length, share)
+    return ByUpdate(made, settings["accumulate"])
+
+
+class ByUpdate(LearningRateSchedule):
+    """A schedule that ticks with every update, where Keras counts micro-batches."""
+
+    def __init__(self, schedule, every):
+        self.schedule, self.every = schedule, every
+
+    def __call__(self, micro_batch):
+        """The rate of the update that this micro-batch is a part of."""
+        return self.schedule(keras.ops.floor_divide(micro_batch, self.every))
+
+    def get_config(self):
+        """Its arguments."""
+        return {"schedule": self.schedule, "every": self.every}
 
 
 class Watch(keras.callbacks.Callback):

@@ -9,7 +9,8 @@ from honestloop.templates.adapters.lightning_parts import QUIET, RecordedModule,
 from honestloop.templates.adapters.torch_parts import OWNED_LOOP, OwnedLoop, SmallModel, alone, narrow
 
 CAPABILITIES, TRAINER_PARTS = ["trainer"], ["grad_norm", "evaluate"]
-CONVENTIONS = OWNED_LOOP | {"schedule": "nanogpt", "clip": "torch", "empty_evaluation": "nan"}
+CONVENTIONS = OWNED_LOOP | {"schedule": "nanogpt", "clip": "torch", "empty_evaluation": "raises"}
+CONVENTIONS["domain"] = "full equal unmasked micro-batches"  # each weighs the same, whatever it predicts
 
 
 class Module(RecordedModule):
