@@ -31,12 +31,19 @@ def wild_introduction(measured: dict[str, Any]) -> Iterator[str]:
     yield "are always the same, runs every reproduction, and ends in status 1 if one no longer shows what is said of it. One loop:"
     yield "`python -m properties.wild trainer`."
     yield ""
-    yield from ("| loop | versions | rules that hold | rules that fail |", "|---|---|---|---|")
+    yield "*Not judged*: a rule that rests on one that fails, so that nothing can be said of it."
+    yield ""
+    yield from (
+        "| loop | versions | rules that hold | rules that fail | not judged |",
+        "|---|---|---|---|---|",
+    )
     for name, result in measured.items():
         versions = ", ".join(f"{package} {version}" for package, version in result["versions"].items())
-        held = [rule for rule, status in result["rules"].items() if status == "holds"]
-        failed = [rule for rule, status in result["rules"].items() if status == "expected failure"]
-        yield f"| {LOOPS[name].title} | {versions or result['repository']} | {', '.join(held)} | {', '.join(failed) or 'none'} |"
+        held, failed, blocked = (
+            ", ".join(rule for rule, status in result["rules"].items() if status == word) or "none"
+            for word in ("holds", "expected failure", "blocked")
+        )
+        yield f"| {LOOPS[name].title} | {versions or result['repository']} | {held} | {failed} | {blocked} |"
     yield ""
 
 
