@@ -357,20 +357,22 @@ def ngram_baselines(
 
 def save_checkpoint(folder: str, step: int) -> str:
     """The path of a complete checkpoint of that update in `folder`, of the model of `trainer`."""
-    machines = {"model": _Machine(CHECKPOINT), "optimizer": _Machine(MOMENTS)}
-    return str(checkpoint.save(Path(folder), "", step, machines, {}, None))
+    return str(checkpoint.save(Path(folder), "", step, _machines(), {}, None))
 
 
 def latest_checkpoint(folder: str) -> str | None:
     """The path of the newest checkpoint in `folder` that is complete and unaltered; None if there is none."""
-    shapes = {name: x.shape for name, x in CHECKPOINT.items()}
-    expected = checkpoint.Expected("", shapes, "float32")
+    expected = checkpoint.Expected.of("", _machines())
     found = checkpoint.newest(Path(folder), expected, lambda log: True, lambda line: None)
     return str(found.path) if found else None
 
 
 CHECKPOINT = {"E": np.ones((3, 2), np.float32), "b": np.ones(3, np.float32)}
 MOMENTS = {f"{kind}.{name}": x for kind in "mv" for name, x in CHECKPOINT.items()}
+
+
+def _machines() -> dict[str, checkpoint.StateMachine]:
+    return {"model": _Machine(CHECKPOINT), "optimizer": _Machine(MOMENTS)}
 
 
 class _Machine:
