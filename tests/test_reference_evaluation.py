@@ -89,7 +89,8 @@ def test_centred_accuracy_is_0_for_a_guesser_and_1_for_the_best():
     tasks = [([True, False, False, False], 25.0), ([True, True], 50.0), ([False], 50.0)]
     centred, mean = centred_accuracy.centered_accuracy(tasks)
     assert centred == [0.0, 1.0, -1.0] and mean == 0.0
-    for wrong in ([], [([], 25.0)], [([True], 100.0)]):
+    tasks_wrong: list[list[tuple[list[bool], float]]] = [[], [([], 25.0)], [([True], 100.0)]]
+    for wrong in tasks_wrong:
         with pytest.raises(ValueError, match="baseline below 100"):
             centred_accuracy.centered_accuracy(wrong)
 
