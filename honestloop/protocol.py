@@ -72,6 +72,9 @@ FUNCTIONS = {
     "mixed_clip_by_global_norm": "(grads: list, dtypes: list[str], max_norm) -> (list, norm: float)",
     "mixed_cross_entropy": "(logits [B,T,V], targets [B,T], loss_mask [B,T] bool, dtype: str) -> (loss: float, "
     "dlogits [B,T,V])",
+    "scaler": "(params: list of arrays, settings: dict) -> object with scale() -> float, step(gradients of scale() "
+    "times the loss) -> dict of skipped, grad_norm and lr, parameters() -> list, state() -> dict of scale, "
+    "growth_tracker and all else, restore(state)",
     "train_step": "(params, config) -> step(input, target, loss_mask, key_mask) -> loss; keeps its state; not graded",
 }
 OPTIONAL = frozenset(
@@ -87,6 +90,7 @@ OPTIONAL = frozenset(
         "mixed_adamw_step",
         "mixed_clip_by_global_norm",
         "mixed_cross_entropy",
+        "scaler",
     }
 )
 """Graded if offered."""

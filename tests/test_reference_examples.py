@@ -48,6 +48,7 @@ from reference import (
     dropout,
     gradients,
     loss,
+    loss_scaling,
     masks,
     mixed_precision,
     model,
@@ -83,6 +84,7 @@ ORACLES = [
     ),
     *(
         mixed_precision,
+        loss_scaling,
         checkpoint_choice,
         data,
         collate,
@@ -194,8 +196,16 @@ def own_subject(rule, text):
     return Subject.of(rule.id, {"own_trainer": own}, Conventions())
 
 
+def scaler_subject(rule, text):
+    """The oracle of a scaler with the example's method."""
+    made = type("Example", (loss_scaling.Scaler,), defined(text, NAMES))
+    return Subject.of(rule.id, {"scaler": made}, Conventions())
+
+
 def maker(rule):
     """What makes a subject of an example of this rule."""
+    if rule.function.startswith("scaler."):
+        return scaler_subject
     if rule.function.startswith("loop."):
         return loop_subject
     if rule.function.startswith("own."):
