@@ -75,6 +75,8 @@ FUNCTIONS = {
     "scaler": "(params: list of arrays, settings: dict) -> object with scale() -> float, step(gradients of scale() "
     "times the loss) -> dict of skipped, grad_norm and lr, parameters() -> list, state() -> dict of scale, "
     "growth_tracker and all else, restore(state)",
+    "recomputed_gradients": "(params, input, target, loss_mask, key_mask, config, recompute: bool, p, seed, step) -> "
+    "(loss, dict, list: how often each block's forward pass was computed); with dropout of rate p",
     "train_step": "(params, config) -> step(input, target, loss_mask, key_mask) -> loss; keeps its state; not graded",
 }
 OPTIONAL = frozenset(
@@ -91,6 +93,7 @@ OPTIONAL = frozenset(
         "mixed_clip_by_global_norm",
         "mixed_cross_entropy",
         "scaler",
+        "recomputed_gradients",
     }
 )
 """Graded if offered."""
