@@ -72,6 +72,13 @@ FUNCTIONS = {
     "mixed_clip_by_global_norm": "(grads: list, dtypes: list[str], max_norm) -> (list, norm: float)",
     "mixed_cross_entropy": "(logits [B,T,V], targets [B,T], loss_mask [B,T] bool, dtype: str) -> (loss: float, "
     "dlogits [B,T,V])",
+    "tracker": "(settings: dict of mode, patience, min_delta) -> object with update(value, step) -> bool, best, "
+    "best_step, stop, state() (JSON) and restore(state)",
+    "schedule_of_events": "(settings: dict of steps, epochs, batches, accumulate, eval_every, sample_every, "
+    'save_every, start) -> list of (updates done, "train" | "evaluate" | "sample" | "save"), in order',
+    "weight_average": "(decay) -> object with update(params: dict of name to array), parameters() -> dict, state(), "
+    "restore(state)",
+    "loss_average": "(decay) -> object with update(value) -> float, state() (JSON) and restore(state)",
     "train_step": "(params, config) -> step(input, target, loss_mask, key_mask) -> loss; keeps its state; not graded",
 }
 OPTIONAL = frozenset(
@@ -88,6 +95,7 @@ OPTIONAL = frozenset(
         "mixed_clip_by_global_norm",
         "mixed_cross_entropy",
     }
+    | {"tracker", "schedule_of_events", "weight_average", "loss_average"}
 )
 """Graded if offered."""
 TRAINER_PARTS = {
