@@ -94,6 +94,13 @@ FUNCTIONS = {
     "growth_tracker and all else, restore(state)",
     "recomputed_gradients": "(params, input, target, loss_mask, key_mask, config, recompute: bool, p, seed, step) -> "
     "(loss, dict, list: how often each block's forward pass was computed); with dropout of rate p",
+    "tracker": "(settings: dict of mode, patience, min_delta) -> object with update(value, step) -> bool, best, "
+    "best_step, stop, state() (JSON) and restore(state)",
+    "schedule_of_events": "(settings: dict of steps, epochs, batches, accumulate, eval_every, sample_every, "
+    'save_every, start) -> list of (updates done, "train" | "evaluate" | "sample" | "save"), in order',
+    "weight_average": "(decay) -> object with update(params: dict of name to array), parameters() -> dict, state(), "
+    "restore(state)",
+    "loss_average": "(decay) -> object with update(value) -> float, state() (JSON) and restore(state)",
     "train_step": "(params, config) -> step(input, target, loss_mask, key_mask) -> loss; keeps its state; not graded",
 }
 OPTIONAL = frozenset(
@@ -114,6 +121,7 @@ OPTIONAL = frozenset(
     }
     | {"token_bytes", "bits_per_byte", "token_probabilities", "sample_token", "generate", "centered_accuracy"}
     | {"choose_option", "few_shot", "flops_per_token", "mfu", "tokens_per_second", "cost", "step_profile"}
+    | {"tracker", "schedule_of_events", "weight_average", "loss_average"}
 )
 """Graded if offered."""
 TRAINER_PARTS = {

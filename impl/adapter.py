@@ -28,18 +28,22 @@ from impl.model import bigram, parameters
 from impl.model.dropout import NO_DROPOUT, Dropout
 from impl.model.minigpt import MiniGPT
 from impl.model.rotary import Rotary
-from impl.optim import optimizer
+from impl.optim import average, optimizer
 from impl.optim.schedule import learning_rate
 from impl.own_trainer import OwnTrainer
 from impl.report import ngram
 from impl.report.drift import round_weights
 from impl.run import checkpoint, tensors
 from impl.run.files import atomic_write
+from impl.steering.best import BestTracker
+from impl.steering.cadence import schedule_of_events
 from impl.trainer import BigramTrainer, Trainer
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-__all__ = ["learning_rate", "round_weights"]
+__all__ = ["learning_rate", "round_weights", "schedule_of_events"]
+
+tracker, weight_average, loss_average = BestTracker, average.WeightAverage, average.LossAverage
 
 
 # ---- layers
