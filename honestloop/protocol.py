@@ -79,6 +79,23 @@ FUNCTIONS = {
     "weight_average": "(decay) -> object with update(params: dict of name to array), parameters() -> dict, state(), "
     "restore(state)",
     "loss_average": "(decay) -> object with update(value) -> float, state() (JSON) and restore(state)",
+    "token_bytes": "(vocabulary: list[bytes], special: list of ids) -> list of the number of bytes of each token",
+    "bits_per_byte": "(batches: list of (nll [B,T] in nats, targets [B,T], below 0 ignored), token_bytes [V], "
+    "budget: tokens or None) -> float",
+    "token_probabilities": "(logits [V], *, temperature, top_k, top_p, min_p) -> p [V]; 0, 1, 0 turn filters off",
+    "sample_token": "(logits [V], n, seed, *, temperature, top_k, top_p, min_p) -> n ids [n], drawn independently",
+    "generate": "(params, prompt: list of ids, count, config) -> (ids [count], logits [count,V] that each was chosen "
+    "by), greedily, without dropout",
+    "centered_accuracy": "(tasks: list of (right: list[bool], baseline in percent)) -> (list of float, their mean)",
+    "choose_option": "(losses: list of the nats of each option's tokens, normalise: bool) -> index",
+    "few_shot": "(n, item, shots, seed) -> list of the numbers of other items",
+    "flops_per_token": "(config: dict) -> int; config['windows'], if it is there, has the keys each layer sees",
+    "mfu": "(flops, tokens, seconds, peak, devices) -> percent, None if peak is None",
+    "tokens_per_second": "(steps: list of (began, ended, tokens), *, excluded, done, total) -> (tokens a second, "
+    "seconds left), None both without a timed step",
+    "cost": "(seconds: list, one a process, *, price, devices) -> float; price of a device's hour",
+    "step_profile": "(spans: list of (phase, thread, began, ended), began, ended) -> dict of phase, and idle, to "
+    "share; thread 0 trains",
     "train_step": "(params, config) -> step(input, target, loss_mask, key_mask) -> loss; keeps its state; not graded",
 }
 OPTIONAL = frozenset(
@@ -96,6 +113,8 @@ OPTIONAL = frozenset(
         "mixed_cross_entropy",
     }
     | {"tracker", "schedule_of_events", "weight_average", "loss_average"}
+    | {"token_bytes", "bits_per_byte", "token_probabilities", "sample_token", "generate", "centered_accuracy"}
+    | {"choose_option", "few_shot", "flops_per_token", "mfu", "tokens_per_second", "cost", "step_profile"}
 )
 """Graded if offered."""
 TRAINER_PARTS = {

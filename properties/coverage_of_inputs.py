@@ -56,11 +56,23 @@ SEEDED |= {"own_trainer"}
 COUNTED = frozenset(
     {"adamw_step", "learning_rate", "perplexity", "dropout", "epoch_order", "clip_by_global_norm"}
 )
+OF_REPORTS = frozenset(
+    {"token_bytes", "centered_accuracy", "choose_option", "few_shot", "flops_per_token", "mfu"}
+    | {"tokens_per_second", "cost", "step_profile"}
+)
+"""Functions of numbers, texts and lists of them."""
+OF_SAMPLES = frozenset({"bits_per_byte", "token_probabilities", "sample_token", "generate"})
 FLOATS = ALL - NUMBERS - LISTS - DRAWN - OF_BATCHES - {"sample_batch", "own_trainer"}
 LARGE = tuple(LARGER.values())
 
 NO_ARRAY = "it takes no array"
 REASONS: tuple[tuple[frozenset[str], tuple[str, ...], str], ...] = (
+    (OF_REPORTS, KINDS, "it takes numbers and lists of them; no array"),
+    (
+        OF_SAMPLES,
+        KINDS,
+        "it is given what its rules speak of; the layers whose results it takes are given these kinds",
+    ),
     (NUMBERS | LISTS | DRAWN, LAYOUTS, NO_ARRAY),
     (frozenset(ALL - IDS), INTEGERS, "it takes no array of integers"),
     (frozenset({"sample_batch"}), ("broadcast",), "a text of one repeated token has no place to tell"),

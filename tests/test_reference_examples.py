@@ -41,11 +41,15 @@ from properties.strength import cases, profile
 from reference import (
     activation,
     attention,
+    bits_per_byte,
+    centred_accuracy,
     checkpoint_choice,
     clipping,
     collate,
     data,
+    decoding,
     dropout,
+    flops,
     gradients,
     loss,
     masks,
@@ -58,7 +62,9 @@ from reference import (
     philox,
     rotary,
     rounding,
+    sampling,
     schedule,
+    speed,
     tokenizer,
 )
 from reference.rules import RULES
@@ -92,6 +98,7 @@ ORACLES = [
         ngram,
         model,
         gradients,
+        *(bits_per_byte, sampling, decoding, centred_accuracy, flops, speed),
         reference_subject,
     ),
 ]
