@@ -37,12 +37,14 @@ from impl.run import checkpoint, tensors
 from impl.run.files import atomic_write
 from impl.steering.best import BestTracker
 from impl.steering.cadence import schedule_of_events
+from impl.steering.outliers import OutlierDetector
 from impl.trainer import BigramTrainer, Trainer
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 __all__ = ["learning_rate", "round_weights", "schedule_of_events"]
 
+outlier_detector = OutlierDetector
 tracker, weight_average, loss_average = BestTracker, average.WeightAverage, average.LossAverage
 
 
