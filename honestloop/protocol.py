@@ -78,6 +78,12 @@ FUNCTIONS = {
     'save_every, start) -> list of (updates done, "train" | "evaluate" | "sample" | "save"), in order',
     "weight_average": "(decay) -> object with update(params: dict of name to array), parameters() -> dict, state(), "
     "restore(state)",
+    "outlier_detector": "(window, threshold) -> object with update(loss) -> bool, state() (JSON) and restore(state)",
+    "rate_by_progress": "(progress, *, peak, floor, warmup, warmdown) -> float; warmup, warmdown: shares of the run",
+    "time_budget": "(seconds, excluded) -> object with add(seconds of an update), progress, spent, state() (JSON) and "
+    "restore(state)",
+    "scaled_settings": "(tokens, *, reference_tokens, reference_batch, lr, weight_decay) -> dict of batch, lr and "
+    "weight_decay",
     "loss_average": "(decay) -> object with update(value) -> float, state() (JSON) and restore(state)",
     "token_bytes": "(vocabulary: list[bytes], special: list of ids) -> list of the number of bytes of each token",
     "bits_per_byte": "(batches: list of (nll [B,T] in nats, targets [B,T], below 0 ignored), token_bytes [V], "
@@ -112,7 +118,8 @@ OPTIONAL = frozenset(
         "mixed_clip_by_global_norm",
         "mixed_cross_entropy",
     }
-    | {"tracker", "schedule_of_events", "weight_average", "loss_average"}
+    | {"tracker", "schedule_of_events", "weight_average", "loss_average", "outlier_detector"}
+    | {"rate_by_progress", "time_budget", "scaled_settings"}
     | {"token_bytes", "bits_per_byte", "token_probabilities", "sample_token", "generate", "centered_accuracy"}
     | {"choose_option", "few_shot", "flops_per_token", "mfu", "tokens_per_second", "cost", "step_profile"}
 )
