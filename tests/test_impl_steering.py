@@ -17,6 +17,8 @@ from impl.model.minigpt import MiniGPT
 from impl.run import checkpoint, directory
 from impl.run.log import TrainLog
 from impl.steering import budget
+from impl.steering.cadence import schedule_of_events
+from tests.test_impl_cli import process
 
 SMALL = """
 batch_size = 64
@@ -239,3 +241,35 @@ def test_an_explosion_is_refused_before_a_parameter_changes(tmp_path, monkeypatc
     ):
         loop.train(run, machines, None, log, TRACKER, stop)
     assert np.array_equal(machines.model.flat_parameters, seen[-1]) and machines.scheduler.step == 3
+
+
+def test_a_run_has_the_events_that_the_loop_says(tmp_path):
+    """`schedule_of_events` is what is graded; the loop does the same."""
+    run = new(tmp_path, SMALL)
+    go_on(run)
+    lines = [json.loads(line) for line in (run.path / directory.LOG).read_text().splitlines()]
+    found = [(line["step"], "train") for line in lines]
+    found += [(line["step"], "evaluate") for line in lines if "val_loss" in line]
+    saved = checkpoint.by_step(run.path / directory.CHECKPOINTS)
+    found += [(int(path.name.removeprefix("step-")), "save") for path in saved]
+    settings = {"steps": 9, "epochs": None, "batches": 99, "accumulate": 1, "start": 0}
+    said = schedule_of_events(settings | {"eval_every": 2, "sample_every": 0, "save_every": 3})
+    assert sorted(found) == sorted(said)
+
+
+def test_processes_leave_what_one_process_leaves(tmp_path):
+    """`python -m impl`, stopped after four updates and continued, with every part on that needs no clock."""
+    text = ALL.replace('by = "time"\n', "").replace("seconds = 6.0", "seconds = 0.0")
+    file = tmp_path / "config.toml"
+    file.write_text(text)
+    folders = {name: tmp_path / name for name in ("whole", "cut")}
+    for folder, stops in ((folders["whole"], [[]]), (folders["cut"], [["--stop-after", "4"], ["--resume"]])):
+        for more in stops:
+            settings = [] if more == ["--resume"] else ["--config", str(file)]
+            done = process("train", "--out", folder, "--data", COMMITTED, *settings, *more)
+            assert done.returncode == 0, done.stderr
+    logs = [(folder / directory.LOG).read_bytes() for folder in folders.values()]
+    assert logs[0] == logs[1]
+    kept = [(folder / directory.BEST) for folder in folders.values()]
+    weights = [(next(folder.iterdir()) / checkpoint.WEIGHTS).read_bytes() for folder in kept]
+    assert weights[0] == weights[1]
