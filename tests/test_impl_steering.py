@@ -16,7 +16,7 @@ from impl.errors import NonFiniteError, UsageError
 from impl.model.minigpt import MiniGPT
 from impl.run import checkpoint, directory
 from impl.run.log import TrainLog
-from impl.steering import budget
+from impl.steering import budget, steering
 from impl.steering.cadence import schedule_of_events
 from tests.test_impl_cli import process
 
@@ -273,3 +273,30 @@ def test_processes_leave_what_one_process_leaves(tmp_path):
     kept = [(folder / directory.BEST) for folder in folders.values()]
     weights = [(next(folder.iterdir()) / checkpoint.WEIGHTS).read_bytes() for folder in kept]
     assert weights[0] == weights[1]
+
+
+def test_an_evaluation_that_fails_leaves_the_weights_as_they_were(tmp_path, monkeypatch):
+    """Of the averaged weights, in the middle: the model's own are put back, bit for bit."""
+    run = new(tmp_path, f"{SMALL}[average]\nweights = 0.5\n")
+    machines, seen = loop.build(run), []
+
+    def fails(model, sequences, batch_size):
+        seen.append(model.flat_parameters.copy())
+        raise ZeroDivisionError("in the middle")
+
+    after = steering.Steering.after_update
+
+    def noted(self, model, *numbers):
+        seen.append(model.flat_parameters.copy())
+        return after(self, model, *numbers)
+
+    monkeypatch.setattr(loop, "evaluate", fails)
+    monkeypatch.setattr(steering.Steering, "after_update", noted)
+    with (
+        loop.Stop(None) as stop,
+        TrainLog(run.path / directory.LOG) as log,
+        pytest.raises(ZeroDivisionError, match="in the middle"),
+    ):
+        loop.train(run, machines, None, log, TRACKER, stop)
+    own, averaged = seen[1:]
+    assert machines.model.flat_parameters.tobytes() == own.tobytes() != averaged.tobytes()
