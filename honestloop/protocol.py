@@ -72,6 +72,12 @@ FUNCTIONS = {
     "mixed_clip_by_global_norm": "(grads: list, dtypes: list[str], max_norm) -> (list, norm: float)",
     "mixed_cross_entropy": "(logits [B,T,V], targets [B,T], loss_mask [B,T] bool, dtype: str) -> (loss: float, "
     "dlogits [B,T,V])",
+    "outlier_detector": "(window, threshold) -> object with update(loss) -> bool, state() (JSON) and restore(state)",
+    "rate_by_progress": "(progress, *, peak, floor, warmup, warmdown) -> float; warmup, warmdown: shares of the run",
+    "time_budget": "(seconds, excluded) -> object with add(seconds of an update), progress, spent, state() (JSON) and "
+    "restore(state)",
+    "scaled_settings": "(tokens, *, reference_tokens, reference_batch, lr, weight_decay) -> dict of batch, lr and "
+    "weight_decay",
     "token_bytes": "(vocabulary: list[bytes], special: list of ids) -> list of the number of bytes of each token",
     "bits_per_byte": "(batches: list of (nll [B,T] in nats, targets [B,T], below 0 ignored), token_bytes [V], "
     "budget: tokens or None) -> float",
@@ -121,7 +127,8 @@ OPTIONAL = frozenset(
     }
     | {"token_bytes", "bits_per_byte", "token_probabilities", "sample_token", "generate", "centered_accuracy"}
     | {"choose_option", "few_shot", "flops_per_token", "mfu", "tokens_per_second", "cost", "step_profile"}
-    | {"tracker", "schedule_of_events", "weight_average", "loss_average"}
+    | {"tracker", "schedule_of_events", "weight_average", "loss_average", "outlier_detector"}
+    | {"rate_by_progress", "time_budget", "scaled_settings"}
 )
 """Graded if offered."""
 TRAINER_PARTS = {

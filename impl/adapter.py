@@ -29,21 +29,30 @@ from impl.model.dropout import NO_DROPOUT, Dropout
 from impl.model.minigpt import MiniGPT
 from impl.model.rotary import Rotary
 from impl.optim import average, optimizer
-from impl.optim.schedule import learning_rate
+from impl.optim.schedule import learning_rate, rate_by_progress
 from impl.own_trainer import OwnTrainer
 from impl.report import ngram
 from impl.report.drift import round_weights
 from impl.run import checkpoint, tensors
 from impl.run.files import atomic_write
 from impl.steering.best import BestTracker
+from impl.steering.budget import Budget
 from impl.steering.cadence import schedule_of_events
+from impl.steering.outliers import OutlierDetector
+from impl.steering.scaling import scaled_settings
 from impl.trainer import BigramTrainer, Trainer
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-__all__ = ["learning_rate", "round_weights", "schedule_of_events"]
+__all__ = ["learning_rate", "rate_by_progress", "round_weights", "scaled_settings", "schedule_of_events"]
 
+outlier_detector = OutlierDetector
 tracker, weight_average, loss_average = BestTracker, average.WeightAverage, average.LossAverage
+
+
+def time_budget(seconds: float, excluded: int) -> Budget:
+    """The time of a run of `seconds`, its first `excluded` updates left out; they take none after a resume either."""
+    return Budget(seconds=seconds, tokens=0, excluded_updates=excluded)
 
 
 # ---- layers

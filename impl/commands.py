@@ -73,7 +73,7 @@ def _train(run: Run, stop_after: int | None) -> None:
     ):
         best, spent = loop.train(run, machines, start, log, tracker, stop)
         step = machines.scheduler.step
-        if step < run.config.steps:
+        if not loop.finished(run, machines):
             print(f"{run.path}: stopped after step {step} of {run.config.steps}; continue with --resume")
             return
         results = finish.finish(run, machines, best, tracker, spent)

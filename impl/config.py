@@ -57,6 +57,54 @@ class OptimizerConfig(_Settings):
         return self
 
 
+class ScheduleConfig(_Settings):
+    """What the learning rate does between the warm-up and the end of the run."""
+
+    kind: Literal["cosine", "linear", "constant", "warmdown"] = "cosine"
+    by: Literal["updates", "time"] = "updates"
+    """What is counted: updates, or for a warm-down the share of `stopping.seconds` that is used."""
+    warmdown: Annotated[float, Field(gt=0, le=1)] = 0.65
+    """The share of the run, at its end, in which the rate of a warm-down falls to min_lr."""
+    warmup: Fraction = 0.0
+    """The share of the time in which the rate rises from 0, for by = "time"; 0 is none."""
+
+    @model_validator(mode="after")
+    def _time_is_of_a_warmdown(self) -> "ScheduleConfig":
+        if self.by == "time" and self.kind != "warmdown":
+            raise ValueError('by = "time" is for kind = "warmdown"')
+        if self.warmup + self.warmdown > 1:
+            raise ValueError("warmup and warmdown must not be more than the run")
+        return self
+
+
+class StoppingConfig(_Settings):
+    """What ends a run before its last step, or refuses an update; 0 is off."""
+
+    epochs: Annotated[int, Field(ge=0)] = 0
+    tokens: Annotated[int, Field(ge=0)] = 0
+    """Predicted tokens; the run ends with the update that reaches them."""
+    seconds: Annotated[float, Field(ge=0)] = 0.0
+    """Of updates alone, without evaluations, checkpoints and the first `excluded_updates`."""
+    excluded_updates: Annotated[int, Field(ge=0)] = 10
+    patience: Annotated[int, Field(ge=0)] = 0
+    """Evaluations in a row without a better one, at the last of which the run ends."""
+    min_delta: Annotated[float, Field(ge=0)] = 0.0
+    loss_above: Annotated[float, Field(ge=0)] = 0.0
+    """A training loss above this is refused before it changes anything."""
+    z_score: Annotated[float, Field(ge=0)] = 0.0
+    """So is one so many standard deviations above the mean of the `window` losses before it."""
+    window: Annotated[int, Field(ge=2)] = 128
+
+
+class AverageConfig(_Settings):
+    """Moving averages: how much of the old average an update keeps; 0 is off."""
+
+    weights: Fraction = 0.0
+    """Evaluations are then of the averaged weights."""
+    loss: Fraction = 0.0
+    """The log then has smooth_loss, debiased."""
+
+
 class Config(_Settings):
     """One training run. Equal configurations on equal data give equal bits."""
 
@@ -69,8 +117,21 @@ class Config(_Settings):
     dropout: Fraction = 0.1
     eval_every: Positive = 50
     checkpoint_every: Positive = 50
+    keep_best: bool = False
+    """Keep the checkpoint with the lowest validation loss, in best/."""
+    halve_micro_batches: bool = False
+    """Compute an update again in twice as many micro-batches when memory runs out."""
     model: ModelConfig = ModelConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    stopping: StoppingConfig = StoppingConfig()
+    average: AverageConfig = AverageConfig()
+
+    @model_validator(mode="after")
+    def _time_has_an_end(self) -> "Config":
+        if self.schedule.by == "time" and not self.stopping.seconds:
+            raise ValueError('schedule.by = "time" needs stopping.seconds')
+        return self
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able form; the seed is a string because JSON numbers are exact only up to 2^53."""

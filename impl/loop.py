@@ -8,6 +8,8 @@ more state adds a machine of its own.
 
 import signal
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -18,16 +20,18 @@ from impl.model.dropout import Dropout
 from impl.model.minigpt import MiniGPT
 from impl.model.parameters import initial_parameters, parameter_shapes
 from impl.optim.optimizer import AdamW
-from impl.optim.schedule import Schedule
 from impl.report.progress import Progress
 from impl.report.tracking import Tracker
 from impl.rng import ControlRNG
 from impl.run import checkpoint
 from impl.run.checkpoint import Best, Checkpoint, Expected
 from impl.run.clock import ZERO_TIME, Clock, Spent
-from impl.run.directory import CHECKPOINTS, LOG, Run
+from impl.run.directory import BEST, CHECKPOINTS, LOG, Run
 from impl.run.log import TrainLog, starts_with, with_hex
 from impl.run.state_machines import StateMachines
+from impl.steering.cadence import due
+from impl.steering.steering import Steering, schedule_of, total_updates
+from impl.steering.steering import machines as steering_machines
 from impl.update import refuse_non_finite, update
 
 
@@ -39,62 +43,76 @@ def train(
     `start` is the checkpoint that the machines were restored from. Returns the best evaluation so far and the time that
     the run has taken. Raises NonFiniteError before a NaN or an infinity reaches a parameter.
     """
-    config = run.config
+    config, total = run.config, total_updates(run.config, len(run.sequences["train"]))
+    steering = Steering(config, machines.options, total)
     model, optimizer, scheduler = machines.model, machines.optimizer, machines.scheduler
     data, control = machines.data, machines.control
     best, saved_step = (start.best, start.step) if start else (None, None)
     clock = Clock(start.spent if start else ZERO_TIME)
 
-    def save() -> int:
+    def save(folder: Path = run.path / CHECKPOINTS) -> int:
         """Write a checkpoint of the step that is done; its number."""
-        folder, run_id, position = run.path / CHECKPOINTS, run.manifest.run_id, log.position()
+        run_id, position = run.manifest.run_id, log.position()
         checkpoint.save(folder, run_id, scheduler.step, machines.named(), position, best, clock.spent())
         tracker.sync()
         return scheduler.step
 
-    with Progress(config.steps, scheduler.step) as progress:
-        while scheduler.step < config.steps and not stop.due(scheduler.step):
+    with Progress(total, scheduler.step) as progress:
+        while scheduler.step < steering.last(scheduler.step) and not stop.due(scheduler.step):
             clock.start_step()
             batch = data.next_batch()
             key, update_number = control.next_step()
             dropout = Dropout(config.dropout, key, update_number)
-            window = batch.split(config.micro_batches)
-            metrics = update(model, optimizer, scheduler, dropout, window, config.optimizer.clip_norm)
+            limits: dict[str, Any] = {
+                "clip_norm": config.optimizer.clip_norm,
+                "refuse": steering.refuse_explosion,
+            }
+            metrics = steering.update(batch, partial(update, model, optimizer, scheduler, dropout, **limits))
             clock.end_step(metrics.tokens)
+            more = steering.after_update(model, metrics.loss, metrics.tokens)
 
             step = scheduler.step
-            record = {"step": step, "epoch": data.epoch, **vars(metrics)}
-            if _due(step, config.eval_every, config.steps):
-                score = evaluate(model, run.sequences["val"], config.batch_size)
+            record = {"step": step, "epoch": data.epoch, **vars(metrics), **more}
+            if due(step, config.eval_every, steering.last(step)):
+                with steering.averaged(model):
+                    score = evaluate(model, run.sequences["val"], config.batch_size)
                 refuse_non_finite(step, validation_perplexity=score.perplexity)
                 record |= {"val_loss": score.loss, "val_ppl": score.perplexity}
                 if best is None or score.loss < best["val_loss"]:
                     best = {"step": step, "val_loss": score.loss}
+                steering.after_evaluation(score.loss, step)
             log.append(with_hex(record, ("loss", "lr", "grad_norm", "val_loss", "val_ppl")))
             progress.show(record)
-            if _due(step, config.checkpoint_every, config.steps):
+            if due(step, config.checkpoint_every, steering.last(step)):
                 saved_step = save()
+            if config.keep_best and best and best["step"] == step:
+                save(run.path / BEST)
+                checkpoint.remove_all_but(run.path / BEST, step)
         if saved_step != scheduler.step:
             save()
     return best, clock.spent()
 
 
-def _due(step: int, every: int, last: int) -> bool:
-    return step % every == 0 or step == last
-
-
 def build(run: Run) -> StateMachines:
     """The five state machines in their initial state."""
     config, optimizer = run.config, run.config.optimizer
+    model = MiniGPT(config.model, config.dtype, initial_parameters(config.seed, config.model))
+    options = steering_machines(config, model)
+    total = total_updates(config, len(run.sequences["train"]))
     return StateMachines(
-        MiniGPT(config.model, config.dtype, initial_parameters(config.seed, config.model)),
+        model,
         AdamW(parameter_shapes(config.model), config.dtype, optimizer),
-        Schedule(
-            peak=optimizer.peak_lr, floor=optimizer.min_lr, warmup=optimizer.warmup_steps, total=config.steps
-        ),
+        schedule_of(config, total, options.get("budget")),
         DataIterator(run.sequences["train"], config.batch_size, config.seed),
         ControlRNG(config.seed),
+        options,
     )
+
+
+def finished(run: Run, machines: StateMachines) -> bool:
+    """Whether nothing is left to train: the last step is done, or a setting has ended the run before it."""
+    total, step = total_updates(run.config, len(run.sequences["train"])), machines.scheduler.step
+    return step >= Steering(run.config, machines.options, total).last(step)
 
 
 def restore_newest(run: Run, machines: StateMachines, report: Callable[[str], None]) -> Checkpoint | None:

@@ -1,7 +1,7 @@
 """One update: the gradient of a window (the micro-batches of an update), clipped, then AdamW at the schedule's rate."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from impl.data.iterator import Batch
@@ -32,10 +32,12 @@ def update(
     dropout: Dropout,
     window: Sequence[Batch],
     clip_norm: float,
+    refuse: Callable[[int, float], None] = lambda step, loss: None,
 ) -> Update:
     """One update from the micro-batches of a window; each token of the window has the same weight.
 
-    Raises NonFiniteError before a NaN or an infinity reaches a parameter.
+    Raises NonFiniteError before a NaN or an infinity reaches a parameter. `refuse` is told the number of the update
+    and its loss, and may raise as well.
     """
     tokens = sum(batch.tokens for batch in window)
     model.zero_gradients()
@@ -46,6 +48,7 @@ def update(
     grad_norm = math.sqrt(model.finish_gradients())
     loss = nll / max(tokens, 1)
     refuse_non_finite(scheduler.step + 1, loss=loss, gradient_norm=grad_norm)
+    refuse(scheduler.step + 1, loss)
     lr = scheduler.next_rate()
     clip = clip_factor(grad_norm, clip_norm)
     optimizer.update(model.flat_parameters, model.flat_gradients, lr, clip)

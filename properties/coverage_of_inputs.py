@@ -42,7 +42,8 @@ MIXED = frozenset(name for name in ARGUMENTS if name.startswith("mixed_"))
 FILES = frozenset({"split_of", "save_checkpoint", "latest_checkpoint"})
 NUMBERS = frozenset({"perplexity", "learning_rate"})
 LISTS = frozenset({"decays", "make_batch", "data_iterator", "tokenizer", "ngram_baselines"}) | FILES
-CONTROL = frozenset({"tracker", "schedule_of_events", "weight_average", "loss_average"})
+CONTROL = frozenset({"tracker", "schedule_of_events", "weight_average", "loss_average", "outlier_detector"})
+CONTROL |= {"rate_by_progress", "time_budget", "scaled_settings"}
 """What steers a run: objects that take settings and then numbers, or arrays of any shape, through their methods."""
 LISTS |= {"collate", "worker_stream"} | ASKED | CONTROL
 DRAWN = frozenset({"epoch_order", "initial_parameters"})
