@@ -23,7 +23,7 @@ from impl.data.tokenizer import Tokenizer, train_on_texts
 from impl.kernels import activation, elementwise, gemm
 from impl.kernels import attention as attention_kernels
 from impl.kernels import layer_norm as layer_norm_kernels
-from impl.kernels.adamw import adamw
+from impl.kernels.adamw import adamw, running_power
 from impl.kernels.reduce import sum_squares
 from impl.model import bigram, decode, parameters
 from impl.model.dropout import NO_DROPOUT, Dropout
@@ -228,7 +228,7 @@ def adamw_step(
     p (1 - lr weight_decay) - lr (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps), with the new moments m and v.
     """
     settings = OptimizerConfig(beta1=beta1, beta2=beta2, eps=eps, weight_decay=weight_decay)
-    powers = [optimizer.power(beta, t) for beta in (beta1, beta2)]
+    powers = [running_power(float(beta), int(t)) for beta in (beta1, beta2)]
     flat = [np.array(x).reshape(-1) for x in (p, g, m, v)]
     adamw(*flat, np.ones(p.size, np.bool_), optimizer.adamw_scalars(settings, lr, *powers))
     new_p, _, new_m, new_v = (x.reshape(p.shape) for x in flat)
@@ -389,20 +389,22 @@ def ngram_baselines(
 
 def save_checkpoint(folder: str, step: int) -> str:
     """The path of a complete checkpoint of that update in `folder`, of the model of `trainer`."""
-    machines = {"model": _Machine(CHECKPOINT), "optimizer": _Machine(MOMENTS)}
-    return str(checkpoint.save(Path(folder), "", step, machines, {}, None))
+    return str(checkpoint.save(Path(folder), "", step, _machines(), {}, None))
 
 
 def latest_checkpoint(folder: str) -> str | None:
     """The path of the newest checkpoint in `folder` that is complete and unaltered; None if there is none."""
-    shapes = {name: x.shape for name, x in CHECKPOINT.items()}
-    expected = checkpoint.Expected("", shapes, "float32")
+    expected = checkpoint.Expected.of("", _machines())
     found = checkpoint.newest(Path(folder), expected, lambda log: True, lambda line: None)
     return str(found.path) if found else None
 
 
 CHECKPOINT = {"E": np.ones((3, 2), np.float32), "b": np.ones(3, np.float32)}
 MOMENTS = {f"{kind}.{name}": x for kind in "mv" for name, x in CHECKPOINT.items()}
+
+
+def _machines() -> dict[str, checkpoint.StateMachine]:
+    return {"model": _Machine(CHECKPOINT), "optimizer": _Machine(MOMENTS)}
 
 
 class _Machine:

@@ -2,7 +2,8 @@
 
 All state is in five checkpointable components: the model's parameters, the optimizer, the learning-rate schedule, the
 data iterator and the generator of the dropout masks. This project calls them state machines: each has `state`, which
-returns a copy of its whole state, and `restore`, which sets it. Saving these five saves the run.
+returns a copy of its whole state, and `restore`, which sets it. Saving these five saves the run; a setting that keeps
+more state adds a machine of its own.
 """
 
 import signal
@@ -102,7 +103,7 @@ def restore_newest(run: Run, machines: StateMachines, report: Callable[[str], No
     Raises UsageError if checkpoints are there, or must have been, and none can be used.
     """
     folder, log = run.path / CHECKPOINTS, run.path / LOG
-    expected = Expected(run.manifest.run_id, parameter_shapes(run.config.model), run.config.dtype)
+    expected = Expected.of(run.manifest.run_id, machines.named())
     found = checkpoint.newest(folder, expected, lambda position: starts_with(log, position), report)
     if found:
         for name, machine in machines.named().items():

@@ -58,7 +58,7 @@ class Trainer:
     def load(self, path: str) -> None:
         """Restore a state that `save` wrote."""
         (saved,) = checkpoint.by_step(Path(path))
-        states = checkpoint.load(saved, Expected("", self._model.shapes, self._model.dtype)).machines
+        states = checkpoint.load(saved, Expected.of("", self._machines())).machines
         for name, machine in self._machines().items():
             machine.restore(states[name])
 

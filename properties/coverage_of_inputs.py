@@ -192,7 +192,6 @@ REASONS: tuple[tuple[frozenset[str], tuple[str, ...], str], ...] = (
         "its settings hold no array, and the parameters that it takes are those that it has handed out",
     ),
     (ASKED | FILES, (*SIZES, "the same call twice"), "it takes nothing that has a size"),
-    (ALL, ("the same call twice",), "what it does to a loop differs from call to call"),
     (
         frozenset({"collate", "worker_stream"}),
         (*SIZES, "the same call twice"),

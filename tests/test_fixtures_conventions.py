@@ -18,7 +18,7 @@ from properties.assertions import NotOfferedError, Refusal
 from properties.checks import all_properties
 
 FEW = settings(
-    max_examples=2,
+    max_examples=4,
     deadline=None,
     derandomize=True,
     database=None,

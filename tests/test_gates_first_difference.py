@@ -260,3 +260,25 @@ def test_a_difference_after_a_later_interruption_is_not_the_fault_of_an_earlier_
     links = interrupted_runs.links(got, stops)
     assert resume.resumed("first-step", expected, links["first"]).passed
     assert not resume.resumed("last-step", expected, links["second"]).passed
+
+
+def with_average(home: Path, value: float) -> RunDirectory:
+    """A run whose settings switch on a sixth machine, which keeps an average of the weights."""
+    run = write(home, content())
+    average = {"E": np.full((2, 3), value, np.float32)}
+    (home / f"checkpoints/step-{STEPS:08d}/average.safetensors").write_bytes(tensors.write(average))
+    return run
+
+
+def test_the_arrays_of_a_machine_beside_the_five_are_compared(tmp_path):
+    a, b, c = (with_average(tmp_path / name, value) for name, value in (("a", 1.0), ("b", 2.0), ("c", 1.0)))
+    found = first_difference.between(a, b)
+    assert found is not None
+    assert (found.machine, found.step, found.place) == ("average", STEPS, "tensor E[0, 0]")
+    assert first_difference.between(a, c) is None
+    lost = first_difference.between(a, write(tmp_path / "d", content()))
+    assert lost is not None
+    assert (lost.machine, lost.got) == ("average", "no such file")
+    assert first_difference.compared_bytes(a, c) > first_difference.compared_bytes(
+        a, write(tmp_path / "e", content())
+    )

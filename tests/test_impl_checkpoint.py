@@ -11,7 +11,6 @@ from impl.run import checkpoint, files, tensors
 from impl.run.checkpoint import Expected
 
 SHAPES = {"E": (4, 3), "ln_final.gamma": (3,)}
-EXPECTED = Expected("a" * 32, SHAPES, "float32")
 LOG = {"bytes": 0, "sha256": files.sha256_bytes(b"")}
 
 
@@ -35,6 +34,9 @@ def machines(value=1.0):
     }
 
 
+EXPECTED = Expected.of("a" * 32, machines())
+
+
 def save(folder, step, value=1.0):
     return checkpoint.save(folder, EXPECTED.run_id, step, machines(value), LOG, {"step": 1, "val_loss": 0.5})
 
@@ -51,6 +53,31 @@ def test_what_is_saved_is_read_back(tmp_path):
     assert found.machines["data"] == {"epoch": 1, "position": 2}
     assert found.machines["optimizer"]["t"] == 3
     assert found.machines["model"]["E"].tobytes() == np.full((4, 3), 0.1, np.float32).tobytes()
+
+
+def with_average(value=2.0, **scalars):
+    """The machines of a run whose settings switch on one more."""
+    return machines() | {"average": Machine(updates=4, E=np.full((4, 3), value), **scalars)}
+
+
+def test_a_machine_more_has_a_file_of_its_own_which_is_checked_like_the_others(tmp_path):
+    expected = Expected.of(EXPECTED.run_id, with_average(value=0.0))
+    path = checkpoint.save(tmp_path, EXPECTED.run_id, 7, with_average(), LOG, None)
+    found = checkpoint.load(path, expected)
+    assert found.machines["average"]["updates"] == 4
+    assert found.machines["average"]["E"].tobytes() == np.full((4, 3), 2.0).tobytes()
+    (path / "average.safetensors").write_bytes(tensors.to_bytes({"E": np.full((4, 3), 3.0)}))
+    with pytest.raises(UsageError, match=r"average.safetensors: its bytes are not the ones that were saved"):
+        checkpoint.load(path, expected)
+
+
+def test_a_checkpoint_with_a_machine_more_or_less_than_the_run_has_is_refused(tmp_path):
+    expected = Expected.of(EXPECTED.run_id, with_average())
+    with pytest.raises(UsageError, match="its manifest lists"):
+        checkpoint.load(save(tmp_path, 7), expected)
+    more = checkpoint.save(tmp_path, EXPECTED.run_id, 8, with_average(), LOG, None)
+    with pytest.raises(UsageError, match="its manifest lists"):
+        checkpoint.load(more, EXPECTED)
 
 
 def test_step_numbers_compare_as_numbers(tmp_path):

@@ -329,6 +329,15 @@ def test_a_store_that_hangs_is_given_up(run_dir, silent_server, capfd):
     assert capfd.readouterr().err.count("\n") == 1
 
 
+def test_a_helper_that_is_slow_but_at_work_is_waited_for(run_dir, uri, capfd):
+    """Importing MLflow takes longer than this patience, as it takes the usual one where others have all cores."""
+    with Tracker(run_dir, uri, patience=1.0) as tracker:
+        tracker.sync()
+        assert "run_id" in tracker.finish()
+    assert curves(uri) == expected_curves(450)
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize(
     ("broken", "reason"),
     [

@@ -2,7 +2,8 @@
 
 The five state machines leave three files in a checkpoint: the model is `weights.safetensors`, the optimizer's moments
 are `optimizer.safetensors`, and the counters of the optimizer, scheduler, data iterator and control RNG are the
-`machines` of `state.json`. One machine that was not restored soon changes the tensors of the others, but not their
+`machines` of `state.json`. A loop that keeps more (an average of the weights, say) has a machine more, with arrays in
+`NAME.safetensors`. One machine that was not restored soon changes the tensors of the others, but not their
 counters; so the counters are compared first, then the lines of the log.
 """
 
@@ -119,8 +120,15 @@ def _all_zero(moments: Mapping[str, np.ndarray]) -> str | None:
 def compared_bytes(expected: RunDirectory, got: RunDirectory) -> int:
     """How many bytes `between` has looked at, so that an empty comparison is visible."""
     common = [step for step in expected.checkpoints() if step in got.checkpoints()]
-    files = [got.read(f"{got.checkpoints()[step]}/{name}") for step in common for name in FILES]
+    folders = [got.checkpoints()[step] for step in common]
+    files = [got.read(f"{folder}/{name}") for folder in folders for name in (*FILES, *_more(got, folder))]
     return sum(map(len, files)) + sum(map(len, got.log_lines))
+
+
+def _more(run: RunDirectory, folder: str) -> list[str]:
+    """The names of the tensor files of a checkpoint beside the two that each has."""
+    names = {name for name in run.names(folder) if name.endswith(".safetensors")}
+    return sorted(names - set(FILES))
 
 
 def _first_line(expected: RunDirectory, got: RunDirectory) -> Difference | None:
@@ -151,7 +159,7 @@ def _in_checkpoint(
         name for name in FILES if expected.read(f"{folders[0]}/{name}") != got.read(f"{folders[1]}/{name}")
     ]
     if not differing:
-        return None
+        return _in_more_machines(expected, got, folders, step)
     first_step = min(step, line.step) if line else step
     counters = _counters(
         *(_machines(run.json(f"{f}/state.json")) for run, f in zip((expected, got), folders, strict=True))
@@ -182,6 +190,22 @@ def _in_checkpoint(
     elif "weights" not in differing[0]:
         machine = "optimizer"
     return Difference(first_step, machine, place, new, old, ulps)
+
+
+def _in_more_machines(
+    expected: RunDirectory, got: RunDirectory, folders: list[str], step: int
+) -> Difference | None:
+    """First difference of the tensors of machines beside the five, where all of the five agree."""
+    names = [_more(run, folder) for run, folder in zip((expected, got), folders, strict=True)]
+    for name in dict.fromkeys([*names[0], *names[1]]):
+        machine = name.removesuffix(".safetensors")
+        if not all(name in there for there in names):
+            said = ["no such file" if name not in there else "a file" for there in names]
+            return Difference(step, machine, f"{folders[1]}/{name}", said[1], said[0])
+        if expected.read(f"{folders[0]}/{name}") != got.read(f"{folders[1]}/{name}"):
+            found = _in_tensors(expected, got, folders, name)
+            return Difference(step, machine, *(found or (f"bytes of {name}", "other bytes", "equal bytes")))
+    return None
 
 
 def _in_the_rest(

@@ -117,7 +117,10 @@ def load_model(run: Run) -> MiniGPT:
     results = read_json(run.path / RESULTS)
     path = run.path / results["model_file"]
     weights = tensors.from_file(path)
-    tensors.require(weights, parameter_shapes(run.config.model), run.config.dtype, path)
+    shapes = parameter_shapes(run.config.model)
+    tensors.require(
+        weights, {name: np.empty(shape, run.config.dtype) for name, shape in shapes.items()}, path
+    )
     if not path.name.endswith(f"-{sha256_file(path)[:12]}.safetensors"):
         raise UsageError(f"{path}: its bytes are not the ones its name was made from")
     return MiniGPT(run.config.model, "float64", weights)

@@ -5,18 +5,25 @@ a store that is slow, broken or gone costs a run one line on stderr. The run dir
 """
 
 import contextlib
+import functools
 import json
 import os
 import re
 import select
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
+import psutil
+
 DEFAULT_URI = "sqlite:///runs/mlflow.db"
 PATIENCE = 30.0  # seconds; a first migration takes 2, and the helper gives up a dead server within 10
+AT_WORK = 0.02
+"""A helper that has used so much of the processor is at work, if slowly: beside it other processes have all cores."""
+MOST_WAITS = 20
 
 # Short waits, unless the user asks for others: a training must not hang on its book-keeping.
 HELPER_SETTINGS = {
@@ -78,10 +85,8 @@ class Tracker:
         if failed:
             _tell(helper, "fail")
         with helper:  # closes its input and waits
-            try:
-                _pipe(helper.stdin).close()
-                helper.wait(self._patience)
-            except subprocess.TimeoutExpired:
+            _pipe(helper.stdin).close()
+            if not self._in_time(helper, functools.partial(_has_ended, helper)):
                 helper.kill()
 
     def __enter__(self) -> Self:
@@ -98,7 +103,8 @@ class Tracker:
             return {"off": True}
         _tell(self._helper, command)
         answers = _pipe(self._helper.stdout)
-        in_time, _, _ = select.select([answers], [], [], self._patience)
+        helper = self._helper
+        in_time = self._in_time(helper, lambda seconds: bool(select.select([answers], [], [], seconds)[0]))
         line = answers.readline() if in_time else b""
         if line:
             answer: dict[str, Any] = json.loads(line)
@@ -110,6 +116,37 @@ class Tracker:
             store = without_password(self._uri or "")
             print(f"tracking: the run is whole, but not in {store}: {answer['error']}", file=sys.stderr)
         return answer
+
+    def _in_time(self, helper: "subprocess.Popen[bytes]", done: Callable[[float], bool]) -> bool:
+        """Whether `done`, which waits for so many seconds at most, is true before the helper is given up.
+
+        That is when it did nothing for as long as the patience lasts: one that hardly gets a core is waited for.
+        """
+        used = _processor_seconds(helper)
+        for _ in range(MOST_WAITS):
+            if done(self._patience):
+                return True
+            before, used = used, _processor_seconds(helper)
+            if used - before < AT_WORK * self._patience:
+                break
+        return False
+
+
+def _has_ended(helper: "subprocess.Popen[bytes]", seconds: float) -> bool:
+    try:
+        helper.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def _processor_seconds(helper: "subprocess.Popen[bytes]") -> float:
+    """What the helper has used so far; 0 once it has ended."""
+    try:
+        times = psutil.Process(helper.pid).cpu_times()
+    except psutil.Error:
+        return 0.0
+    return float(times.user + times.system)
 
 
 def _start_helper(run_dir: Path, uri: str) -> "subprocess.Popen[bytes]":

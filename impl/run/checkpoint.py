@@ -1,7 +1,8 @@
-"""Checkpoints: the five state machines on disk, whole or absent, with a digest of every file.
+"""Checkpoints: the state machines on disk, whole or absent, with a digest of every file.
 
 A checkpoint is a directory, filled under a temporary name and renamed into place when every file in it is on the
-disk. `newest` trusts none: it takes the last one that is complete, unaltered and fits the log.
+disk. The arrays of each machine are in a file of its own, its other state is in state.json. `newest` trusts none: it
+takes the last one that is complete, unaltered and fits the log.
 """
 
 import re
@@ -17,6 +18,8 @@ from impl.errors import UsageError
 from impl.run import tensors
 from impl.run.clock import ZERO_TIME, Spent
 from impl.run.files import fsync_directory, json_bytes, read_json, sha256_bytes, sha256_file, write_synced
+
+Array = np.ndarray[Any, np.dtype[Any]]
 
 SCHEMA = "honestloop/checkpoint/v1"
 WEIGHTS, OPTIMIZER = "weights.safetensors", "optimizer.safetensors"
@@ -64,17 +67,17 @@ def save(
 ) -> Path:
     """Write `folder`/step-XXXXXXXX; an existing checkpoint of that step stays until the new one is complete.
 
-    The time that the run has taken goes into the manifest: the other three files of an uninterrupted run and of a
-    resumed one are equal to the byte.
+    The time that the run has taken goes into the manifest: the other files of an uninterrupted run and of a resumed one
+    are equal to the byte.
     """
     states = {name: machine.state() for name, machine in machines.items()}
-    arrays = {name: _arrays(state) for name, state in states.items()}
     scalars = {name: _scalars(state) for name, state in states.items() if name != "model"}
     files = {
-        WEIGHTS: tensors.to_bytes(arrays["model"]),
-        OPTIMIZER: tensors.to_bytes(arrays["optimizer"]),
-        STATE: json_bytes({"step": step, "machines": scalars, "log": log, "best": best}),
+        file_of(name): tensors.to_bytes(arrays)
+        for name, state in states.items()
+        if (arrays := _arrays(state))
     }
+    files[STATE] = json_bytes({"step": step, "machines": scalars, "log": log, "best": best})
     digests = {name: {"sha256": sha256_bytes(data), "bytes": len(data)} for name, data in files.items()}
     facts = {"schema": SCHEMA, "run_id": run_id, "step": step, "spent": spent.as_dict()}
     files[MANIFEST] = json_bytes({**facts, "digest": sha256_bytes(json_bytes(facts)), "files": digests})
@@ -126,41 +129,50 @@ def by_step(folder: Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class Expected:
-    """What a run's checkpoints must hold."""
+    """What a run's checkpoints must hold: of each machine that keeps arrays, their names, shapes and types."""
 
     run_id: str
-    shapes: dict[str, tuple[int, ...]]
-    dtype: str
+    arrays: Mapping[str, Mapping[str, Array]]
+
+    @classmethod
+    def of(cls, run_id: str, machines: Mapping[str, StateMachine]) -> "Expected":
+        """What these machines would save, whatever the values."""
+        states = {name: _arrays(machine.state()) for name, machine in machines.items()}
+        return cls(run_id, {name: arrays for name, arrays in states.items() if arrays})
 
 
 def load(path: Path, expected: Expected) -> Checkpoint:
     """Read and verify one checkpoint. Raises UsageError naming the file that is missing, altered or foreign."""
     manifest = read_json(path / MANIFEST)
     try:
-        _verify_digests(path, manifest, expected.run_id)
+        _verify_digests(path, manifest, expected)
         state = read_json(path / STATE)
         machines, step = dict(state["machines"]), int(state["step"])
         log, best, spent = dict(state["log"]), state["best"], Spent.of(manifest["spent"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UsageError(f"{path}: malformed ({error!r})") from None
-    weights, moments = tensors.from_file(path / WEIGHTS), tensors.from_file(path / OPTIMIZER)
-    tensors.require(weights, expected.shapes, expected.dtype, path / WEIGHTS)
-    moment_shapes = {f"{kind}.{name}": shape for kind in "mv" for name, shape in expected.shapes.items()}
-    tensors.require(moments, moment_shapes, expected.dtype, path / OPTIMIZER)
-    machines["model"] = dict(weights)
-    machines["optimizer"] = machines["optimizer"] | moments
+    for name, arrays in expected.arrays.items():
+        file = path / file_of(name)
+        found = tensors.from_file(file)
+        tensors.require(found, arrays, file)
+        machines[name] = machines.get(name, {}) | found
     return Checkpoint(path, step, machines, log, best, spent)
 
 
-def _verify_digests(path: Path, manifest: dict[str, Any], run_id: str) -> None:
+def file_of(machine: str) -> str:
+    """The name of the file with the arrays of a machine."""
+    return {"model": WEIGHTS, "optimizer": OPTIMIZER}.get(machine, f"{machine}.safetensors")
+
+
+def _verify_digests(path: Path, manifest: dict[str, Any], expected: Expected) -> None:
     """UsageError unless each file is the one that was saved, and the manifest too: its facts have a digest as well."""
     facts = {name: manifest[name] for name in ("schema", "run_id", "step", "spent")}
     changed = manifest.keys() != {*facts, "digest", "files"}
     if changed or manifest["digest"] != sha256_bytes(json_bytes(facts)):
         raise UsageError(f"{path / MANIFEST}: its bytes are not the ones that were saved")
-    if manifest["schema"] != SCHEMA or manifest["run_id"] != run_id:
-        raise UsageError(f"{path}: belongs to run {manifest['run_id']}, not {run_id}")
-    if set(manifest["files"]) != {WEIGHTS, OPTIMIZER, STATE}:
+    if manifest["schema"] != SCHEMA or manifest["run_id"] != expected.run_id:
+        raise UsageError(f"{path}: belongs to run {manifest['run_id']}, not {expected.run_id}")
+    if set(manifest["files"]) != {*map(file_of, expected.arrays), STATE}:
         raise UsageError(f"{path}: its manifest lists {sorted(manifest['files'])}")
     for name, entry in manifest["files"].items():
         file = path / name

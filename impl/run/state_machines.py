@@ -1,6 +1,7 @@
-"""The five state machines of a run: see impl/loop.py."""
+"""The state machines of a run: the five of every loop, and those that a setting switches on. See impl/loop.py."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from impl.data.iterator import DataIterator
 from impl.model.minigpt import MiniGPT
@@ -12,14 +13,23 @@ from impl.run.checkpoint import StateMachine
 
 @dataclass(frozen=True)
 class StateMachines:
-    """Everything that changes from step to step. Saving these five, and nothing else, saves the run."""
+    """Everything that changes from step to step. Saving these, and nothing else, saves the run."""
 
     model: MiniGPT
     optimizer: AdamW
     scheduler: Schedule
     data: DataIterator
     control: ControlRNG
+    options: Mapping[str, StateMachine] = field(default_factory=dict)
+    """Those of the settings of this run, by name; none in the default run."""
 
     def named(self) -> dict[str, StateMachine]:
         """Each machine under the name that a checkpoint gives it."""
-        return dict(vars(self))
+        five: dict[str, StateMachine] = {
+            "model": self.model,
+            "optimizer": self.optimizer,
+            "scheduler": self.scheduler,
+            "data": self.data,
+            "control": self.control,
+        }
+        return five | dict(self.options)

@@ -29,16 +29,16 @@ def from_file(path: Path) -> dict[str, Array]:
         raise UsageError(f"{path}: not a safetensors file ({error})") from None
 
 
-def require(
-    tensors: Mapping[str, Array], shapes: Mapping[str, tuple[int, ...]], dtype: str, path: Path
-) -> None:
-    """Raise UsageError unless names, shapes and dtype are as expected and every value is finite."""
-    missing, extra = sorted(shapes.keys() - tensors.keys()), sorted(tensors.keys() - shapes.keys())
+def require(tensors: Mapping[str, Array], like: Mapping[str, Array], path: Path) -> None:
+    """Raise UsageError unless names, shapes and types are those of `like` and every value is finite."""
+    missing, extra = sorted(like.keys() - tensors.keys()), sorted(tensors.keys() - like.keys())
     if missing or extra:
         raise UsageError(f"{path}: missing tensors {missing}, unknown tensors {extra}")
-    for name, shape in shapes.items():
+    for name, array in like.items():
         found = tensors[name]
-        if found.shape != shape or found.dtype != dtype:
-            raise UsageError(f"{path}: {name} is {found.dtype} {found.shape}, expected {dtype} {shape}")
+        if found.shape != array.shape or found.dtype != array.dtype:
+            raise UsageError(
+                f"{path}: {name} is {found.dtype} {found.shape}, expected {array.dtype} {array.shape}"
+            )
         if not np.isfinite(found).all():
             raise UsageError(f"{path}: {name} has values that are not finite")
