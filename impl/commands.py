@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from impl import compare as comparing
 from impl import config as configuration
 from impl import loop
 from impl.config import Config
@@ -16,7 +17,7 @@ from impl.data.tokenizer import train_tokenizer
 from impl.errors import UsageError
 from impl.kernels import ahead
 from impl.model.translate import translate
-from impl.report import drift, finish, ngram
+from impl.report import drift, finish, ngram, scores
 from impl.report.tracking import Tracker
 from impl.run import directory as runs
 from impl.run import tensors
@@ -102,6 +103,17 @@ def evaluate(run: Path, data: Path | None) -> dict[str, Any]:
         finished = finished.on(load_corpus(data))
     scores = finish.perplexities(finished, model)
     return {name: score.as_dict() if score else None for name, score in scores.items()}
+
+
+def score(run: Path) -> dict[str, Any]:
+    """Bits per byte, perplexity by tense and person, and the cells that a finished run's model translates exactly."""
+    finished = _finished(run)
+    return scores.scores(finish.load_model(finished), finished)
+
+
+def compare(run: Path, best: Path, record: Path | None) -> dict[str, Any]:
+    """Keep or discard a finished run, by its bits per byte; one line is added to the record of tries."""
+    return comparing.compare(run, best, record)
 
 
 def logits(run: Path, tokens: Path, out: Path) -> None:
