@@ -89,6 +89,18 @@ FUNCTIONS = {
     "cost": "(seconds: list, one a process, *, price, devices) -> float; price of a device's hour",
     "step_profile": "(spans: list of (phase, thread, began, ended), began, ended) -> dict of phase, and idle, to "
     "share; thread 0 trains",
+    "scaler": "(params: list of arrays, settings: dict) -> object with scale() -> float, step(gradients of scale() "
+    "times the loss) -> dict of skipped, grad_norm and lr, parameters() -> list, state() -> dict of scale, "
+    "growth_tracker and all else, restore(state)",
+    "recomputed_gradients": "(params, input, target, loss_mask, key_mask, config, recompute: bool, p, seed, step) -> "
+    "(loss, dict, list: how often each block's forward pass was computed); with dropout of rate p",
+    "tracker": "(settings: dict of mode, patience, min_delta) -> object with update(value, step) -> bool, best, "
+    "best_step, stop, state() (JSON) and restore(state)",
+    "schedule_of_events": "(settings: dict of steps, epochs, batches, accumulate, eval_every, sample_every, "
+    'save_every, start) -> list of (updates done, "train" | "evaluate" | "sample" | "save"), in order',
+    "weight_average": "(decay) -> object with update(params: dict of name to array), parameters() -> dict, state(), "
+    "restore(state)",
+    "loss_average": "(decay) -> object with update(value) -> float, state() (JSON) and restore(state)",
     "train_step": "(params, config) -> step(input, target, loss_mask, key_mask) -> loss; keeps its state; not graded",
 }
 OPTIONAL = frozenset(
@@ -104,9 +116,12 @@ OPTIONAL = frozenset(
         "mixed_adamw_step",
         "mixed_clip_by_global_norm",
         "mixed_cross_entropy",
+        "scaler",
+        "recomputed_gradients",
     }
     | {"token_bytes", "bits_per_byte", "token_probabilities", "sample_token", "generate", "centered_accuracy"}
     | {"choose_option", "few_shot", "flops_per_token", "mfu", "tokens_per_second", "cost", "step_profile"}
+    | {"tracker", "schedule_of_events", "weight_average", "loss_average"}
 )
 """Graded if offered."""
 TRAINER_PARTS = {

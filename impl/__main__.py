@@ -82,6 +82,11 @@ def _report_verbs(verbs: Any) -> None:
     summary = "bits per byte, by tense and person, and exact translations of a finished run's model, as JSON"
     _run(_verb(verbs, "evaluate", _printing(commands.score), summary))
 
+    summary = "where the time of one step of a run goes, as a table and as a trace for chrome://tracing"
+    profile = _verb(verbs, "profile", commands.profile, summary)
+    profile.add_argument("--run", type=Path, required=True, metavar="DIR", help="a run directory")
+    profile.add_argument("--out", type=Path, metavar="FILE", help="the trace as JSON, to write")
+
     summary = (
         "keep or discard a finished run against the best so far, by bits per byte; prints and records the try"
     )

@@ -30,7 +30,7 @@ from impl.model.dropout import NO_DROPOUT, Dropout
 from impl.model.minigpt import MiniGPT
 from impl.model.rotary import Rotary
 from impl.model.sampling import sample_token, token_probabilities
-from impl.optim import optimizer
+from impl.optim import average, optimizer
 from impl.optim.schedule import learning_rate
 from impl.own_trainer import OwnTrainer
 from impl.report import ngram
@@ -41,6 +41,8 @@ from impl.report.profile import step_profile
 from impl.report.speed import cost, tokens_per_second
 from impl.run import checkpoint, tensors
 from impl.run.files import atomic_write
+from impl.steering.best import BestTracker
+from impl.steering.cadence import schedule_of_events
 from impl.trainer import BigramTrainer, Trainer
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -56,11 +58,14 @@ __all__ = [
     "mfu",
     "round_weights",
     "sample_token",
+    "schedule_of_events",
     "step_profile",
     "token_bytes",
     "token_probabilities",
     "tokens_per_second",
 ]
+
+tracker, weight_average, loss_average = BestTracker, average.WeightAverage, average.LossAverage
 
 
 # ---- layers

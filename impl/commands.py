@@ -10,7 +10,7 @@ import numpy as np
 
 from impl import compare as comparing
 from impl import config as configuration
-from impl import loop
+from impl import loop, profiling
 from impl.config import Config
 from impl.data.corpus import load_corpus
 from impl.data.tokenizer import train_tokenizer
@@ -114,6 +114,11 @@ def score(run: Path) -> dict[str, Any]:
 def compare(run: Path, best: Path, record: Path | None) -> dict[str, Any]:
     """Keep or discard a finished run, by its bits per byte; one line is added to the record of tries."""
     return comparing.compare(run, best, record)
+
+
+def profile(run: Path, out: Path | None) -> None:
+    """Print where the time of one step goes; `out` gets a trace for chrome://tracing."""
+    print(profiling.profile(run, out))
 
 
 def logits(run: Path, tokens: Path, out: Path) -> None:

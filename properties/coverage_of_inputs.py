@@ -42,7 +42,9 @@ MIXED = frozenset(name for name in ARGUMENTS if name.startswith("mixed_"))
 FILES = frozenset({"split_of", "save_checkpoint", "latest_checkpoint"})
 NUMBERS = frozenset({"perplexity", "learning_rate"})
 LISTS = frozenset({"decays", "make_batch", "data_iterator", "tokenizer", "ngram_baselines"}) | FILES
-LISTS |= {"collate", "worker_stream"} | ASKED
+CONTROL = frozenset({"tracker", "schedule_of_events", "weight_average", "loss_average"})
+"""What steers a run: objects that take settings and then numbers, or arrays of any shape, through their methods."""
+LISTS |= {"collate", "worker_stream"} | ASKED | CONTROL
 DRAWN = frozenset({"epoch_order", "initial_parameters"})
 IDS = frozenset({"cross_entropy", "forward", "loss_and_gradients", "sample_batch", "mixed_cross_entropy"})
 IDS |= OF_BATCHES
@@ -196,6 +198,11 @@ REASONS: tuple[tuple[frozenset[str], tuple[str, ...], str], ...] = (
         frozenset({"collate", "worker_stream"}),
         (*SIZES, "the same call twice"),
         "it is given the sizes at which counts and places of rows change their type",
+    ),
+    (
+        CONTROL,
+        (*SIZES, "the same call twice"),
+        "it is made of settings; its methods are given numbers in time",
     ),
     (
         MIXED,

@@ -21,6 +21,8 @@ def shares_memory(result: Any, others: Any) -> bool:
     """Whether an array of the result may be a view of one of the others."""
     returned = arrays_in(result)
     arrays = arrays_in(others) if returned else []
+    if all(x.flags.owndata for x in returned) and all(y.flags.owndata for y in arrays):
+        return not {id(x) for x in returned}.isdisjoint(id(y) for y in arrays)
     return any(np.may_share_memory(x, y) for x in returned for y in arrays)
 
 

@@ -10,29 +10,33 @@ from types import TracebackType
 
 
 class Collector:
-    """A context manager around a training; on exit, also by an exception, the collector is on or off as it was."""
+    """A context manager around a training; on exit, also by an exception, the collector is on or off as it was.
 
-    def __init__(self) -> None:
-        self._entered = self._froze = self._was_on = False
+    One that is not `quiet` does nothing.
+    """
+
+    def __init__(self, quiet: bool = True) -> None:
+        self._quiet = quiet
+        self._waits = self._froze = self._was_on = False
 
     def __enter__(self) -> "Collector":
-        self._entered, self._froze, self._was_on = True, False, gc.isenabled()
+        self._waits, self._froze, self._was_on = self._quiet, False, gc.isenabled()
         return self
 
-    def first_step_done(self) -> None:
-        """Collect, then collect no more by itself; freeze what is left, unless somebody has frozen something before."""
-        if not self._entered:
+    def step_done(self) -> None:
+        """After the first step: collect, freeze what is left unless somebody has frozen before, and turn it off."""
+        if not self._waits:
             return
+        self._waits = False
         gc.collect()
         if not gc.get_freeze_count():
             gc.freeze()
             self._froze = True
         gc.disable()
-        self._entered = False
 
     def saved(self) -> None:
-        """A save is done: collect what it left, if the collector is off."""
-        if not gc.isenabled():
+        """A save is done: collect what it left."""
+        if self._quiet:
             gc.collect()
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -40,4 +44,3 @@ class Collector:
             gc.unfreeze()
         if self._was_on:
             gc.enable()
-        self._entered = False
