@@ -17,7 +17,7 @@ from impl.data.tokenizer import train_tokenizer
 from impl.errors import UsageError
 from impl.kernels import ahead
 from impl.model.translate import translate
-from impl.report import drift, finish, ngram, scores
+from impl.report import drift, finish, log_line, ngram, scores
 from impl.report.tracking import Tracker
 from impl.run import directory as runs
 from impl.run import tensors
@@ -78,6 +78,8 @@ def _train(run: Run, stop_after: int | None) -> None:
             print(f"{run.path}: stopped after step {step} of {run.config.steps}; continue with --resume")
             return
         results = finish.finish(run, machines, best, tracker, spent)
+    if run.config.report.line == "full":
+        print(log_line.summary(finish.summary(run, results)))
     strongest = results["strongest_baseline"]
     print(
         f"{run.path}: val perplexity {results['perplexity']['val']['ppl']:.4f}, {results['ratio']:.3f} x the strongest "

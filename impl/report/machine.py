@@ -82,3 +82,13 @@ def determinism() -> dict[str, str]:
         "CUBLAS_WORKSPACE_CONFIG": "no effect: no product is made by cuBLAS",
         "torch.use_deterministic_algorithms": "no effect: PyTorch is not used",
     }
+
+
+def facts() -> dict[str, Any]:
+    """What machine.json holds: the machine, its graphics cards, the processor's use, and what makes a run repeat."""
+    return {
+        "fingerprint": fingerprint(),
+        "gpus": gpus(),
+        "cpu_percent": cpu_percent(),
+        "determinism": determinism(),
+    }
