@@ -8,6 +8,7 @@ import math
 import re
 import weakref
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ from impl.model.translate import translate, translate_all
 from impl.report import finish, live_samples, machine, scores
 from impl.report.log_line import Status, line, parse, summary
 from impl.report.profile import Spans, chrome_trace, step_profile
-from impl.run import clock, directory
+from impl.run import directory
 from impl.run.clock import Clock
 from impl.run.collector import Collector
 
@@ -119,13 +120,7 @@ def test_samples_of_a_step_are_the_same_when_they_are_taken_again(runs):
 def test_the_line_of_a_step_says_what_the_log_says(runs):
     folder, printed = runs
     status = parse(next(text for text in printed.splitlines() if text.startswith("step ")))
-    last = dict(
-        zip(
-            ("step", "loss", "epoch", "val_ppl"),
-            logged(folder / "shown", "step", "loss", "epoch")[-1],
-            strict=False,
-        )
-    )
+    loss, epoch = logged(folder / "shown", "loss", "epoch")[-1]
     assert (status.step, status.loss, status.epoch) == (6, loss, epoch)
     assert status.steps == 6 and status.memory > 2**20 and status.cpu > 0.0
     assert status.mfu is not None and 0.0 < status.mfu < 100.0
@@ -184,7 +179,7 @@ def test_texts_that_are_translated_together_are_as_alone(runs):
 
 
 def test_an_exact_translation_counts():
-    row = SimpleNamespace(en="a", es="b", tense="past", person="1sg")
+    row: Any = SimpleNamespace(en="a", es="b", tense="past", person="1sg")
     assert scores.shares({"es": [True, False], "en": [False, False]}, [0]) == {"es": 1.0, "en": 0.0}
     assert scores.GROUPS["tense"](row) == "past"
 
@@ -299,7 +294,7 @@ def test_spans_end_when_their_body_raises():
 
 def test_a_clock_tells_speed_and_what_is_left(monkeypatch):
     ticks = iter([0.0, *(10.0, 40.0), *(41.0, 43.0), *(90.0, 92.0)])
-    monkeypatch.setattr(clock.time, "monotonic", lambda: next(ticks))
+    monkeypatch.setattr("impl.run.clock.time.monotonic", lambda: next(ticks))
     timed = Clock()
     assert timed.speed(5) == (None, None)
     for tokens in (100, 30, 50):
@@ -411,7 +406,7 @@ def test_without_a_card_nothing_is_measured_and_it_says_why(monkeypatch):
         raise OSError("Driver Not Loaded")
 
     nvml = Nvml()
-    nvml.nvmlInit = no_driver
+    monkeypatch.setattr(nvml, "nvmlInit", no_driver)
     assert machine.gpus(nvml) == "not measured: Driver Not Loaded"
     monkeypatch.setitem(__import__("sys").modules, "pynvml", None)
     assert machine.gpus() == "not measured: the package nvidia-ml-py is not installed"
