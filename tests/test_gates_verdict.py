@@ -165,7 +165,7 @@ def test_phase_18_has_a_report_and_no_other_level_has(tmp_path):
     said = (tmp_path / "PHASE_18_REPORT.md").read_text()
     assert said.startswith("# Phase 18: FAILED")
     for row in (
-        *("| ratio | 0.500000 |", "| perplexity of val | 2.25000 |", "| perplexity of test | not shown |"),
+        *("| ratio | 0.5 |", "| perplexity of val | 2.25 |", "| perplexity of test | not shown |"),
         *("| MLflow URI | sqlite:///runs/mlflow.db |", "| seed | 7 |", "| float16 | logits |"),
         *("| cuts | FAILED | &lt;b>\\|late\\|&lt;/b> |", "- drift/flips: not run"),
     ):
