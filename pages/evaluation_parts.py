@@ -14,7 +14,8 @@ HEAD = ("rows", "perplexity", "bits per byte", "exact to Spanish", "exact to Eng
 
 def breakdown(run: RunData) -> list[Markup]:
     """A table for the splits and one for each breakdown; nothing if the run has no evaluation."""
-    told = {"split": dig(run.evaluation, "splits"), **dict(dig(run.evaluation, "by") or {})}
+    by = dig(run.evaluation, "by")
+    told = {"split": dig(run.evaluation, "splits"), **(by if isinstance(by, Mapping) else {})}
     return [
         element("div", table([name, *HEAD], list(rows(groups)), range(1, 6)), class_="panel")
         for name, groups in told.items()
