@@ -15,6 +15,7 @@ import numpy as np
 
 from impl import evaluate, rng
 from impl.array_layout import any_layout
+from impl.bits_per_byte import bits_per_byte, token_bytes
 from impl.config import Config, ModelConfig, OptimizerConfig
 from impl.data.iterator import Batch, DataIterator
 from impl.data.iterator import make_batch as _make_batch
@@ -24,15 +25,20 @@ from impl.kernels import attention as attention_kernels
 from impl.kernels import layer_norm as layer_norm_kernels
 from impl.kernels.adamw import adamw, running_power
 from impl.kernels.reduce import sum_squares
-from impl.model import bigram, parameters
+from impl.model import bigram, decode, parameters
 from impl.model.dropout import NO_DROPOUT, Dropout
 from impl.model.minigpt import MiniGPT
 from impl.model.rotary import Rotary
+from impl.model.sampling import sample_token, token_probabilities
 from impl.optim import average, optimizer
 from impl.optim.schedule import learning_rate, rate_by_progress
 from impl.own_trainer import OwnTrainer
 from impl.report import ngram
+from impl.report.choices import centered_accuracy, choose_option, few_shot
 from impl.report.drift import round_weights
+from impl.report.flops import flops_per_token, mfu
+from impl.report.profile import step_profile
+from impl.report.speed import cost, tokens_per_second
 from impl.run import checkpoint, tensors
 from impl.run.files import atomic_write
 from impl.steering.best import BestTracker
@@ -44,7 +50,25 @@ from impl.trainer import BigramTrainer, Trainer
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-__all__ = ["learning_rate", "rate_by_progress", "round_weights", "scaled_settings", "schedule_of_events"]
+__all__ = [
+    "bits_per_byte",
+    "centered_accuracy",
+    "choose_option",
+    "cost",
+    "few_shot",
+    "flops_per_token",
+    "learning_rate",
+    "mfu",
+    "rate_by_progress",
+    "round_weights",
+    "sample_token",
+    "scaled_settings",
+    "schedule_of_events",
+    "step_profile",
+    "token_bytes",
+    "token_probabilities",
+    "tokens_per_second",
+]
 
 outlier_detector = OutlierDetector
 tracker, weight_average, loss_average = BestTracker, average.WeightAverage, average.LossAverage
@@ -267,6 +291,17 @@ def forward(params: dict[str, Array], tokens: Array, key_mask: Array, config: di
     ValueError if a token is out of vocabulary, or T above the model's context.
     """
     return _model(params, config).forward(tokens, key_mask).copy()
+
+
+@any_layout
+def generate(
+    params: dict[str, Array], prompt: Sequence[int], count: int, config: dict[str, Any]
+) -> tuple[Array, Array]:
+    """(ids int64 [count], logits [count, V]) of greedy decoding, with the keys and values of earlier tokens kept.
+
+    ValueError if prompt and all but the last id are more than the model's context.
+    """
+    return decode.generate(_model(params, config), list(prompt), count)
 
 
 @any_layout

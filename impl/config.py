@@ -105,6 +105,34 @@ class AverageConfig(_Settings):
     """The log then has smooth_loss, debiased."""
 
 
+class EvaluationConfig(_Settings):
+    """What is evaluated and shown while a run trains; nothing here changes a bit of the training."""
+
+    token_budget: Annotated[int, Field(ge=0)] = 0
+    """Predicted tokens of the validation split that an evaluation reads, from the first on; 0 for all of them."""
+    sample_every: Annotated[int, Field(ge=0)] = 0
+    """Updates between two samples, after the last one always; 0 for none at all."""
+    samples: Positive = 2
+    """Rows of the validation split that are translated, both ways."""
+    temperature: Annotated[float, Field(ge=0)] = 0.0
+    """0 is greedy; only above it do the three filters act."""
+    top_k: Annotated[int, Field(ge=0)] = 0
+    top_p: Annotated[float, Field(ge=0, le=1)] = 1.0
+    min_p: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+
+class ReportConfig(_Settings):
+    """What a run says of itself while it trains."""
+
+    line: Literal["short", "full"] = "short"
+    """`full`: every field of impl/report/log_line.py, with every digit."""
+    peak_flops: Annotated[float, Field(ge=0)] = 0.0
+    """Operations a second that the machine can do at most; 0 is not known, and then there is no utilisation."""
+    price_per_hour: Annotated[float, Field(ge=0)] = 0.0
+    collector: Literal["usual", "quiet"] = "usual"
+    """`quiet`: garbage is collected after the first step and after saves, and at no other time."""
+
+
 class Config(_Settings):
     """One training run. Equal configurations on equal data give equal bits."""
 
@@ -126,6 +154,8 @@ class Config(_Settings):
     schedule: ScheduleConfig = ScheduleConfig()
     stopping: StoppingConfig = StoppingConfig()
     average: AverageConfig = AverageConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    report: ReportConfig = ReportConfig()
 
     @model_validator(mode="after")
     def _time_has_an_end(self) -> "Config":

@@ -15,17 +15,20 @@ from typing import Any
 
 from impl.data.iterator import DataIterator
 from impl.errors import UsageError
-from impl.evaluate import evaluate
+from impl.evaluate import evaluate, within_budget
 from impl.model.dropout import Dropout
 from impl.model.minigpt import MiniGPT
 from impl.model.parameters import initial_parameters, parameter_shapes
 from impl.optim.optimizer import AdamW
+from impl.report import live_samples
 from impl.report.progress import Progress
+from impl.report.status import status_line
 from impl.report.tracking import Tracker
 from impl.rng import ControlRNG
 from impl.run import checkpoint
 from impl.run.checkpoint import Best, Checkpoint, Expected
 from impl.run.clock import ZERO_TIME, Clock, Spent
+from impl.run.collector import Collector
 from impl.run.directory import BEST, CHECKPOINTS, LOG, Run
 from impl.run.log import TrainLog, starts_with, with_hex
 from impl.run.state_machines import StateMachines
@@ -57,7 +60,9 @@ def train(
         tracker.sync()
         return scheduler.step
 
-    with Progress(total, scheduler.step) as progress:
+    validation = within_budget(run.sequences["val"], config.evaluation.token_budget)
+    full_line, collector = status_line(config, clock), Collector(config.report.collector == "quiet")
+    with Progress(total, scheduler.step, full_line) as progress, collector:
         while scheduler.step < steering.last(scheduler.step) and not stop.due(scheduler.step):
             clock.start_step()
             batch = data.next_batch()
@@ -75,7 +80,7 @@ def train(
             record = {"step": step, "epoch": data.epoch, **vars(metrics), **more}
             if due(step, config.eval_every, steering.last(step)):
                 with steering.averaged(model):
-                    score = evaluate(model, run.sequences["val"], config.batch_size)
+                    score = evaluate(model, validation, config.batch_size)
                 refuse_non_finite(step, validation_perplexity=score.perplexity)
                 record |= {"val_loss": score.loss, "val_ppl": score.perplexity}
                 if best is None or score.loss < best["val_loss"]:
@@ -83,11 +88,15 @@ def train(
                 steering.after_evaluation(score.loss, step)
             log.append(with_hex(record, ("loss", "lr", "grad_norm", "val_loss", "val_ppl")))
             progress.show(record)
+            live_samples.take(run, model, step)
+            collector.step_done()
             if due(step, config.checkpoint_every, steering.last(step)):
                 saved_step = save()
             if config.keep_best and best and best["step"] == step:
                 save(run.path / BEST)
                 checkpoint.remove_all_but(run.path / BEST, step)
+            if saved_step == step:
+                collector.saved()
         if saved_step != scheduler.step:
             save()
     return best, clock.spent()

@@ -70,7 +70,8 @@ class MiniGPT(LanguageModel):
         self._counter_count = counter_count(self._shape)
 
     @cached_property
-    def _rotary(self) -> Rotary:
+    def rotary(self) -> Rotary:
+        """The tables of the rotary positions, for the whole context."""
         config = self.config
         head_size = config.d_model // config.n_heads
         return Rotary.tables(config.context, config.n_heads, head_size, config.rope_base, self.dtype)
@@ -187,7 +188,7 @@ class MiniGPT(LanguageModel):
 
     @cached_property
     def _model(self) -> Model:
-        config, number, rotary = self.config, np.dtype(self.dtype).type, self._rotary
+        config, number, rotary = self.config, np.dtype(self.dtype).type, self.rotary
         return Model(
             shape=self._shape,
             parameters=self.flat_parameters,
