@@ -77,6 +77,10 @@ FUNCTIONS = {
     "growth_tracker and all else, restore(state)",
     "recomputed_gradients": "(params, input, target, loss_mask, key_mask, config, recompute: bool, p, seed, step) -> "
     "(loss, dict, list: how often each block's forward pass was computed); with dropout of rate p",
+    "round_float8": '(x, "float8_e4m3fn" | "float8_e5m2") -> x rounded to nearest even, in the dtype of x',
+    "round_stochastically": "(x, seed, step) -> x rounded to bfloat16 at random, in the dtype of x",
+    "autocast_matmul": '(a [M,K], b [K,N], "float16" | "bfloat16") -> [M,N]; all float32',
+    "autocast_matmul_backward": "(a, b, form, dout [M,N]) -> (da, db)",
     "train_step": "(params, config) -> step(input, target, loss_mask, key_mask) -> loss; keeps its state; not graded",
 }
 OPTIONAL = frozenset(
@@ -94,6 +98,10 @@ OPTIONAL = frozenset(
         "mixed_cross_entropy",
         "scaler",
         "recomputed_gradients",
+        "round_float8",
+        "round_stochastically",
+        "autocast_matmul",
+        "autocast_matmul_backward",
     }
 )
 """Graded if offered."""
