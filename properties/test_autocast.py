@@ -98,8 +98,8 @@ def test_products_are_within_the_bound_of_single_precision(subject, rng, k):
         got = subject.autocast_matmul(a, b, form), *subject.autocast_matmul_backward(a, b, form, dout)
         x, y, dy = bounds.traced(given, RunningErrorArray, SINGLE)
         how = {"product": subject.conventions.product}
-        wanted = autocast.autocast_matmul(x, y, form, **how)
-        wanted = wanted, *autocast.autocast_matmul_backward(x, y, form, dy, **how)
+        product = autocast.autocast_matmul(x, y, form, **how)
+        wanted = product, *autocast.autocast_matmul_backward(x, y, form, dy, **how)
         within("AUTO-03", [np.asarray(z) for z in got], [bounded(z) for z in wanted], np.float32)
         if subject.conventions.product == "rounded":
             for z in got:

@@ -28,11 +28,11 @@ FEW = settings(
 MORE = settings(FEW, max_examples=20)
 CHANGES = [(key, value) for key, values in LEGAL.items() for value in values[1:]]
 CONCERNED = {
-    "decay": {"adamw_step", "trainer"},
+    "decay": {"adamw_step", "trainer", "scaler"},
     "eps": {"adamw_step", "trainer"},
     "first_step": {"adamw_step"},
-    "schedule": {"learning_rate", "trainer"},
-    "clip": {"clip_by_global_norm", "trainer"},
+    "schedule": {"learning_rate", "trainer", "scaler"},
+    "clip": {"clip_by_global_norm", "trainer", "scaler"},
     "norm": {"clip_by_global_norm", "trainer"},
     "scalars": {"adamw_step", "clip_by_global_norm", "trainer"},
     "rotary": {"rope", "rope_backward"},
@@ -55,6 +55,11 @@ CONCERNED = {
     "half": {"mixed_adamw_step", "mixed_clip_by_global_norm", "mixed_cross_entropy", "trainer"},
     "master": {"mixed_adamw_step"},
     "moments": {"mixed_adamw_step"},
+    "skipped": {"scaler"},
+    "growth": {"scaler"},
+    "autocast": {"autocast_matmul", "autocast_matmul_backward"},
+    "product": {"autocast_matmul", "autocast_matmul_backward"},
+    "float8": {"round_float8"},
 }
 """Functions that a convention changes."""
 

@@ -59,6 +59,9 @@ FAMILIES = {
     "LAST": "The latest checkpoint",
     "EXP": "Exports",
     "MIX": "Parameters of 16 bits, and several float types in one call",
+    "SCALE": "Loss scaling",
+    "RECOMP": "Activation checkpointing",
+    "AUTO": "Autocast",
 }
 
 
