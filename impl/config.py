@@ -57,6 +57,20 @@ class OptimizerConfig(_Settings):
         return self
 
 
+class PrecisionConfig(_Settings):
+    """What is computed and kept in 16 bits; by default nothing."""
+
+    autocast: Literal["none", "float16", "bfloat16"] = "none"
+    """Operands and results of the model's matrix products in training; the weights stay in the run's dtype."""
+    loss_scaling: bool = False
+    init_scale: Annotated[float, Field(gt=0, le=2.0**127)] = 2.0**16
+    growth_factor: Annotated[float, Field(gt=1)] = 2.0
+    backoff_factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    growth_interval: Positive = 2000
+    stochastic_rounding: bool = False
+    """Weights in bfloat16, rounded at random after each update."""
+
+
 class Config(_Settings):
     """One training run. Equal configurations on equal data give equal bits."""
 
@@ -66,11 +80,14 @@ class Config(_Settings):
     batch_size: Positive = 32
     micro_batches: Positive = 1
     """Parts into which a batch is cut, computed one after the other: less memory, the same bits."""
+    recompute: bool = False
+    """Keep the inputs of the blocks alone, and compute each block again in the backward pass: the same bits."""
     dropout: Fraction = 0.1
     eval_every: Positive = 50
     checkpoint_every: Positive = 50
     model: ModelConfig = ModelConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
+    precision: PrecisionConfig = PrecisionConfig()
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able form; the seed is a string because JSON numbers are exact only up to 2^53."""

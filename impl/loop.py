@@ -12,13 +12,13 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from impl.data.iterator import DataIterator
-from impl.errors import UsageError
+from impl.errors import SkippedUpdate, UsageError
 from impl.evaluate import evaluate
 from impl.model.dropout import Dropout
-from impl.model.minigpt import MiniGPT
-from impl.model.parameters import initial_parameters, parameter_shapes
+from impl.model.parameters import parameter_shapes
 from impl.optim.optimizer import AdamW
 from impl.optim.schedule import Schedule
+from impl.precision import model_of, precision_machines, precision_of
 from impl.report.progress import Progress
 from impl.report.tracking import Tracker
 from impl.rng import ControlRNG
@@ -42,6 +42,7 @@ def train(
     config = run.config
     model, optimizer, scheduler = machines.model, machines.optimizer, machines.scheduler
     data, control = machines.data, machines.control
+    precision = precision_of(machines.options)
     best, saved_step = (start.best, start.step) if start else (None, None)
     clock = Clock(start.spent if start else ZERO_TIME)
 
@@ -59,7 +60,11 @@ def train(
             key, update_number = control.next_step()
             dropout = Dropout(config.dropout, key, update_number)
             window = batch.split(config.micro_batches)
-            metrics = update(model, optimizer, scheduler, dropout, window, config.optimizer.clip_norm)
+            clip = config.optimizer.clip_norm
+            try:
+                metrics = update(model, optimizer, scheduler, dropout, window, clip, **precision)
+            except SkippedUpdate:
+                continue
             clock.end_step(metrics.tokens)
 
             step = scheduler.step
@@ -87,13 +92,14 @@ def build(run: Run) -> StateMachines:
     """The five state machines in their initial state."""
     config, optimizer = run.config, run.config.optimizer
     return StateMachines(
-        MiniGPT(config.model, config.dtype, initial_parameters(config.seed, config.model)),
+        model_of(config),
         AdamW(parameter_shapes(config.model), config.dtype, optimizer),
         Schedule(
             peak=optimizer.peak_lr, floor=optimizer.min_lr, warmup=optimizer.warmup_steps, total=config.steps
         ),
         DataIterator(run.sequences["train"], config.batch_size, config.seed),
         ControlRNG(config.seed),
+        precision_machines(config),
     )
 
 

@@ -5,13 +5,16 @@ A subnormal float16 is rounded by adding a number whose last bit is worth as muc
 bfloat16 is needed in float64 alone.
 """
 
+import math
+
 import numpy as np
 
 from impl.kernels.math_functions import bits, bits_32, from_bits, from_bits_32
-from impl.kernels.runtime.compile import by_precision, kernel, llvm_inlined
+from impl.kernels.runtime.compile import by_precision, by_precision_and_word, kernel, llvm_inlined
 
 FULL, FLOAT16, BFLOAT16 = range(3)
 """Numbers of the formats; FULL is that of the array itself."""
+_LARGEST_BFLOAT16 = (2.0 - 2.0**-7) * 2.0**127
 FORMS = {"none": FULL, "float16": FLOAT16, "bfloat16": BFLOAT16}
 
 
@@ -75,3 +78,35 @@ def round_rows(x, form):
     """`round_flat` of x [N, D], contiguous."""
     if form != FULL:
         round_flat(x.reshape(x.size), form)
+
+
+@llvm_inlined
+def _upper_or_lower_single(x, word):
+    """One of the two bfloat16 beside a float32: the larger in magnitude if a random word is below its share of 2^32."""
+    whole = bits_32(x)
+    up = 0x10000 if (np.int64(word) >> 16) < (whole & 0xFFFF) else 0
+    found = from_bits_32(np.int32((whole & ~0xFFFF) + up))
+    return found if abs(x) < np.float32(_LARGEST_BFLOAT16) else _bfloat16_single(x)
+
+
+@llvm_inlined
+def _upper_or_lower_double(x, word):
+    word_64, size, whole = np.int64(word), abs(x), bits(x)
+    up = 0x200000000000 if (word_64 << 13) < (whole & 0x1FFFFFFFFFFF) else 0
+    found = abs(from_bits((whole & ~0x1FFFFFFFFFFF) + up))
+    ulps = size * 2.0**133
+    below = math.floor(ulps)
+    small = (below + 1.0 if np.float64(word_64) < (ulps - below) * 2.0**32 else below) * 2.0**-133
+    found = small if size < 2.0**-126 else found
+    found = -found if whole < 0 else found
+    return found if size < _LARGEST_BFLOAT16 else _bfloat16_double(x)
+
+
+_at_random = by_precision_and_word(_upper_or_lower_single, _upper_or_lower_double)
+
+
+@kernel
+def round_at_random(x, words):
+    """x [n] = bfloat16 numbers beside it, by the random words uint32 [n or more]."""
+    for i in range(x.size):
+        x[i] = _at_random(x[i], words[i])

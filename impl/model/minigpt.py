@@ -25,7 +25,7 @@ from impl.kernels.batch_worker import (
     sequences_per_item,
 )
 from impl.kernels.forward_backward import TRANSPOSE_CLAIMED, TRANSPOSE_DONE, Model, copy_outputs
-from impl.kernels.half_precision import FORMS, round_flat
+from impl.kernels.half_precision import FORMS, FULL, round_flat
 from impl.kernels.memory_layout import ItemShape, ModelShape
 from impl.kernels.packing import BatchArrays, PackedRows, has_out_of_vocab, round_up_to_tile_rows
 from impl.kernels.runtime.memory import aligned_zeros
@@ -58,7 +58,8 @@ class MiniGPT(LanguageModel):
         autocast: str = "none",
         recompute: bool = False,
     ) -> None:
-        """`autocast`: the 16-bit type to which operands and results of matrix products are rounded, or "none".
+        """`autocast`: the 16-bit type to which operands and results of matrix products are rounded where
+        gradients are computed, or "none".
 
         `recompute`: keep the inputs of the blocks alone, and compute each block again in the backward pass.
         """
@@ -97,9 +98,11 @@ class MiniGPT(LanguageModel):
                 accumulator[:] = 0.0
             self._accumulated = False
 
-    def accumulate(self, batch: Batch, dropout: Dropout, tokens: int, running_nll: float = 0.0) -> float:
+    def accumulate(
+        self, batch: Batch, dropout: Dropout, tokens: int, running_nll: float = 0.0, scale: float = 1.0
+    ) -> float:
         self._accumulated = True
-        return self._losses(batch, dropout, running_nll, 1.0 / max(tokens, 1), with_gradients=True)
+        return self._losses(batch, dropout, running_nll, scale / max(tokens, 1), with_gradients=True)
 
     def finish_gradients(self) -> float:
         gradients, head_gradients = self.accumulators
@@ -137,8 +140,9 @@ class MiniGPT(LanguageModel):
         `with_gradients`: accumulate the gradients of `loss_scale` times the sum of the losses. `reuse_transposes`: skip
         the transposition, as the parameters are unchanged since the last call.
         """
-        arrays, model = self._checked(batch, dropout.sequence_offset), self._model
-        if self._form and not reuse_transposes:
+        arrays = self._checked(batch, dropout.sequence_offset)
+        model = self._model if with_gradients else self._model_in_full
+        if with_gradients and self._form:
             self._weights[:] = self.flat_parameters
             round_flat(self._weights, self._form)
         losses = np.empty(batch.input.shape)
@@ -228,6 +232,11 @@ class MiniGPT(LanguageModel):
             norm_eps=number(config.ln_eps),
             score_scale=number(1.0 / np.sqrt(config.d_model // config.n_heads)),
         )
+
+    @cached_property
+    def _model_in_full(self) -> Model:
+        """Without autocast: an evaluation computes in the type of the parameters."""
+        return self._model._replace(weights=self.flat_parameters, form=FULL)
 
     def _workspace(self, worker: int) -> Workspace:
         """The memory of a worker, for any work item; the system assigns pages only to what an item has used."""
