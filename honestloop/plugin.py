@@ -29,6 +29,7 @@ REPORTER = pytest.StashKey[tuple[supervision.Reporter, pytest.Session]]()
 GRADED = pytest.StashKey[list[pytest.Item]]()
 NOT_GRADED = pytest.StashKey[str]()
 PAGE = pytest.StashKey[str]()
+SESSION = pytest.StashKey[pytest.Session]()
 TOLD = pytest.StashKey[dict[tuple[str, tuple[str, ...]], str]]()
 """(property, rules) -> the test that has said all that there is to say of their breakage."""
 WORDS = {
@@ -175,10 +176,13 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     """The last line of all, below pytest's own; then the end, which the parent waits for."""
     terminal = config.pluginmanager.get_plugin("terminalreporter")
     if terminal and PAGE in config.stash:
-        grading = config.stash[GRADING]
-        colour = "red" if grading.broken or grading.missing else "green"
+        said, failed = (
+            config.stash[GRADING].last_line(),
+            config.stash[SESSION].exitstatus != pytest.ExitCode.OK,
+        )
+        left = "".join(f". {complaint}" for complaint in _complaints(config))
         page = f" {config.stash[PAGE]}" if config.stash[PAGE] else ""
-        terminal.write_line(grading.last_line() + page, bold=True, **{colour: True})
+        terminal.write_line(said + left + page, bold=True, **{"red" if failed else "green": True})
     if found := config.stash.get(REPORTER, None):
         reporter, session = found
         sys.stdout.flush()
@@ -273,6 +277,7 @@ def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, Any] 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """An expected failure that did not happen keeps the session from passing, as does what was not graded."""
     grading, option = session.config.stash[GRADING], session.config.option
+    session.config.stash[SESSION] = session
     graded = [item for item in session.items if _is_graded(item)]
     session.config.stash[GRADED] = graded
     if (
@@ -320,6 +325,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     config.stash[PAGE] = _write_page(config)
 
 
+def _complaints(config: pytest.Config) -> list[str]:
+    """Why a session fails in which no rule is broken."""
+    not_graded = config.stash.get(NOT_GRADED, None)
+    return [*config.stash[GRADING].unfulfilled(complete=False), *([not_graded] if not_graded else [])]
+
+
 def _write_page(config: pytest.Config) -> str:
     """Write the page of what was graded; the line that says where it is, or why it is not there."""
     path = config.getoption("--page") or (None if INSTALLED else ROOT / "runs" / "properties.html")
@@ -327,10 +338,9 @@ def _write_page(config: pytest.Config) -> str:
         return ""
     grading, items = config.stash[GRADING], config.stash.get(GRADED, [])
     results = [(item.nodeid, item.stash[OUTCOME]) for item in items if OUTCOME in item.stash]
-    complaints = [*grading.unfulfilled(complete=False), *filter(None, [config.stash.get(NOT_GRADED, None)])]
     profile = hypothesis.settings.get_current_profile_name()
     try:
-        properties_page.write(path, grading, profile, results, complaints)
+        properties_page.write(path, grading, profile, results, _complaints(config))
     except OSError as error:
         return f"no page: {path}: {error.strerror}"
     return f"-> {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}"

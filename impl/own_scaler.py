@@ -8,10 +8,10 @@ import numpy as np
 
 from impl.array_layout import plain
 from impl.config import OptimizerConfig, PrecisionConfig
-from impl.kernels.adamw import adamw
+from impl.kernels.adamw import adamw, running_power
 from impl.kernels.reduce import sum_squares
 from impl.optim.loss_scale import LossScale
-from impl.optim.optimizer import adamw_scalars, clip_factor, power
+from impl.optim.optimizer import adamw_scalars, clip_factor
 from impl.optim.schedule import Schedule
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -46,7 +46,7 @@ class Scaler:
             return {"skipped": True, "grad_norm": norm, "lr": 0.0}
         lr = self._schedule.next_rate()
         self._t += 1
-        powers = power(self._adam.beta1, self._t), power(self._adam.beta2, self._t)
+        powers = [float(running_power(beta, self._t)) for beta in (self._adam.beta1, self._adam.beta2)]
         scalars = adamw_scalars(self._adam, lr, *powers, clip_factor(norm, self._max_norm))
         for p, g, m, v in zip(self._params, flat, self._m, self._v, strict=True):
             adamw(p, g * g.dtype.type(inverse), m, v, np.ones(p.size, np.bool_), scalars)

@@ -100,7 +100,7 @@ def problems(result: dict[str, Any]) -> list[str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command; its exit status."""
+    """The command; its exit status: 1 if a page is wrong, 2 if it was used wrongly, 3 if nothing was graded."""
     parser = argparse.ArgumentParser(
         prog="python -m properties.wild", description="Grade loops that others wrote."
     )
@@ -118,6 +118,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{'error' if options.loops else 'left out'}: {name}: {cannot[name]}", file=sys.stderr)
     if options.loops and any(cannot.values()):
         return 2
+    if all(cannot.values()):
+        print("error: no loop could be run, so nothing was graded", file=sys.stderr)
+        return 3
     results = [measured(name) for name, reason in cannot.items() if not reason]
     lines = [line for result in results for line in problems(result)]
     if options.json:

@@ -18,7 +18,7 @@ from properties.assertions import NotOfferedError, Refusal
 from properties.checks import all_properties
 
 FEW = settings(
-    max_examples=2,
+    max_examples=4,
     deadline=None,
     derandomize=True,
     database=None,
@@ -60,6 +60,12 @@ CONCERNED = {
     "autocast": {"autocast_matmul", "autocast_matmul_backward"},
     "product": {"autocast_matmul", "autocast_matmul_backward"},
     "float8": {"round_float8"},
+    "no_bytes": {"bits_per_byte"},
+    "top_k_ties": {"token_probabilities", "sample_token"},
+    "filters": {"token_probabilities", "sample_token"},
+    "flops": {"flops_per_token"},
+    "flops_window": {"flops_per_token"},
+    "billing": {"cost"},
 }
 """Functions that a convention changes."""
 

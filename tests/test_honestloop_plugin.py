@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+RED, GREEN = "\x1b[31m", "\x1b[32m"
 SUBJECT = """
 from fixtures.subjects import reference as right
 CAPABILITIES = ["softmax", "matmul", "perplexity"]
@@ -119,9 +120,22 @@ def test_an_expected_failure_that_holds_fails_the_session(tmp_path):
         "from fixtures.subjects.reference import perplexity\nCAPABILITIES = ['perplexity']\n"
         "EXPECTED = {'PPL-01': 'I thought so'}\n"
     )
-    done = run(tmp_path, "properties/test_perplexity.py", "--impl", "theirs")
+    done = run(tmp_path, "properties/test_perplexity.py", "--impl", "theirs", "--color=yes")
     assert done.returncode == 1
     assert "PPL-01  holds, though EXPECTED declares that it does not (I thought so): remove it" in done.stdout
+    last = done.stdout.splitlines()[-1]
+    assert RED in last, last
+    assert "PPL-01  holds, though" in last, last
+
+
+def test_the_last_line_of_a_session_that_passes_is_green(tmp_path):
+    (tmp_path / "theirs.py").write_text(
+        "from fixtures.subjects.reference import perplexity\nCAPABILITIES = ['perplexity']\n"
+    )
+    done = run(tmp_path, "properties/test_perplexity.py", "--impl", "theirs", "--color=yes")
+    assert done.returncode == 0
+    assert GREEN in done.stdout.splitlines()[-1]
+    assert RED not in done.stdout.splitlines()[-1]
 
 
 def test_a_session_of_other_tests_is_left_alone(tmp_path):

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gates.judge import inert_html
-from pages import limits, numbers, properties, run, verdict
+from gates.verdict import definition
+from pages import limits, numbers, properties, run, run_parts, verdict
 from pages.chart import Chart, Curve, Level, apart, drawing
 from pages.markup import ATTRIBUTES, TAGS, element, joined, link
 from pages.numbers import plain, tick_texts, ticks
@@ -418,3 +419,7 @@ def test_a_page_that_runs_or_loads_something_is_refused(page, said):
     )
     with pytest.raises(ValueError, match=re.escape(said)):
         inert_html.check(page.replace("{policy}", policy).encode())
+
+
+def test_the_limit_that_a_page_draws_is_the_one_that_the_gate_applies():
+    assert run_parts.RATIO_LIMIT == definition.RATIO_LIMIT

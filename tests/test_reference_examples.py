@@ -42,11 +42,15 @@ from properties.strength import cases, profile
 from reference import (
     activation,
     attention,
+    bits_per_byte,
+    centred_accuracy,
     checkpoint_choice,
     clipping,
     collate,
     data,
+    decoding,
     dropout,
+    flops,
     gradients,
     loss,
     loss_scaling,
@@ -61,7 +65,9 @@ from reference import (
     recomputation,
     rotary,
     rounding,
+    sampling,
     schedule,
+    speed,
     tokenizer,
 )
 from reference.rules import RULES
@@ -96,6 +102,7 @@ ORACLES = [
         ngram,
         model,
         gradients,
+        *(bits_per_byte, sampling, decoding, centred_accuracy, flops, speed),
         recomputation,
         reference_subject,
     ),

@@ -90,3 +90,9 @@ def test_init_writes_the_adapter_of_a_framework(framework, tmp_path):
         scaffold.make_adapter("mine", tmp_path, framework)
     with pytest.raises(ValueError, match="no name of a Python package"):
         scaffold.make_adapter("not-a-name", tmp_path, framework)
+
+
+def test_a_command_that_could_grade_nothing_fails(monkeypatch, capsys):
+    monkeypatch.setattr(wild, "missing", lambda loop: "no such package")
+    assert wild.main([]) == 3
+    assert capsys.readouterr().err.splitlines()[-1] == "error: no loop could be run, so nothing was graded"

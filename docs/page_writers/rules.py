@@ -62,6 +62,13 @@ FAMILIES = {
     "SCALE": "Loss scaling",
     "RECOMP": "Activation checkpointing",
     "AUTO": "Autocast",
+    "BPB": "Bits per byte",
+    "SAMP": "The next token: probabilities, draws, decoding",
+    "CORE": "Centred accuracy",
+    "FLOP": "Operations and utilisation",
+    "SPEED": "Speed and time left",
+    "COST": "Cost",
+    "PROF": "The profile of a step",
 }
 
 

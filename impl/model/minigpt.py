@@ -114,7 +114,7 @@ class MiniGPT(LanguageModel):
 
     def block_passes(self) -> list[int]:
         """How often each block has been computed for each work item, since the model was made."""
-        *blocks, items = sum(np.asarray(workspace.passes) for workspace in self._workspaces.values())
+        *blocks, items = np.sum([workspace.passes for workspace in self._workspaces.values()], axis=0)
         return [int(passes) // max(int(items), 1) for passes in blocks]
 
     def workspace_bytes(self) -> int:

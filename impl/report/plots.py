@@ -9,15 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from impl.run.files import atomic_write
+from pages.run_parts import RATIO_LIMIT
 
 if TYPE_CHECKING:  # importing Matplotlib takes a second, which a training without a plot need not spend
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _COLOURS = ("#4477aa", "#ee6677", "#228833")  # told apart with any colour vision (Tol 2021, "bright")
-
-GATE_RATIO = 0.7
-"""The definition of done: validation perplexity at most this share of the strongest n-gram's."""
 
 
 def wanted() -> bool:
@@ -50,7 +48,7 @@ def loss_curve(log: Path, strongest_baseline: Mapping[str, Any], path: Path) -> 
             perplexity,
             f"{name} {strongest_baseline['n']}-gram, perplexity {perplexity:.3f} on validation",
         ),
-        ":": (GATE_RATIO * perplexity, f"{GATE_RATIO} times that: validation must end below"),
+        ":": (RATIO_LIMIT * perplexity, f"{RATIO_LIMIT} times that: validation must end below"),
     }
     for style, (at, label) in lines.items():
         axes.axhline(math.log(at), color=_COLOURS[2], linestyle=style, label=label)
