@@ -100,6 +100,10 @@ FUNCTIONS = {
     "growth_tracker and all else, restore(state)",
     "recomputed_gradients": "(params, input, target, loss_mask, key_mask, config, recompute: bool, p, seed, step) -> "
     "(loss, dict, list: how often each block's forward pass was computed); with dropout of rate p",
+    "round_float8": '(x, "float8_e4m3fn" | "float8_e5m2") -> x rounded to nearest even, in the dtype of x',
+    "round_stochastically": "(x, seed, step) -> x rounded to bfloat16 at random, in the dtype of x",
+    "autocast_matmul": '(a [M,K], b [K,N], "float16" | "bfloat16") -> [M,N]; all float32',
+    "autocast_matmul_backward": "(a, b, form, dout [M,N]) -> (da, db)",
     "tracker": "(settings: dict of mode, patience, min_delta) -> object with update(value, step) -> bool, best, "
     "best_step, stop, state() (JSON) and restore(state)",
     "schedule_of_events": "(settings: dict of steps, epochs, batches, accumulate, eval_every, sample_every, "
@@ -124,6 +128,10 @@ OPTIONAL = frozenset(
         "mixed_cross_entropy",
         "scaler",
         "recomputed_gradients",
+        "round_float8",
+        "round_stochastically",
+        "autocast_matmul",
+        "autocast_matmul_backward",
     }
     | {"token_bytes", "bits_per_byte", "token_probabilities", "sample_token", "generate", "centered_accuracy"}
     | {"choose_option", "few_shot", "flops_per_token", "mfu", "tokens_per_second", "cost", "step_profile"}

@@ -133,6 +133,20 @@ class ReportConfig(_Settings):
     """`quiet`: garbage is collected after the first step and after saves, and at no other time."""
 
 
+class PrecisionConfig(_Settings):
+    """What is computed and kept in 16 bits; by default nothing."""
+
+    autocast: Literal["none", "float16", "bfloat16"] = "none"
+    """Operands and results of the model's matrix products in training; the weights stay in the run's dtype."""
+    loss_scaling: bool = False
+    init_scale: Annotated[float, Field(gt=0, le=2.0**127)] = 2.0**16
+    growth_factor: Annotated[float, Field(gt=1)] = 2.0
+    backoff_factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    growth_interval: Positive = 2000
+    stochastic_rounding: bool = False
+    """Weights in bfloat16, rounded at random after each update."""
+
+
 class Config(_Settings):
     """One training run. Equal configurations on equal data give equal bits."""
 
@@ -142,6 +156,8 @@ class Config(_Settings):
     batch_size: Positive = 32
     micro_batches: Positive = 1
     """Parts into which a batch is cut, computed one after the other: less memory, the same bits."""
+    recompute: bool = False
+    """Keep the inputs of the blocks alone, and compute each block again in the backward pass: the same bits."""
     dropout: Fraction = 0.1
     eval_every: Positive = 50
     checkpoint_every: Positive = 50
@@ -156,6 +172,7 @@ class Config(_Settings):
     average: AverageConfig = AverageConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     report: ReportConfig = ReportConfig()
+    precision: PrecisionConfig = PrecisionConfig()
 
     @model_validator(mode="after")
     def _time_has_an_end(self) -> "Config":

@@ -14,12 +14,12 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from impl.data.iterator import DataIterator
-from impl.errors import UsageError
+from impl.errors import SkippedUpdate, UsageError
 from impl.evaluate import evaluate, within_budget
 from impl.model.dropout import Dropout
-from impl.model.minigpt import MiniGPT
-from impl.model.parameters import initial_parameters, parameter_shapes
+from impl.model.parameters import parameter_shapes
 from impl.optim.optimizer import AdamW
+from impl.precision import model_of, precision_machines, precision_of
 from impl.report import live_samples
 from impl.report.progress import Progress
 from impl.report.status import status_line
@@ -50,6 +50,7 @@ def train(
     steering = Steering(config, machines.options, total)
     model, optimizer, scheduler = machines.model, machines.optimizer, machines.scheduler
     data, control = machines.data, machines.control
+    precision = precision_of(machines.options)
     best, saved_step = (start.best, start.step) if start else (None, None)
     clock = Clock(start.spent if start else ZERO_TIME)
 
@@ -68,11 +69,15 @@ def train(
             batch = data.next_batch()
             key, update_number = control.next_step()
             dropout = Dropout(config.dropout, key, update_number)
-            limits: dict[str, Any] = {
+            parts: dict[str, Any] = {
                 "clip_norm": config.optimizer.clip_norm,
                 "refuse": steering.refuse_explosion,
             }
-            metrics = steering.update(batch, partial(update, model, optimizer, scheduler, dropout, **limits))
+            one = partial(update, model, optimizer, scheduler, dropout, **parts, **precision)
+            try:
+                metrics = steering.update(batch, one)
+            except SkippedUpdate:
+                continue
             clock.end_step(metrics.tokens)
             more = steering.after_update(model, metrics.loss, metrics.tokens)
 
@@ -105,8 +110,8 @@ def train(
 def build(run: Run) -> StateMachines:
     """The five state machines in their initial state."""
     config, optimizer = run.config, run.config.optimizer
-    model = MiniGPT(config.model, config.dtype, initial_parameters(config.seed, config.model))
-    options = steering_machines(config, model)
+    model = model_of(config)
+    options = {**steering_machines(config, model), **precision_machines(config)}
     total = total_updates(config, len(run.sequences["train"]))
     return StateMachines(
         model,

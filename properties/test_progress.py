@@ -95,7 +95,7 @@ SCALES = {"reference_tokens": 2.0**33, "lr": 0.02, "weight_decay": 0.1}
 tokens = st.one_of(st.just(2.0**33), st.integers(20, 45).map(lambda n: 1.25 * 2.0**n), st.floats(1e6, 1e13))
 
 
-@checks("AUTO-01", amount=tokens, batch=st.sampled_from([2**15, 2**19, 2**19 + 4096]))
+@checks("BATCH-01", amount=tokens, batch=st.sampled_from([2**15, 2**19, 2**19 + 4096]))
 def test_settings_follow_the_tokens_of_the_run(subject, amount, batch):
     shape = SCALES | {"reference_batch": batch}
     power = math.log2(batch) + scaling.EXPONENT * math.log2(amount / shape["reference_tokens"])
@@ -103,7 +103,7 @@ def test_settings_follow_the_tokens_of_the_run(subject, amount, batch):
         amount *= 1.01
     wanted, got = scaling.scaled_settings(amount, **shape), subject.scaled_settings(amount, **shape)
     found = f"{amount:.6g} tokens, {shape}: got {got}, expected {wanted}"
-    holds("AUTO-01", got.keys() == wanted.keys() and int(got["batch"]) == wanted["batch"], found)
+    holds("BATCH-01", got.keys() == wanted.keys() and int(got["batch"]) == wanted["batch"], found)
     for name in ("lr", "weight_decay"):
         expected = bounds.Bounded(np.asarray(wanted[name]), np.asarray(16.0 * DOUBLE * wanted[name]))
-        within("AUTO-01", np.float64(got[name]), expected, np.float64)
+        within("BATCH-01", np.float64(got[name]), expected, np.float64)

@@ -28,11 +28,11 @@ FEW = settings(
 MORE = settings(FEW, max_examples=20)
 CHANGES = [(key, value) for key, values in LEGAL.items() for value in values[1:]]
 CONCERNED = {
-    "decay": {"adamw_step", "trainer"},
+    "decay": {"adamw_step", "trainer", "scaler"},
     "eps": {"adamw_step", "trainer"},
     "first_step": {"adamw_step"},
-    "schedule": {"learning_rate", "trainer"},
-    "clip": {"clip_by_global_norm", "trainer"},
+    "schedule": {"learning_rate", "trainer", "scaler"},
+    "clip": {"clip_by_global_norm", "trainer", "scaler"},
     "norm": {"clip_by_global_norm", "trainer"},
     "scalars": {"adamw_step", "clip_by_global_norm", "trainer"},
     "rotary": {"rope", "rope_backward"},
@@ -61,6 +61,11 @@ CONCERNED = {
     "outlier_window": {"outlier_detector"},
     "outlier_deviation": {"outlier_detector"},
     "excluded_again": {"time_budget"},
+    "skipped": {"scaler"},
+    "growth": {"scaler"},
+    "autocast": {"autocast_matmul", "autocast_matmul_backward"},
+    "product": {"autocast_matmul", "autocast_matmul_backward"},
+    "float8": {"round_float8"},
     "no_bytes": {"bits_per_byte"},
     "top_k_ties": {"token_probabilities", "sample_token"},
     "filters": {"token_probabilities", "sample_token"},

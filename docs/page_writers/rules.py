@@ -59,6 +59,9 @@ FAMILIES = {
     "LAST": "The latest checkpoint",
     "EXP": "Exports",
     "MIX": "Parameters of 16 bits, and several float types in one call",
+    "SCALE": "Loss scaling",
+    "RECOMP": "Activation checkpointing",
+    "AUTO": "Autocast",
     "BPB": "Bits per byte",
     "SAMP": "The next token: probabilities, draws, decoding",
     "CORE": "Centred accuracy",
@@ -66,6 +69,12 @@ FAMILIES = {
     "SPEED": "Speed and time left",
     "COST": "Cost",
     "PROF": "The profile of a step",
+    "BEST": "The best evaluation, and early stopping",
+    "EVENT": "What happens at which update",
+    "AVG": "Moving averages",
+    "SPIKE": "Losses out of line",
+    "PROG": "Runs measured by time",
+    "BATCH": "Batch, rate and decay that follow the length of a run",
 }
 
 
