@@ -42,17 +42,30 @@ MIXED = frozenset(name for name in ARGUMENTS if name.startswith("mixed_"))
 FILES = frozenset({"split_of", "save_checkpoint", "latest_checkpoint"})
 NUMBERS = frozenset({"perplexity", "learning_rate"})
 LISTS = frozenset({"decays", "make_batch", "data_iterator", "tokenizer", "ngram_baselines"}) | FILES
-LISTS |= {"collate", "worker_stream"} | ASKED
+LISTS |= {"collate", "worker_stream", "progress_counters"} | ASKED
 DRAWN = frozenset({"epoch_order", "initial_parameters"})
 IDS = frozenset({"cross_entropy", "forward", "loss_and_gradients", "sample_batch", "mixed_cross_entropy"})
-IDS |= OF_BATCHES
+IDS |= OF_BATCHES | {"training_loss", "ignoring_cross_entropy"}
 MODEL = frozenset({"forward", "loss_and_gradients"})
 MASKED = frozenset({"cross_entropy", "attention", "attention_backward", "mixed_cross_entropy"}) | MODEL
+MASKED |= {"training_loss", "accumulated_loss", "window_attention", "window_attention_backward"}
 MASKED |= {"trainer.train", "trainer.evaluate", "own_trainer.train", "own_trainer.loss"}
 SEEDED = frozenset({"dropout", "sample_batch", "data_iterator", "worker_stream", "trainer"}) | DRAWN
 SEEDED |= {"own_trainer"}
+CAPPED = frozenset({"softcap", "softcap_backward"})
+WINDOWED = frozenset({"window_attention", "window_attention_backward"})
+OBJECTIVE = CAPPED | WINDOWED | {"training_loss", "ignoring_cross_entropy", "accumulated_loss"}
+"""What an update minimises, and attention in a window."""
 COUNTED = frozenset(
-    {"adamw_step", "learning_rate", "perplexity", "dropout", "epoch_order", "clip_by_global_norm"}
+    {
+        "progress_counters",
+        "adamw_step",
+        "learning_rate",
+        "perplexity",
+        "dropout",
+        "epoch_order",
+        "clip_by_global_norm",
+    }
 )
 FLOATS = ALL - NUMBERS - LISTS - DRAWN - OF_BATCHES - {"sample_batch", "own_trainer"}
 LARGE = tuple(LARGER.values())
@@ -189,6 +202,17 @@ REASONS: tuple[tuple[frozenset[str], tuple[str, ...], str], ...] = (
         MIXED,
         (*LARGE, "0"),
         "the functions of one float type are given these sizes",
+    ),
+    (
+        WINDOWED,
+        ("size 0", "more than 2^8", "more than 2^10", "more than 2^16", "0"),
+        "as attention, whose sizes and values it is given",
+    ),
+    (OBJECTIVE, ("beyond 1e30", "0", "size 0"), "as cross_entropy, which is given these"),
+    (
+        frozenset({"progress_counters"}),
+        ("size 0", "more than 2^10", "more than 2^16", "the same call twice"),
+        "its lists are those of a few epochs; their numbers are as large as counts of tokens are",
     ),
     (
         frozenset({"export"}),

@@ -55,6 +55,8 @@ CONCERNED = {
     "half": {"mixed_adamw_step", "mixed_clip_by_global_norm", "mixed_cross_entropy", "trainer"},
     "master": {"mixed_adamw_step"},
     "moments": {"mixed_adamw_step"},
+    "reduction": {"accumulated_loss"},
+    "window": {"window_attention", "window_attention_backward"},
 }
 """Functions that a convention changes."""
 

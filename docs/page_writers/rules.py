@@ -59,6 +59,12 @@ FAMILIES = {
     "LAST": "The latest checkpoint",
     "EXP": "Exports",
     "MIX": "Parameters of 16 bits, and several float types in one call",
+    "OBJ": "Label smoothing, z-loss, soft cap",
+    "CAP": "Capped logits",
+    "IGN": "Ignored targets",
+    "RED": "The loss of an update",
+    "WIN": "Sliding-window attention",
+    "COUNT": "Steps, tokens, epochs",
 }
 
 
