@@ -55,6 +55,12 @@ CONCERNED = {
     "half": {"mixed_adamw_step", "mixed_clip_by_global_norm", "mixed_cross_entropy", "trainer"},
     "master": {"mixed_adamw_step"},
     "moments": {"mixed_adamw_step"},
+    "no_bytes": {"bits_per_byte"},
+    "top_k_ties": {"token_probabilities", "sample_token"},
+    "filters": {"token_probabilities", "sample_token"},
+    "flops": {"flops_per_token"},
+    "flops_window": {"flops_per_token"},
+    "billing": {"cost"},
     "reduction": {"accumulated_loss"},
     "window": {"window_attention", "window_attention_backward"},
 }
