@@ -12,6 +12,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from impl.data.iterator import DataIterator
+from impl.data.windows import Counters, Windows
 from impl.errors import UsageError
 from impl.evaluate import evaluate
 from impl.model.dropout import Dropout
@@ -55,22 +56,22 @@ def train(
     with Progress(config.steps, scheduler.step) as progress:
         while scheduler.step < config.steps and not stop.due(scheduler.step):
             clock.start_step()
-            batch = data.next_batch()
+            batches = machines.windows.next()
             key, update_number = control.next_step()
             dropout = Dropout(config.dropout, key, update_number)
-            window = batch.split(config.micro_batches)
+            window = [part for batch in batches for part in batch.split(config.micro_batches)]
             metrics = update(model, optimizer, scheduler, dropout, window, config.optimizer.clip_norm)
             clock.end_step(metrics.tokens)
 
             step = scheduler.step
-            record = {"step": step, "epoch": data.epoch, **vars(metrics)}
+            record = {"step": step, "epoch": data.epoch, **metrics.record(), **machines.count(metrics.tokens)}
             if _due(step, config.eval_every, config.steps):
                 score = evaluate(model, run.sequences["val"], config.batch_size)
                 refuse_non_finite(step, validation_perplexity=score.perplexity)
                 record |= {"val_loss": score.loss, "val_ppl": score.perplexity}
                 if best is None or score.loss < best["val_loss"]:
                     best = {"step": step, "val_loss": score.loss}
-            log.append(with_hex(record, ("loss", "lr", "grad_norm", "val_loss", "val_ppl")))
+            log.append(with_hex(record, ("loss", "objective", "lr", "grad_norm", "val_loss", "val_ppl")))
             progress.show(record)
             if _due(step, config.checkpoint_every, config.steps):
                 saved_step = save()
@@ -84,16 +85,20 @@ def _due(step: int, every: int, last: int) -> bool:
 
 
 def build(run: Run) -> StateMachines:
-    """The five state machines in their initial state."""
+    """The five state machines in their initial state, and those of the settings."""
     config, optimizer = run.config, run.config.optimizer
+    data = DataIterator(run.sequences["train"], config.batch_size, config.seed)
+    counters = Counters(data.tokens_an_epoch) if config.counters or config.accumulate > 1 else None
     return StateMachines(
-        MiniGPT(config.model, config.dtype, initial_parameters(config.seed, config.model)),
+        MiniGPT(config.model, config.dtype, initial_parameters(config.seed, config.model), loss=config.loss),
         AdamW(parameter_shapes(config.model), config.dtype, optimizer),
         Schedule(
             peak=optimizer.peak_lr, floor=optimizer.min_lr, warmup=optimizer.warmup_steps, total=config.steps
         ),
-        DataIterator(run.sequences["train"], config.batch_size, config.seed),
+        data,
         ControlRNG(config.seed),
+        Windows(data, config.accumulate, config.leftover, counters),
+        {"counters": counters} if counters else {},
     )
 
 

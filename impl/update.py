@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from impl.data.iterator import Batch
 from impl.errors import NonFiniteError
@@ -23,6 +24,12 @@ class Update:
     """Global norm of the window's gradient before clipping."""
     tokens: int
     """How many tokens of the window are predicted."""
+    objective: float | None = None
+    """What was minimised, nats per predicted token, where that is more than the loss."""
+
+    def record(self) -> dict[str, Any]:
+        """Its fields by name, those alone that say something."""
+        return {name: value for name, value in vars(self).items() if value is not None}
 
 
 def update(
@@ -45,11 +52,12 @@ def update(
         dropout = dropout.advance(len(batch.input))
     grad_norm = math.sqrt(model.finish_gradients())
     loss = nll / max(tokens, 1)
-    refuse_non_finite(scheduler.step + 1, loss=loss, gradient_norm=grad_norm)
+    objective = loss + model.penalty / max(tokens, 1)
+    refuse_non_finite(scheduler.step + 1, loss=loss, objective=objective, gradient_norm=grad_norm)
     lr = scheduler.next_rate()
     clip = clip_factor(grad_norm, clip_norm)
     optimizer.update(model.flat_parameters, model.flat_gradients, lr, clip)
-    return Update(loss, lr, grad_norm, tokens)
+    return Update(loss, lr, grad_norm, tokens, objective if model.penalised else None)
 
 
 def refuse_non_finite(step: int, **values: float) -> None:

@@ -25,7 +25,7 @@ def progress_counters(
     """(step, tokens, epoch) after each update.
 
     `epochs`: the number of predicted tokens of each micro-batch in order, for each epoch; every epoch has as many
-    tokens in all. An epoch that is done counts 1; so does one without a token.
+    tokens in all, at least one.
     """
     records: list[tuple[int, int, float]] = []
     window: list[int] = []
@@ -39,8 +39,7 @@ def progress_counters(
             if len(window) == accumulate or (ends and leftover == "update"):
                 if sum(window) or empty_window == "update":
                     seen += sum(window)
-                    share = Fraction(given, total) if total else Fraction(place, len(micro_batches))
-                    records.append((len(records) + 1, seen, float(number + share)))
+                    records.append((len(records) + 1, seen, float(number + Fraction(given, total))))
                 window = []
         window = window if leftover == "carry" else []
     return records
