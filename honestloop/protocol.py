@@ -111,6 +111,17 @@ FUNCTIONS = {
     "weight_average": "(decay) -> object with update(params: dict of name to array), parameters() -> dict, state(), "
     "restore(state)",
     "loss_average": "(decay) -> object with update(value) -> float, state() (JSON) and restore(state)",
+    "training_loss": "(logits [B,T,V], targets [B,T], loss_mask [B,T] bool, *, label_smoothing, z_loss, softcap) -> "
+    "(objective: float, cross_entropy: float, dlogits [B,T,V] of the objective); softcap 0 is none",
+    "softcap": "(x [...], cap, scale) -> cap tanh(scale x / cap)",
+    "softcap_backward": "(x [...], cap, scale, dy) -> dx",
+    "ignoring_cross_entropy": "(logits [B,T,V], targets [B,T], ignore_index) -> (loss: float, dlogits [B,T,V])",
+    "accumulated_loss": "(losses: list of [B,T], masks: list of [B,T] bool): the micro-batches of an update -> "
+    "(loss: float, the weight of each token in it: list of [B,T])",
+    "window_attention": "(q, k, v [B,H,T,K], key_mask [B,T] bool, window: int) -> out",
+    "window_attention_backward": "(q, k, v, key_mask, window, dout) -> (dq, dk, dv)",
+    "progress_counters": "(epochs: list of list of int, the predicted tokens of each micro-batch, accumulate) -> "
+    "list of (step, tokens, epoch: float), one an update",
     "train_step": "(params, config) -> step(input, target, loss_mask, key_mask) -> loss; keeps its state; not graded",
 }
 OPTIONAL = frozenset(
@@ -137,6 +148,8 @@ OPTIONAL = frozenset(
     | {"choose_option", "few_shot", "flops_per_token", "mfu", "tokens_per_second", "cost", "step_profile"}
     | {"tracker", "schedule_of_events", "weight_average", "loss_average", "outlier_detector"}
     | {"rate_by_progress", "time_budget", "scaled_settings"}
+    | {"training_loss", "softcap", "softcap_backward", "ignoring_cross_entropy", "accumulated_loss"}
+    | {"window_attention", "window_attention_backward", "progress_counters"}
 )
 """Graded if offered."""
 TRAINER_PARTS = {

@@ -9,6 +9,7 @@ Shapes: batch B, length T, vocabulary V, width D, heads H, head size K. Losses a
 import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,8 @@ from impl.config import Config, ModelConfig, OptimizerConfig
 from impl.data.iterator import Batch, DataIterator
 from impl.data.iterator import make_batch as _make_batch
 from impl.data.tokenizer import Tokenizer, train_on_texts
-from impl.kernels import activation, elementwise, gemm, half_precision
+from impl.data.windows import Counters, Windows
+from impl.kernels import activation, elementwise, gemm, half_precision, objective
 from impl.kernels import attention as attention_kernels
 from impl.kernels import layer_norm as layer_norm_kernels
 from impl.kernels.adamw import adamw, running_power
@@ -102,6 +104,68 @@ def cross_entropy(logits: Array, targets: Array, loss_mask: Array) -> tuple[floa
     tokens = max(int(np.count_nonzero(loss_mask)), 1)
     nll, dlogits = bigram.cross_entropy(_rows(logits), targets, loss_mask, 1.0 / tokens)
     return float(elementwise.sum_in_order(0.0, nll)) / tokens, dlogits.reshape(logits.shape)
+
+
+@any_layout
+def training_loss(
+    logits: Array,
+    targets: Array,
+    loss_mask: Array,
+    *,
+    label_smoothing: float,
+    z_loss: float,
+    softcap: float,
+) -> tuple[float, float, Array]:
+    """(what is minimised, the cross-entropy, the gradient [B, T, V] of the former to the raw logits), nats per token.
+
+    logits [B, T, V] are capped at `softcap` unless that is 0; targets int [B, T]; loss_mask bool [B, T].
+    """
+    tokens, rows = max(int(np.count_nonzero(loss_mask)), 1), _rows(logits).copy()
+    if softcap > 0.0:
+        objective.soft_cap(rows, softcap, 1.0, rows)
+    nll, dlogits = bigram.cross_entropy(rows, targets, loss_mask, 1.0 / tokens)
+    penalties, scale = np.empty(len(rows)), rows.dtype.type(1.0 / tokens)
+    ids, mask = targets.reshape(-1), loss_mask.reshape(-1)
+    objective.add_penalties(rows, ids, mask, scale, label_smoothing, z_loss, penalties, dlogits)
+    if softcap > 0.0:
+        objective.soft_cap_backward(rows, softcap, 1.0, dlogits)
+    loss, more = (float(elementwise.sum_in_order(0.0, x)) / tokens for x in (nll, penalties))
+    return loss + more, loss, dlogits.reshape(logits.shape)
+
+
+@any_layout
+def softcap(x: Array, cap: float, scale: float) -> Array:
+    """cap tanh(scale x / cap), x of any shape."""
+    rows = np.ascontiguousarray(x).reshape(1, -1)
+    out = np.empty_like(rows)
+    objective.soft_cap(rows, float(cap), float(scale), out)
+    return out.reshape(x.shape)
+
+
+@any_layout
+def softcap_backward(x: Array, cap: float, scale: float, dy: Array) -> Array:
+    """dy scale (1 - tanh(scale x / cap)^2), the gradient of `softcap`; x and dy of one shape."""
+    capped, dx = softcap(x, cap, scale).reshape(1, -1), np.array(dy, order="C").reshape(1, -1)
+    objective.soft_cap_backward(capped, float(cap), float(scale), dx)
+    return dx.reshape(x.shape)
+
+
+def accumulated_loss(losses: Sequence[Array], masks: Sequence[Array]) -> tuple[float, list[Array]]:
+    """The loss of an update of micro-batches [B, T], and the weight of each token in it: the same, 1 / tokens."""
+    tokens, total = max(sum(int(np.count_nonzero(mask)) for mask in masks), 1), 0.0
+    for loss, mask in zip(losses, masks, strict=True):
+        total = float(
+            elementwise.sum_in_order(total, np.where(mask, loss, 0.0).astype(np.float64).reshape(-1))
+        )
+    share = losses[0].dtype.type(1.0 / tokens)
+    return total / tokens, [mask * share for mask in masks]
+
+
+@any_layout
+def ignoring_cross_entropy(logits: Array, targets: Array, ignore_index: int) -> tuple[float, Array]:
+    """`cross_entropy` where targets [B, T] are not ignore_index."""
+    predicted = targets != ignore_index
+    return cross_entropy(logits, np.where(predicted, targets, 0), predicted)
 
 
 @any_layout
@@ -188,7 +252,12 @@ def attention_backward(
     q: Array, k: Array, v: Array, key_mask: Array, dout: Array
 ) -> tuple[Array, Array, Array]:
     """Gradients (dq, dk, dv) of `attention`, dout the gradient of its output; all [B, H, T, K]."""
-    _, weights = _attention(q, k, v, key_mask)
+    return _attention_gradients(q, k, v, _attention(q, k, v, key_mask)[1], dout)
+
+
+def _attention_gradients(
+    q: Array, k: Array, v: Array, weights: Array, dout: Array
+) -> tuple[Array, Array, Array]:
     inputs = [_merge_heads(x) for x in (dout, q, k, v)]
     gradients = [np.empty_like(inputs[0]) for _ in range(3)]
     attention_kernels.attention_backward(*inputs, _starts(q), weights, _score_scale(q), *gradients)
@@ -196,12 +265,28 @@ def attention_backward(
     return dq, dk, dv
 
 
-def _attention(q: Array, k: Array, v: Array, key_mask: Array) -> tuple[Array, Array]:
+@any_layout
+def window_attention(q: Array, k: Array, v: Array, key_mask: Array, window: int) -> Array:
+    """`attention` of each query over the last `window` keys, its own among them."""
+    out, _ = _attention(q, k, v, key_mask, window)
+    return _split_heads(out, q.shape[1], q.shape[2])
+
+
+@any_layout
+def window_attention_backward(
+    q: Array, k: Array, v: Array, key_mask: Array, window: int, dout: Array
+) -> tuple[Array, Array, Array]:
+    """Gradients (dq, dk, dv) of `window_attention`, dout the gradient of its output; all [B, H, T, K]."""
+    return _attention_gradients(q, k, v, _attention(q, k, v, key_mask, window)[1], dout)
+
+
+def _attention(q: Array, k: Array, v: Array, key_mask: Array, window: int = 0) -> tuple[Array, Array]:
     batch, heads, length, _ = q.shape
     merged = [_merge_heads(x) for x in (q, k, v)]
     size, blocks = attention_kernels.QUERY_BLOCK, attention_kernels.query_blocks(length)
     out, weights = np.empty_like(merged[0]), np.empty((batch, blocks, blocks * size, heads * size), q.dtype)
-    attention_kernels.attention(*merged, _starts(q), key_mask.reshape(-1), _score_scale(q), out, weights)
+    mask, scale = key_mask.reshape(-1), _score_scale(q)
+    attention_kernels.attention(*merged, _starts(q), mask, scale, window, out, weights)
     return out, weights
 
 
@@ -436,6 +521,33 @@ def epoch_order(n: int, seed: int, epoch: int) -> Array:
 def data_iterator(sequences: Sequence[Sequence[int]], batch_size: int, seed: int) -> DataIterator:
     """An iterator whose state can be saved; each epoch visits every sequence once."""
     return DataIterator(sequences, batch_size, seed)
+
+
+def progress_counters(epochs: Sequence[Sequence[int]], accumulate: int) -> list[tuple[int, int, float]]:
+    """(step, tokens, epoch) after each update of micro-batches with these numbers of predicted tokens."""
+    source = _Lengths(epochs)
+    counters = Counters(sum(epochs[0]))
+    windows, records = Windows(source, accumulate, "update", counters), []
+    while source.left:
+        counters.update(sum(batch.tokens for batch in windows.next()))
+        records.append((counters.steps, counters.tokens, float(counters.epochs)))
+    return records
+
+
+class _Lengths:
+    """Batches of one row with these numbers of predicted tokens, an epoch after the other."""
+
+    def __init__(self, epochs: Sequence[Sequence[int]]) -> None:
+        self.left = [
+            (number, place, n) for number, epoch in enumerate(epochs) for place, n in enumerate(epoch, 1)
+        ]
+        self.batches_an_epoch = len(epochs[0])
+        self.epoch, self.epoch_is_done = 0, False
+
+    def next_batch(self) -> Any:
+        self.epoch, place, tokens = self.left.pop(0)
+        self.epoch_is_done = place == self.batches_an_epoch
+        return SimpleNamespace(tokens=tokens)
 
 
 def perplexity(nll_sum: float, tokens: int) -> float:

@@ -30,6 +30,10 @@ class ModelConfig(_Settings):
     context: Positive = 32
     ln_eps: Annotated[float, Field(gt=0)] = 1e-5
     rope_base: Annotated[float, Field(gt=1)] = 10000.0
+    window: Annotated[int, Field(ge=0)] = 0
+    """Keys that a position may attend to, itself among them; 0: all before it."""
+    softcap: Annotated[float, Field(ge=0)] = 0.0
+    """Logits become softcap tanh(logit / softcap), in training and evaluation alike; 0: they are left as they are."""
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> "ModelConfig":
@@ -55,6 +59,14 @@ class OptimizerConfig(_Settings):
         if self.min_lr > self.peak_lr:
             raise ValueError("min_lr must not exceed peak_lr")
         return self
+
+
+class LossConfig(_Settings):
+    """What is minimised; the `loss` of the log is the cross-entropy, without smoothing and z-loss."""
+
+    label_smoothing: Fraction = 0.0
+    z_loss: Annotated[float, Field(ge=0)] = 0.0
+    """Times (log sum exp)^2 of the logits, per predicted token."""
 
 
 class ScheduleConfig(_Settings):
@@ -158,6 +170,12 @@ class Config(_Settings):
     """Parts into which a batch is cut, computed one after the other: less memory, the same bits."""
     recompute: bool = False
     """Keep the inputs of the blocks alone, and compute each block again in the backward pass: the same bits."""
+    accumulate: Positive = 1
+    """Batches an update."""
+    leftover: Literal["update", "carry", "drop"] = "update"
+    """What becomes of the batches that are too few for a window at the end of an epoch."""
+    counters: bool = False
+    """Tokens and fractional epochs in the log and the checkpoint, beside the steps."""
     dropout: Fraction = 0.1
     eval_every: Positive = 50
     checkpoint_every: Positive = 50
@@ -166,6 +184,7 @@ class Config(_Settings):
     halve_micro_batches: bool = False
     """Compute an update again in twice as many micro-batches when memory runs out."""
     model: ModelConfig = ModelConfig()
+    loss: LossConfig = LossConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     stopping: StoppingConfig = StoppingConfig()

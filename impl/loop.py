@@ -14,6 +14,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from impl.data.iterator import DataIterator
+from impl.data.windows import Counters, Windows
 from impl.errors import SkippedUpdate, UsageError
 from impl.evaluate import evaluate, within_budget
 from impl.model.dropout import Dropout
@@ -66,7 +67,7 @@ def train(
     with Progress(total, scheduler.step, full_line) as progress, collector:
         while scheduler.step < steering.last(scheduler.step) and not stop.due(scheduler.step):
             clock.start_step()
-            batch = data.next_batch()
+            batches = machines.windows.next()
             key, update_number = control.next_step()
             dropout = Dropout(config.dropout, key, update_number)
             parts: dict[str, Any] = {
@@ -75,14 +76,20 @@ def train(
             }
             one = partial(update, model, optimizer, scheduler, dropout, **parts, **precision)
             try:
-                metrics = steering.update(batch, one)
+                metrics = steering.update(batches, one)
             except SkippedUpdate:
                 continue
             clock.end_step(metrics.tokens)
             more = steering.after_update(model, metrics.loss, metrics.tokens)
 
             step = scheduler.step
-            record = {"step": step, "epoch": data.epoch, **vars(metrics), **more}
+            record = {
+                "step": step,
+                "epoch": data.epoch,
+                **metrics.record(),
+                **more,
+                **machines.count(metrics.tokens),
+            }
             if due(step, config.eval_every, steering.last(step)):
                 with steering.averaged(model):
                     score = evaluate(model, validation, config.batch_size)
@@ -91,7 +98,7 @@ def train(
                 if best is None or score.loss < best["val_loss"]:
                     best = {"step": step, "val_loss": score.loss}
                 steering.after_evaluation(score.loss, step)
-            log.append(with_hex(record, ("loss", "lr", "grad_norm", "val_loss", "val_ppl")))
+            log.append(with_hex(record, ("loss", "objective", "lr", "grad_norm", "val_loss", "val_ppl")))
             progress.show(record)
             live_samples.take(run, model, step)
             collector.step_done()
@@ -108,17 +115,22 @@ def train(
 
 
 def build(run: Run) -> StateMachines:
-    """The five state machines in their initial state."""
+    """The five state machines in their initial state, and those of the settings."""
     config, optimizer = run.config, run.config.optimizer
     model = model_of(config)
+    data = DataIterator(run.sequences["train"], config.batch_size, config.seed)
+    counters = Counters(data.tokens_an_epoch) if config.counters or config.accumulate > 1 else None
     options = {**steering_machines(config, model), **precision_machines(config)}
+    if counters:
+        options["counters"] = counters
     total = total_updates(config, len(run.sequences["train"]))
     return StateMachines(
         model,
         AdamW(parameter_shapes(config.model), config.dtype, optimizer),
         schedule_of(config, total, options.get("budget")),
-        DataIterator(run.sequences["train"], config.batch_size, config.seed),
+        data,
         ControlRNG(config.seed),
+        Windows(data, config.accumulate, config.leftover, counters),
         options,
     )
 

@@ -15,8 +15,8 @@ from impl.run.checkpoint import StateMachine
 def model_of(config: Config) -> MiniGPT:
     """The model in its initial state; with stochastic rounding its first values are rounded to nearest."""
     first = initial_parameters(config.seed, config.model)
-    autocast = config.precision.autocast
-    model = MiniGPT(config.model, config.dtype, first, autocast=autocast, recompute=config.recompute)
+    said: dict[str, Any] = {"autocast": config.precision.autocast, "recompute": config.recompute}
+    model = MiniGPT(config.model, config.dtype, first, loss=config.loss, **said)
     if config.precision.stochastic_rounding:
         round_flat(model.flat_parameters, BFLOAT16)
     return model

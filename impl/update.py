@@ -7,6 +7,7 @@ whose gradient overflows is not made.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from impl.data.iterator import Batch
 from impl.errors import NonFiniteError, SkippedUpdate
@@ -29,9 +30,15 @@ class Update:
     """Global norm of the window's gradient before clipping."""
     tokens: int
     """How many tokens of the window are predicted."""
+    objective: float | None = None
+    """What was minimised, nats per predicted token, where that is more than the loss."""
+
+    def record(self) -> dict[str, Any]:
+        """Its fields by name, those alone that say something."""
+        return {name: value for name, value in vars(self).items() if value is not None}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ScaledUpdate(Update):
     """What is logged of an update with loss scaling."""
 
@@ -65,22 +72,24 @@ def update(
         dropout = dropout.advance(len(batch.input))
     grad_norm = math.sqrt(model.finish_gradients()) / scale
     loss = nll / max(tokens, 1)
+    objective = loss + model.penalty / max(tokens, 1)
     if scaler:
-        refuse_non_finite(scheduler.step + 1, loss=loss)
+        refuse_non_finite(scheduler.step + 1, loss=loss, objective=objective)
         scaler.settle(math.isfinite(grad_norm))
         if not math.isfinite(grad_norm):
             raise SkippedUpdate(f"a loss scale of {scale}")
         model.flat_gradients *= model.flat_gradients.dtype.type(1.0 / scale)
-    refuse_non_finite(scheduler.step + 1, loss=loss, gradient_norm=grad_norm)
+    refuse_non_finite(scheduler.step + 1, loss=loss, objective=objective, gradient_norm=grad_norm)
     refuse(scheduler.step + 1, loss)
     lr = scheduler.next_rate()
     clip = clip_factor(grad_norm, clip_norm)
     optimizer.update(model.flat_parameters, model.flat_gradients, lr, clip)
     if rounding:
         rounding.round(model.flat_parameters)
+    said = loss, lr, grad_norm, tokens, objective if model.penalised else None
     if scaler:
-        return ScaledUpdate(loss, lr, grad_norm, tokens, scale, scaler.take_skipped())
-    return Update(loss, lr, grad_norm, tokens)
+        return ScaledUpdate(*said, loss_scale=scale, skipped=scaler.take_skipped())
+    return Update(*said)
 
 
 def refuse_non_finite(step: int, **values: float) -> None:

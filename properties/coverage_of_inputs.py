@@ -48,17 +48,30 @@ LISTS = frozenset({"decays", "make_batch", "data_iterator", "tokenizer", "ngram_
 CONTROL = frozenset({"tracker", "schedule_of_events", "weight_average", "loss_average", "outlier_detector"})
 CONTROL |= {"rate_by_progress", "time_budget", "scaled_settings"}
 """What steers a run: objects that take settings and then numbers, or arrays of any shape, through their methods."""
-LISTS |= {"collate", "worker_stream"} | ASKED | CONTROL
+LISTS |= {"collate", "worker_stream", "progress_counters"} | ASKED | CONTROL
 DRAWN = frozenset({"epoch_order", "initial_parameters"})
 IDS = frozenset({"cross_entropy", "forward", "loss_and_gradients", "sample_batch", "mixed_cross_entropy"})
-IDS |= OF_BATCHES
+IDS |= OF_BATCHES | {"training_loss", "ignoring_cross_entropy"}
 MODEL = frozenset({"forward", "loss_and_gradients"})
 MASKED = frozenset({"cross_entropy", "attention", "attention_backward", "mixed_cross_entropy"}) | MODEL
+MASKED |= {"training_loss", "accumulated_loss", "window_attention", "window_attention_backward"}
 MASKED |= {"trainer.train", "trainer.evaluate", "own_trainer.train", "own_trainer.loss"}
 SEEDED = frozenset({"dropout", "sample_batch", "data_iterator", "worker_stream", "trainer"}) | DRAWN
 SEEDED |= {"own_trainer"}
+CAPPED = frozenset({"softcap", "softcap_backward"})
+WINDOWED = frozenset({"window_attention", "window_attention_backward"})
+OBJECTIVE = CAPPED | WINDOWED | {"training_loss", "ignoring_cross_entropy", "accumulated_loss"}
+"""What an update minimises, and attention in a window."""
 COUNTED = frozenset(
-    {"adamw_step", "learning_rate", "perplexity", "dropout", "epoch_order", "clip_by_global_norm"}
+    {
+        "progress_counters",
+        "adamw_step",
+        "learning_rate",
+        "perplexity",
+        "dropout",
+        "epoch_order",
+        "clip_by_global_norm",
+    }
 )
 OF_REPORTS = frozenset(
     {"token_bytes", "centered_accuracy", "choose_option", "few_shot", "flops_per_token", "mfu"}
@@ -223,6 +236,17 @@ REASONS: tuple[tuple[frozenset[str], tuple[str, ...], str], ...] = (
         frozenset({"scaler", "recomputed_gradients"}),
         LAYOUTS,
         "its updates and its model are those of functions that are given these layouts",
+    ),
+    (
+        WINDOWED,
+        ("size 0", "more than 2^8", "more than 2^10", "more than 2^16", "0"),
+        "as attention, whose sizes and values it is given",
+    ),
+    (OBJECTIVE, ("beyond 1e30", "0", "size 0"), "as cross_entropy, which is given these"),
+    (
+        frozenset({"progress_counters"}),
+        ("size 0", "more than 2^10", "more than 2^16", "the same call twice"),
+        "its lists are those of a few epochs; their numbers are as large as counts of tokens are",
     ),
     (
         frozenset({"export"}),

@@ -21,12 +21,16 @@ from properties.test_contract import sample_calls
 from reference import bounds, loss_bounds
 from reference.arithmetic import unit_roundoff
 from reference.bounds import Bounded, map_arrays, named_arrays
+from reference.training_loss import bounded_training_loss
 
 EXACT = frozenset({"round_weights", "make_batch", "sample_batch"})
 """Functions whose results are equal byte for byte."""
 WHOLE_MODEL = frozenset({"forward", "loss_and_gradients"})
 ATTENTION = frozenset({"attention", "attention_backward"})
-INTEGER_ARGUMENTS = frozenset({"cross_entropy", "forward", "loss_and_gradients"})
+INTEGER_ARGUMENTS = frozenset({"cross_entropy", "forward", "loss_and_gradients"}) | {
+    "training_loss",
+    "ignoring_cross_entropy",
+}
 """Functions that take ids."""
 MANY = loss_case(1, 600, 120)
 MANY_IDS = MANY.logits, MANY.targets, MANY.loss_mask
@@ -79,6 +83,8 @@ def correct(subject, name, args, kwargs, dtype, layout=None):
     oracle = oracle_of(name, subject.conventions)
     if name == "cross_entropy":
         return loss_bounds.cross_entropy(*args, dtype=dtype)
+    if name == "training_loss":
+        return bounded_training_loss(*args, dtype=dtype, scalars=subject.conventions.scalars, **kwargs)
     if name in WHOLE_MODEL:
         return map_arrays(lambda x: x.bounded(dtype), simulated(name, subject.conventions, layout))
     if name == "dropout":

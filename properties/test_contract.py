@@ -19,12 +19,16 @@ from reference import (
     clipping,
     dropout,
     gradients,
+    ignored_targets,
     loss,
     model,
     normalisation,
     optimizer,
+    reduction,
     rotary,
     rounding,
+    training_loss,
+    window_attention,
 )
 from reference.bounds import map_arrays, named_arrays
 
@@ -39,6 +43,8 @@ CONFIG = {
     "rope_base": 10000.0,
 }
 ADAMW = {"t": 3, "lr": 0.1, "beta1": 0.9, "beta2": 0.99, "eps": 1e-8, "weight_decay": 0.1}
+
+OBJECTIVE = {"label_smoothing": 0.1, "z_loss": 0.01, "softcap": 15.0}
 
 
 def sample_calls():
@@ -57,6 +63,17 @@ def sample_calls():
         "rms_norm": (normalisation.rms_norm, (x, gain, 1e-5), {}),
         "silu": (activation.silu, (x,), {}),
         "cross_entropy": (loss.cross_entropy, (x, tokens, mask), {}),
+        "training_loss": (training_loss.training_loss, (x, tokens, mask), OBJECTIVE),
+        "softcap": (training_loss.softcap, (x, 15.0, 2.0), {}),
+        "softcap_backward": (training_loss.softcap_backward, (x, 15.0, 2.0, y), {}),
+        "ignoring_cross_entropy": (ignored_targets.ignoring_cross_entropy, (x, tokens, 0), {}),
+        "accumulated_loss": (reduction.accumulated_loss, ([x[0], y[1]], [x[1] > 0, y[2] > 0]), {}),
+        "window_attention": (window_attention.window_attention, (*heads[:3], mask, 5), {}),
+        "window_attention_backward": (
+            window_attention.window_attention_backward,
+            (*heads[:3], mask, 5, heads[3]),
+            {},
+        ),
         "layer_norm": (normalisation.layer_norm, (x, gain, shift, 1e-5), {}),
         "layer_norm_backward": (normalisation.layer_norm_backward, (x, gain, 1e-5, y), {}),
         "gelu": (activation.gelu, (x,), {}),

@@ -75,7 +75,17 @@ def attention_backward(
     sum_j w_ij dw_ij = dout_i . out_i, as FlashAttention has it (Dao et al., NeurIPS 2022, appendix B.2): in this
     form the two terms have separate rounding errors, so that the bounds hold for either form.
     """
-    weights = attention_weights(q, k, key_mask)
+    return backward_from(attention_weights(q, k, key_mask), q, k, v, dout)
+
+
+def backward_from(
+    weights: Float[np.ndarray, "B H T T"],
+    q: Float[np.ndarray, "B H T K"],
+    k: Float[np.ndarray, "B H T K"],
+    v: Float[np.ndarray, "B H T K"],
+    dout: Float[np.ndarray, "B H T K"],
+) -> tuple[Float[np.ndarray, "B H T K"], Float[np.ndarray, "B H T K"], Float[np.ndarray, "B H T K"]]:
+    """(dq, dk, dv) of attention with these weights, whatever mask they were made with."""
     dweights = dout @ v.swapaxes(-1, -2)
     dscores = weights * (dweights - (dout * (weights @ v)).sum(axis=-1, keepdims=True))
     scale = math.sqrt(q.shape[-1])

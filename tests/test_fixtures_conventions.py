@@ -72,6 +72,8 @@ CONCERNED = {
     "flops": {"flops_per_token"},
     "flops_window": {"flops_per_token"},
     "billing": {"cost"},
+    "reduction": {"accumulated_loss"},
+    "window": {"window_attention", "window_attention_backward"},
 }
 """Functions that a convention changes."""
 

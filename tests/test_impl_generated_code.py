@@ -54,7 +54,7 @@ def arguments(dtype):
         layer_norm.layer_norm_backward: (rows(), rows(), zeros(N), zeros(D), rows()),
         layer_norm.layer_norm_parameters_backward: (rows(), rows(), zeros(D), zeros(D)),
         loss.cross_entropy: (rows(), tokens, seen, number(1.0), np.zeros(N), rows()),
-        attention.attention: (rows(), rows(), rows(), starts, seen, number(0.25), rows(), weights),
+        attention.attention: (rows(), rows(), rows(), starts, seen, number(0.25), 0, rows(), weights),
         attention._softmax: (rows(), number(0.25), seen, QUERY_BLOCK, zeros(D), zeros(D)),
         attention._softmax_backward: (rows(), number(0.25), rows(), zeros(D)),
         dropout._mask_from_counter: (tokens.astype(np.uint32), 0, *[np.uint32(1)] * 4, keep.reshape(-1)),

@@ -30,7 +30,7 @@ def arguments():
         loss.cross_entropy: (rows(), np.zeros(1, np.int64), seen[:1], number, np.zeros(1), rows()),
         rotary.rotate: (rows(), rows(), rows(), WIDTH // 4, np.zeros(1, np.int64)),
         gemm.gemm: (narrow.T, square, square[:8].copy(), False),  # it packs both
-        attention.attention: (some(), some(), some(), starts, seen, number, some(), weights),
+        attention.attention: (some(), some(), some(), starts, seen, number, 0, some(), weights),
         attention.attention_backward: (
             *(some() for _ in range(4)),
             starts,

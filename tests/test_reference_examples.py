@@ -52,6 +52,7 @@ from reference import (
     dropout,
     flops,
     gradients,
+    ignored_targets,
     loss,
     loss_scaling,
     masks,
@@ -62,13 +63,17 @@ from reference import (
     optimizer,
     perplexity,
     philox,
+    progress_counters,
     recomputation,
+    reduction,
     rotary,
     rounding,
     sampling,
     schedule,
     speed,
     tokenizer,
+    training_loss,
+    window_attention,
 )
 from reference.rules import RULES
 
@@ -100,6 +105,11 @@ ORACLES = [
         perplexity,
         tokenizer,
         ngram,
+        training_loss,
+        ignored_targets,
+        reduction,
+        window_attention,
+        progress_counters,
         model,
         gradients,
         *(bits_per_byte, sampling, decoding, centred_accuracy, flops, speed),
@@ -112,6 +122,17 @@ NAMES = {name: value for module in ORACLES[:-1] for name, value in vars(module).
 """What an example may use: NumPy and the oracles."""
 NAMES |= {"np": np, "math": math, "itertools": itertools, "erf": erf}
 NAMES |= {"hashlib": hashlib, "zlib": zlib, "os": os, "re": re, "Path": Path, "save_file": save_file}
+NAMES |= {
+    "objective": training_loss.training_loss,
+    "counters_of_updates": progress_counters.progress_counters,
+    "window_backward": window_attention.window_attention_backward,
+    "masked_attention": lambda q, k, v, mask: (
+        attention.masked_softmax(q @ k.swapaxes(-1, -2) / math.sqrt(q.shape[-1]), mask) @ v
+    ),
+}
+"""Oracles of functions that an example defines anew."""
+IN_DOUBLE = {"training_loss", "ignoring_cross_entropy", "accumulated_loss"}
+"""Functions whose oracles compute in float64; the reference subject casts what they return, and so is an example."""
 RUN = [r.id for r in RULES.values() if r.function and not r.function.startswith("script.")]
 """Those of scripts that are killed are run by tests/test_gates_interruption.py."""
 EVERY_CALL = {"SUBJ-05"}
@@ -179,6 +200,8 @@ def silent(function):
 def function_subject(rule, text):
     """The reference subject with the example's function."""
     written = silent(defined(text, NAMES)[rule.function])
+    if rule.function in IN_DOUBLE:
+        written = reference_subject.in_dtype_of_arguments(written)
     half = "float16 bfloat16" if rule.family == "MIX" else "none"
     conventions = Conventions(generator="own" if "default_rng" in rule.right else "philox", half=half)
     if rule.function in FUNCTIONS and graded(rule):

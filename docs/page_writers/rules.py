@@ -75,6 +75,12 @@ FAMILIES = {
     "SPIKE": "Losses out of line",
     "PROG": "Runs measured by time",
     "BATCH": "Batch, rate and decay that follow the length of a run",
+    "OBJ": "Label smoothing, z-loss, soft cap",
+    "CAP": "Capped logits",
+    "IGN": "Ignored targets",
+    "RED": "The loss of an update",
+    "WIN": "Sliding-window attention",
+    "COUNT": "Steps, tokens, epochs",
 }
 
 

@@ -93,6 +93,21 @@ class DataIterator:
         self.position += len(rows)
         return self._all.select(rows)
 
+    @property
+    def epoch_is_done(self) -> bool:
+        """Whether the batch given out last is the last of its epoch."""
+        return self.position >= len(self._all.input)
+
+    @property
+    def batches_an_epoch(self) -> int:
+        """How many batches an epoch has, a smaller last one included."""
+        return -(-len(self._all.input) // self._batch_size)
+
+    @property
+    def tokens_an_epoch(self) -> int:
+        """How many tokens are predicted in an epoch."""
+        return self._all.tokens
+
     def state(self) -> dict[str, Any]:
         return {"epoch": self.epoch, "position": self.position}
 

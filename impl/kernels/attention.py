@@ -40,8 +40,8 @@ def leading_matrix(buffer, rows, columns):
 
 
 @kernel
-def attention(q, k, v, starts, key_mask, scale, out, weights):
-    """out = softmax(scale * q k^T) v; weights receives the softmax for the backward pass.
+def attention(q, k, v, starts, key_mask, scale, window, out, weights):
+    """out = softmax(scale * q k^T) v over the last `window` keys (0: all); weights receives the softmax.
 
     q, k, v, out [N, H*K]; key_mask bool [N]. Sequence b is the rows starts[b] to starts[b + 1], at most T; rows after
     the last sequence become zeros. weights [B, query_blocks(T), P, H*QUERY_BLOCK], P = query_blocks(T) * QUERY_BLOCK:
@@ -71,6 +71,8 @@ def attention(q, k, v, starts, key_mask, scale, out, weights):
                     slice(h * count, (h + 1) * count),
                 )
                 small_gemm(k_padded[:keys, features], q_T[features, :count], scores[:, score_columns], False)
+            if 0 < window < keys:
+                _hide_far_keys(scores, window, count)
             _softmax(
                 scores, scale, key_mask[sequence], count, statistics[0, :columns], statistics[1, :columns]
             )
@@ -97,6 +99,20 @@ def _pad(x, buffer):
     copy(x, buffer[:length])
     buffer[length : query_blocks(length) * QUERY_BLOCK] = 0.0
     return buffer
+
+
+@kernel
+def _hide_far_keys(scores, window, count):
+    """In place: scores [S, H*count] of keys that are `window` or more before the query become -infinity.
+
+    `_softmax` gives them the weight 0, exactly; count is a power of two.
+    """
+    first_query = scores.shape[0] - count
+    hidden = scores.dtype.type(-np.inf)
+    for j in range(scores.shape[0]):
+        for i in range(scores.shape[1]):
+            distance = first_query + (i & (count - 1)) - j
+            scores[j, i] = hidden if distance >= window else scores[j, i]
 
 
 @kernel

@@ -22,6 +22,7 @@ from impl.kernels.forward_backward import (
 )
 from impl.kernels.loss import cross_entropy
 from impl.kernels.memory_layout import WIDE_MODEL, ItemShape, outer_activations
+from impl.kernels.objective import add_penalties, soft_cap_backward
 from impl.kernels.packing import PackedRows, pack
 from impl.kernels.runtime.compile import kernel, numba_inlined, orchestrating_kernel
 from impl.kernels.runtime.memory import CACHE_LINE
@@ -59,6 +60,8 @@ class Results(NamedTuple):
 
     losses: Array
     """float64 [B, T]: the loss of every target, 0 outside the loss mask."""
+    penalties: Array
+    """float64 [B, T]: what the objective adds to the losses; [0, T] if that is nothing."""
     gradients: Array
     """[ACCUMULATORS, parameters]"""
     head_gradients: Array
@@ -152,12 +155,14 @@ def _run_item(
     """Compute the losses and gradients of an item, the sequences from `start` to before `stop` of the batch."""
     losses, counters = results.losses[start:stop], results.counters[accumulator]
     losses[:] = 0.0
+    penalties = results.penalties[start:stop]  # no rows where nothing is added to the cross-entropy
+    penalties[:] = 0.0
     packed = pack(batch, start, stop, dropout.context, workspace.packed)
     if packed.input.size > 0:
         memory = workspace.activations, workspace.keep, workspace.passes
         item = WorkItem(number, packed, item_shape(packed), memory[0], memory[1], memory[2])
         forward(item, model, dropout)
-        _losses(item, model, loss_scale, workspace.losses, losses)
+        _losses(item, model, loss_scale, workspace.losses, losses, penalties)
         if with_gradients:
             gradients, head_gradient = results.gradients[accumulator], results.head_gradients[accumulator]
             backward(item, model, dropout, gradients, head_gradient, counters)
@@ -179,11 +184,23 @@ def item_shape(packed):
 
 
 @numba_inlined
-def _losses(item, model, loss_scale, buffer, losses):
-    """Compute dlogits, and the losses [sequences, T], from the logits; buffer float64 [n_rows or more]."""
+def _losses(item, model, loss_scale, buffer, losses, penalties):
+    """Compute dlogits, and the losses [sequences, T], from the logits; buffer float64 [n_rows or more].
+
+    penalties [sequences, T] is what the objective adds to the losses, or [0, T] if that is nothing.
+    """
     outer = outer_activations(item.activations, item.shape, model.shape)
-    packed, nll = item.packed, buffer[: item.shape.n_rows]
+    packed, nll, objective = item.packed, buffer[: item.shape.n_rows], model.objective
     cross_entropy(outer.logits, packed.target, packed.loss_mask, loss_scale, nll, outer.dlogits)
     for n in range(item.shape.n_sequences):
         for i in range(packed.starts[n], packed.starts[n + 1]):
             losses[n, packed.position[i]] = nll[i]
+    smoothing, z_loss, cap = objective.label_smoothing, objective.z_loss, objective.softcap
+    if penalties.shape[0] > 0:
+        targets, mask = packed.target, packed.loss_mask
+        add_penalties(outer.logits, targets, mask, loss_scale, smoothing, z_loss, nll, outer.dlogits)
+        for n in range(item.shape.n_sequences):
+            for i in range(packed.starts[n], packed.starts[n + 1]):
+                penalties[n, packed.position[i]] = nll[i]
+    if cap > 0.0:
+        soft_cap_backward(outer.logits, cap, 1.0, outer.dlogits)

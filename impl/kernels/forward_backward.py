@@ -35,6 +35,7 @@ from impl.kernels.memory_layout import (
     transposed_embedding,
     transposed_matrices,
 )
+from impl.kernels.objective import soft_cap
 from impl.kernels.packing import PackedRows
 from impl.kernels.rotary import rotate
 from impl.kernels.runtime.compile import numba_inlined, orchestrating_kernel
@@ -51,6 +52,14 @@ counters also coordinate the transposes: how many workers have asked to make the
 on, each counter is how many items have added to some gradients: HEAD, of the tied head and the final LayerNorm;
 EMBEDDING, of the embedding; FIRST_BRANCH + 2i, of attention in block i and the LayerNorm before it; FIRST_BRANCH + 2i
 + 1, of the feed-forward network in block i and the LayerNorm before it."""
+
+
+class Objective(NamedTuple):
+    """What is minimised beside the cross-entropy, float64; 0 is off."""
+
+    softcap: float
+    label_smoothing: float
+    z_loss: float
 
 
 class Model(NamedTuple):
@@ -75,6 +84,9 @@ class Model(NamedTuple):
     norm_eps: Any
     score_scale: Any
     """1 / sqrt(K)"""
+    window: int
+    """Keys that a position may attend to; 0: all."""
+    objective: Objective
 
 
 class DropoutParams(NamedTuple):
@@ -129,6 +141,8 @@ def forward(item, model, dropout):
     round_rows(final_ln_out, model.form)
     gemm(final_ln_out, transposed_embedding(model.transposes, shape), outer.logits, False)
     round_rows(outer.logits, model.form)
+    if model.objective.softcap > 0.0:
+        soft_cap(outer.logits, model.objective.softcap, 1.0, outer.logits)
 
 
 @orchestrating_kernel
@@ -165,7 +179,7 @@ def _attention_branch(x, block, p, w, out, model, item):
     round_rows(block.q, form)
     round_rows(block.k, form)
     q, k, v, scale, weights = block.q, block.k, block.v, model.score_scale, block.attention_weights
-    attention(q, k, v, packed.starts, packed.key_mask, scale, block.attention_out, weights)
+    attention(q, k, v, packed.starts, packed.key_mask, scale, model.window, block.attention_out, weights)
     round_rows(block.attention_out, form)
     gemm(block.attention_out, w.W_o, out, False)
     round_rows(out, form)

@@ -27,6 +27,10 @@ class LanguageModel(ABC):
     ) -> None:
         count = sum(math.prod(shape) for shape in shapes.values())
         self.dtype, self.shapes = dtype, dict(shapes)
+        self.penalised = False
+        """Whether the objective is more than the cross-entropy."""
+        self.penalty = 0.0
+        """Nats that the objective of the present update adds to its cross-entropy, summed over the tokens."""
         self.flat_parameters, self.flat_gradients = aligned_zeros(count, dtype), aligned_zeros(count, dtype)
         self.parameters = named_views(self.flat_parameters, shapes)
         self.gradients = named_views(self.flat_gradients, shapes)

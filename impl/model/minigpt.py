@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from impl.config import ModelConfig
+from impl.config import LossConfig, ModelConfig
 from impl.data.iterator import Batch
 from impl.kernels import elementwise, memory_layout, parameter_passes
 from impl.kernels.batch_worker import (
@@ -24,7 +24,7 @@ from impl.kernels.batch_worker import (
     run_worker,
     sequences_per_item,
 )
-from impl.kernels.forward_backward import TRANSPOSE_CLAIMED, TRANSPOSE_DONE, Model, copy_outputs
+from impl.kernels.forward_backward import TRANSPOSE_CLAIMED, TRANSPOSE_DONE, Model, Objective, copy_outputs
 from impl.kernels.half_precision import FORMS, FULL, round_flat
 from impl.kernels.memory_layout import ItemShape, ModelShape
 from impl.kernels.packing import BatchArrays, PackedRows, has_out_of_vocab, round_up_to_tile_rows
@@ -57,6 +57,7 @@ class MiniGPT(LanguageModel):
         *,
         autocast: str = "none",
         recompute: bool = False,
+        loss: LossConfig | None = None,
     ) -> None:
         """`autocast`: the 16-bit type to which operands and results of matrix products are rounded where
         gradients are computed, or "none".
@@ -64,7 +65,8 @@ class MiniGPT(LanguageModel):
         `recompute`: keep the inputs of the blocks alone, and compute each block again in the backward pass.
         """
         super().__init__(dtype, parameter_shapes(config), parameters)
-        self.config = config
+        self.config, self._loss = config, loss or LossConfig()
+        self.penalised = self._loss.label_smoothing > 0.0 or self._loss.z_loss > 0.0
         self._pool = pool or default_pool()
         sizes = config.n_layers, config.n_heads, config.d_model, config.d_ff, config.vocab_size
         self._shape = ModelShape(*sizes, recompute)
@@ -94,6 +96,7 @@ class MiniGPT(LanguageModel):
     # ---- losses and gradients
 
     def zero_gradients(self) -> None:
+        self.penalty = 0.0
         if self._accumulated:  # otherwise `finish_gradients` has zeroed them
             for accumulator in self.accumulators:
                 accumulator[:] = 0.0
@@ -147,9 +150,11 @@ class MiniGPT(LanguageModel):
             self._weights[:] = self.flat_parameters
             round_flat(self._weights, self._form)
         losses = np.empty(batch.input.shape)
+        penalised = with_gradients and self.penalised
+        penalties = np.empty(batch.input.shape if penalised else (0, batch.input.shape[1]))
         counters = np.zeros((ACCUMULATORS, self._counter_count), np.int64)
         counters[0, [TRANSPOSE_CLAIMED, TRANSPOSE_DONE]] = reuse_transposes
-        results = Results(losses, *self.accumulators, counters)
+        results = Results(losses, penalties, *self.accumulators, counters)
         params = dropout.params(self.config.context, self.dtype)
         scale = np.dtype(self.dtype).type(loss_scale)
 
@@ -159,6 +164,8 @@ class MiniGPT(LanguageModel):
 
         items = -(-len(batch.input) // sequences_per_item(batch.input.shape[1], self.config.d_model))
         self._pool.run(work, items, counters)
+        if penalised:
+            self.penalty = float(elementwise.sum_in_order(self.penalty, penalties.reshape(-1)))
         return float(elementwise.sum_in_order(running_nll, losses.reshape(-1)))
 
     def _checked(self, batch: Batch, sequence_offset: int) -> BatchArrays:
@@ -232,6 +239,8 @@ class MiniGPT(LanguageModel):
             half_head=rotary.half_head,
             norm_eps=number(config.ln_eps),
             score_scale=number(1.0 / np.sqrt(config.d_model // config.n_heads)),
+            window=config.window,
+            objective=Objective(config.softcap, self._loss.label_smoothing, self._loss.z_loss),
         )
 
     @cached_property

@@ -157,9 +157,27 @@ def build(
         numba=_numba_threads(),
         blas=_thread_pools(),
         dtype=config.dtype,
-        loss_reduction=LOSS_REDUCTION,
+        loss_reduction=loss_reduction(config),
         n_parameters=n_parameters,
     )
+
+
+def loss_reduction(config: Config) -> str:
+    """What an update minimises, in words; of the default configuration LOSS_REDUCTION alone."""
+    said = [LOSS_REDUCTION]
+    if config.accumulate > 1:
+        said.append(
+            f"an update is the mean over the tokens of its window of {config.accumulate} batches; those left over at "
+            f"the end of an epoch: {config.leftover}"
+        )
+    if config.model.softcap:
+        said.append(f"logits are {config.model.softcap} tanh(z / {config.model.softcap})")
+    if config.loss.label_smoothing or config.loss.z_loss:
+        said.append(
+            f"minimised per token: cross-entropy with label smoothing {config.loss.label_smoothing}, plus "
+            f"{config.loss.z_loss} (log sum exp)^2; the loss that is logged has neither"
+        )
+    return "; ".join(said)
 
 
 def write(path: Path, manifest: Manifest) -> None:

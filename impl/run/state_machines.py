@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from impl.data.iterator import DataIterator
+from impl.data.windows import Windows
 from impl.model.minigpt import MiniGPT
 from impl.optim.optimizer import AdamW
 from impl.optim.schedule import Schedule
@@ -20,8 +22,17 @@ class StateMachines:
     scheduler: Schedule
     data: DataIterator
     control: ControlRNG
+    windows: Windows
+    """The batches of each update, drawn from `data`; between two updates it keeps nothing."""
     options: Mapping[str, StateMachine] = field(default_factory=dict)
     """Those of the settings of this run, by name; none in the default run."""
+
+    def count(self, tokens: int) -> dict[str, Any]:
+        """Count an update with this many predicted tokens; what the log says then, nothing if nothing is counted."""
+        if self.windows.counters is None:
+            return {}
+        self.windows.counters.update(tokens)
+        return self.windows.counters.record()
 
     def named(self) -> dict[str, StateMachine]:
         """Each machine under the name that a checkpoint gives it."""

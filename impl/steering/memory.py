@@ -17,15 +17,17 @@ class MicroBatches:
     def __init__(self, parts: int) -> None:
         self.parts = parts
 
-    def run(self, batch: Batch, update: Callable[[Sequence[Batch]], Any], begun: Callable[[], bool]) -> Any:
-        """update(the batch in parts), tried again in more parts until it fits.
+    def run(
+        self, window: Sequence[Batch], update: Callable[[Sequence[Batch]], Any], begun: Callable[[], bool]
+    ) -> Any:
+        """update(the batches of the window, each in parts), tried again in more parts until it fits.
 
         Raises the MemoryError if a part is one row already, and once the update has begun to change what is trained.
         """
-        rows = len(batch.input)
+        rows = max(len(batch.input) for batch in window)
         while True:
             try:
-                return update(batch.split(min(self.parts, rows)))
+                return update(in_parts(window, self.parts))
             except MemoryError:
                 if begun() or self.parts >= rows:
                     raise
@@ -38,3 +40,8 @@ class MicroBatches:
         self.parts = int(state["parts"])
         if self.parts < 1:
             raise UsageError(f"a batch in {self.parts} parts")
+
+
+def in_parts(window: Sequence[Batch], parts: int) -> list[Batch]:
+    """Every batch of a window in so many parts, as far as it has rows."""
+    return [part for batch in window for part in batch.split(min(parts, len(batch.input)))]

@@ -14,7 +14,7 @@ from impl.run.checkpoint import StateMachine
 from impl.steering.best import BestTracker
 from impl.steering.budget import Budget
 from impl.steering.cadence import run_length
-from impl.steering.memory import MicroBatches
+from impl.steering.memory import MicroBatches, in_parts
 from impl.steering.outliers import OutlierDetector
 
 WEIGHTS = "parameters"
@@ -47,7 +47,8 @@ def total_updates(config: Config, rows: int) -> int:
     """The updates of a run that nothing ends early: `steps`, or those of `epochs` over this many rows if fewer."""
     batches = -(-rows // config.batch_size)
     epochs = config.stopping.epochs or None
-    return run_length(steps=config.steps, epochs=epochs, batches=batches, accumulate=1)
+    windows: dict[str, Any] = {"accumulate": config.accumulate, "leftover": config.leftover}
+    return run_length(steps=config.steps, epochs=epochs, batches=batches, **windows)
 
 
 def schedule_of(config: Config, total: int, budget: Any) -> Schedule:
@@ -80,14 +81,14 @@ class Steering:
         ended = (self._budget and self._budget.spent) or (self._tracker and self._tracker.stop)
         return step if ended else self._total
 
-    def update(self, batch: Batch, update: Callable[[Sequence[Batch]], Any]) -> Any:
-        """The update of a batch in micro-batches, within the memory that there is if that is asked for."""
+    def update(self, window: Sequence[Batch], update: Callable[[Sequence[Batch]], Any]) -> Any:
+        """The update of a window of batches in micro-batches, within the memory that there is if that is asked for."""
         self._judged = False
         if self._budget:
             self._budget.begin()
         if not self._config.halve_micro_batches:
-            return update(batch.split(self._config.micro_batches))
-        return self._memory.run(batch, update, lambda: self._judged)
+            return update(in_parts(window, self._config.micro_batches))
+        return self._memory.run(window, update, lambda: self._judged)
 
     def refuse_explosion(self, step: int, loss: float) -> None:
         """Raise a NonFiniteError if the loss of the coming update is above its limit or out of line."""
