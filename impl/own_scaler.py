@@ -46,8 +46,8 @@ class Scaler:
             return {"skipped": True, "grad_norm": norm, "lr": 0.0}
         lr = self._schedule.next_rate()
         self._t += 1
-        powers = [float(running_power(beta, self._t)) for beta in (self._adam.beta1, self._adam.beta2)]
-        scalars = adamw_scalars(self._adam, lr, powers[0], powers[1], clip_factor(norm, self._max_norm))
+        first, second = (float(running_power(b, self._t)) for b in (self._adam.beta1, self._adam.beta2))
+        scalars = adamw_scalars(self._adam, lr, first, second, clip_factor(norm, self._max_norm))
         for p, g, m, v in zip(self._params, flat, self._m, self._v, strict=True):
             adamw(p, g * g.dtype.type(inverse), m, v, np.ones(p.size, np.bool_), scalars)
         return {"skipped": False, "grad_norm": norm, "lr": lr}
