@@ -107,6 +107,7 @@ def _train_verb(verbs: Any) -> None:
     train.add_argument(
         "--config", type=Path, metavar="FILE", help="settings as TOML; a run's config.toml will do"
     )
+    train.add_argument("--preset", metavar="NAME", help="settings of impl/presets/NAME.toml")
     train.add_argument("--seed", type=_count, metavar="N")
     train.add_argument("--steps", type=_count, metavar="N", help="updates in the whole run; 0 trains nothing")
     train.add_argument(

@@ -33,12 +33,17 @@ def train(
     out: Path,
     data: Path | None,
     config: Path | None,
+    preset: str | None,
     seed: int | None,
     steps: int | None,
     stop_after: int | None,
     resume: bool,
 ) -> None:
     """Make or reopen a run directory, train to the last step or to `stop_after`, and finish the run."""
+    if preset is not None:
+        if config is not None:
+            raise UsageError("--preset and --config: one file of settings, not two")
+        config = configuration.preset(preset)
     if resume:
         run = runs.reopen(out, data, config, seed=seed, steps=steps)
     else:

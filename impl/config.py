@@ -233,6 +233,17 @@ def load(path: Path | None = None, **overrides: Any) -> Config:
         raise UsageError(f"{source}: {_explained(error.errors()[0])}") from None
 
 
+PRESETS = Path(__file__).with_name("presets")
+
+
+def preset(name: str) -> Path:
+    """The file of settings of that name in impl/presets. UsageError if there is none."""
+    known = {path.stem: path for path in sorted(PRESETS.glob("*.toml"))}
+    if name not in known:
+        raise UsageError(f"preset {name!r}: there are {', '.join(known)}")
+    return known[name]
+
+
 def whole_number(text: str) -> int | None:
     """The number that a text is, or None if it is not `WHOLE_NUMBER`: no sign, no space, no digits of other scripts."""
     return int(text) if re.fullmatch("[0-9]{1,20}", text) else None

@@ -37,12 +37,15 @@ class Settings:
     optimizer: Mapping[str, float]
     schedule: str = "honestloop"
     """A line of the table in reference/schedule.py."""
+    accumulate: int = 1
+    """Batches an update."""
 
     @classmethod
     def read(cls, text: str, schedule: str = "honestloop") -> "Settings":
-        """GateError naming what is missing."""
+        """GateError naming what is missing, or a setting whose updates are not judged."""
         try:
             said = tomllib.loads(text)
+            refuse_unjudged(said)
             return cls(
                 _whole(said["seed"]),
                 str(said["dtype"]),
@@ -53,6 +56,7 @@ class Settings:
                 int(said["checkpoint_every"]),
                 {name: float(value) for name, value in said["optimizer"].items()},
                 schedule,
+                int(said.get("accumulate", 1)),
             )
         except (KeyError, ValueError, tomllib.TOMLDecodeError) as error:
             raise GateError(f"run directory: config.toml: {error!r}") from None
@@ -70,6 +74,28 @@ class Settings:
     @property
     def rate_bound(self) -> float:
         return bounds.learning_rate(peak=self.optimizer["peak_lr"], floor=self.optimizer["min_lr"])
+
+
+NOT_JUDGED = {
+    "leftover": "update",
+    "loss.label_smoothing": 0.0,
+    "loss.z_loss": 0.0,
+    "model.softcap": 0.0,
+    "model.window": 0,
+}
+"""Settings with which an update is another than the one that is replayed here, and the value that is judged."""
+
+
+def refuse_unjudged(said: Mapping[str, Any]) -> None:
+    """GateError if a setting asks for updates that the oracles of the gates do not make."""
+    for name, judged in NOT_JUDGED.items():
+        value: Any = said
+        for key in name.split("."):
+            value = value.get(key, judged) if isinstance(value, Mapping) else judged
+        if value != judged:
+            raise GateError(
+                f"not judged: config.toml has {name} = {value!r}, updates are replayed for {judged!r} alone"
+            )
 
 
 def _whole(said: Any) -> int:
@@ -102,7 +128,7 @@ class TrainingPlan:
     @property
     def epoch_length(self) -> int:
         """Updates of an epoch; the last may have fewer rows."""
-        return -(-len(self.sequences) // self.settings.batch_size)
+        return -(-len(self.sequences) // (self.settings.batch_size * self.settings.accumulate))
 
     @cached_property
     def rows(self) -> list[tuple[int, Sequence[int]]]:
@@ -122,8 +148,9 @@ class TrainingPlan:
         return found
 
     def order(self) -> Iterator[tuple[int, np.ndarray]]:
-        """(epoch, indices) of each update, for ever."""
-        return data.batches(len(self.sequences), self.settings.batch_size, self.settings.seed)
+        """(epoch, indices) of each update, for ever: the batches of a window are one, row after row."""
+        rows = self.settings.batch_size * self.settings.accumulate
+        return data.batches(len(self.sequences), rows, self.settings.seed)
 
     @cached_property
     def batches(self) -> list[tuple[int, Batch]]:
