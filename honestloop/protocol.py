@@ -72,6 +72,12 @@ FUNCTIONS = {
     "mixed_clip_by_global_norm": "(grads: list, dtypes: list[str], max_norm) -> (list, norm: float)",
     "mixed_cross_entropy": "(logits [B,T,V], targets [B,T], loss_mask [B,T] bool, dtype: str) -> (loss: float, "
     "dlogits [B,T,V])",
+    "orthogonalize": "(g [...,r,c]) -> [...,r,c], each matrix with its singular values moved near 1",
+    "orthogonalize_heads": "(g [r,c], heads, axis: -2 or -1) -> [r,c], the matrix of each head on its own",
+    "muon_step": "(p [...,r,c], g, momentum, second [...,r,1] if r >= c else [...,1,c], *, t, lr, mu, beta2, "
+    "weight_decay) -> (p, momentum, second); r outputs, c inputs; t from 1",
+    "momentum_at": "(step, *, start, peak, final, ramp, cooldown, total) -> float; step from 0",
+    "weight_decay_at": "(step, *, initial, total) -> float; step from 0",
     "train_step": "(params, config) -> step(input, target, loss_mask, key_mask) -> loss; keeps its state; not graded",
 }
 OPTIONAL = frozenset(
@@ -88,6 +94,7 @@ OPTIONAL = frozenset(
         "mixed_clip_by_global_norm",
         "mixed_cross_entropy",
     }
+    | {"orthogonalize", "orthogonalize_heads", "muon_step", "momentum_at", "weight_decay_at"}
 )
 """Graded if offered."""
 TRAINER_PARTS = {

@@ -40,7 +40,8 @@ OF_BATCHES = frozenset({"trainer.train", "trainer.evaluate", "own_trainer.train"
 OF_BATCHES |= {"own_trainer.evaluate", "own_trainer.logits", "own_trainer.gradients"}
 MIXED = frozenset(name for name in ARGUMENTS if name.startswith("mixed_"))
 FILES = frozenset({"split_of", "save_checkpoint", "latest_checkpoint"})
-NUMBERS = frozenset({"perplexity", "learning_rate"})
+NUMBERS = frozenset({"perplexity", "learning_rate", "momentum_at", "weight_decay_at"})
+MUON = frozenset({"orthogonalize", "orthogonalize_heads", "muon_step"})
 LISTS = frozenset({"decays", "make_batch", "data_iterator", "tokenizer", "ngram_baselines"}) | FILES
 LISTS |= {"collate", "worker_stream"} | ASKED
 DRAWN = frozenset({"epoch_order", "initial_parameters"})
@@ -189,6 +190,17 @@ REASONS: tuple[tuple[frozenset[str], tuple[str, ...], str], ...] = (
         MIXED,
         (*LARGE, "0"),
         "the functions of one float type are given these sizes",
+    ),
+    (
+        MUON,
+        ("size 0", *LARGE),
+        "a matrix has entries; a simulated bound on the products of larger ones takes minutes",
+    ),
+    (frozenset({"orthogonalize_heads"}), ("size 1", "0"), "of a matrix of one entry there is one head"),
+    (
+        frozenset({"momentum_at", "weight_decay_at"}),
+        ("a count beyond 2^16", "a count beyond 2^24"),
+        "beyond the run it has one value",
     ),
     (
         frozenset({"export"}),

@@ -55,6 +55,11 @@ CONCERNED = {
     "half": {"mixed_adamw_step", "mixed_clip_by_global_norm", "mixed_cross_entropy", "trainer"},
     "master": {"mixed_adamw_step"},
     "moments": {"mixed_adamw_step"},
+    "muon_coefficients": {"orthogonalize", "orthogonalize_heads", "muon_step"},
+    "muon_start": {"orthogonalize", "muon_step"},
+    "muon_arithmetic": {"orthogonalize", "muon_step"},
+    **{f"muon_{name}": {"muon_step"} for name in ("average", "second", "scale", "decay")},
+    "muon_decay_schedule": {"weight_decay_at"},
 }
 """Functions that a convention changes."""
 

@@ -51,6 +51,7 @@ from reference import (
     masks,
     mixed_precision,
     model,
+    muon,
     ngram,
     normalisation,
     optimizer,
@@ -82,6 +83,7 @@ ORACLES = [
         schedule,
     ),
     *(
+        muon,
         mixed_precision,
         checkpoint_choice,
         data,

@@ -59,6 +59,8 @@ FAMILIES = {
     "LAST": "The latest checkpoint",
     "EXP": "Exports",
     "MIX": "Parameters of 16 bits, and several float types in one call",
+    "MUON": "Muon: orthogonalised momentum",
+    "GROUP": "Groups of parameters, and their state",
 }
 
 
