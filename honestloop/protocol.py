@@ -72,6 +72,35 @@ FUNCTIONS = {
     "mixed_clip_by_global_norm": "(grads: list, dtypes: list[str], max_norm) -> (list, norm: float)",
     "mixed_cross_entropy": "(logits [B,T,V], targets [B,T], loss_mask [B,T] bool, dtype: str) -> (loss: float, "
     "dlogits [B,T,V])",
+    "token_bytes": "(vocabulary: list[bytes], special: list of ids) -> list of the number of bytes of each token",
+    "bits_per_byte": "(batches: list of (nll [B,T] in nats, targets [B,T], below 0 ignored), token_bytes [V], "
+    "budget: tokens or None) -> float",
+    "token_probabilities": "(logits [V], *, temperature, top_k, top_p, min_p) -> p [V]; 0, 1, 0 turn filters off",
+    "sample_token": "(logits [V], n, seed, *, temperature, top_k, top_p, min_p) -> n ids [n], drawn independently",
+    "generate": "(params, prompt: list of ids, count, config) -> (ids [count], logits [count,V] that each was chosen "
+    "by), greedily, without dropout",
+    "centered_accuracy": "(tasks: list of (right: list[bool], baseline in percent)) -> (list of float, their mean)",
+    "choose_option": "(losses: list of the nats of each option's tokens, normalise: bool) -> index",
+    "few_shot": "(n, item, shots, seed) -> list of the numbers of other items",
+    "flops_per_token": "(config: dict) -> int; config['windows'], if it is there, has the keys each layer sees",
+    "mfu": "(flops, tokens, seconds, peak, devices) -> percent, None if peak is None",
+    "tokens_per_second": "(steps: list of (began, ended, tokens), *, excluded, done, total) -> (tokens a second, "
+    "seconds left), None both without a timed step",
+    "cost": "(seconds: list, one a process, *, price, devices) -> float; price of a device's hour",
+    "step_profile": "(spans: list of (phase, thread, began, ended), began, ended) -> dict of phase, and idle, to "
+    "share; thread 0 trains",
+    "scaler": "(params: list of arrays, settings: dict) -> object with scale() -> float, step(gradients of scale() "
+    "times the loss) -> dict of skipped, grad_norm and lr, parameters() -> list, state() -> dict of scale, "
+    "growth_tracker and all else, restore(state)",
+    "recomputed_gradients": "(params, input, target, loss_mask, key_mask, config, recompute: bool, p, seed, step) -> "
+    "(loss, dict, list: how often each block's forward pass was computed); with dropout of rate p",
+    "tracker": "(settings: dict of mode, patience, min_delta) -> object with update(value, step) -> bool, best, "
+    "best_step, stop, state() (JSON) and restore(state)",
+    "schedule_of_events": "(settings: dict of steps, epochs, batches, accumulate, eval_every, sample_every, "
+    'save_every, start) -> list of (updates done, "train" | "evaluate" | "sample" | "save"), in order',
+    "weight_average": "(decay) -> object with update(params: dict of name to array), parameters() -> dict, state(), "
+    "restore(state)",
+    "loss_average": "(decay) -> object with update(value) -> float, state() (JSON) and restore(state)",
     "orthogonalize": "(g [...,r,c]) -> [...,r,c], each matrix with its singular values moved near 1",
     "orthogonalize_heads": "(g [r,c], heads, axis: -2 or -1) -> [r,c], the matrix of each head on its own",
     "muon_step": "(p [...,r,c], g, momentum, second [...,r,1] if r >= c else [...,1,c], *, t, lr, mu, beta2, "
@@ -93,7 +122,12 @@ OPTIONAL = frozenset(
         "mixed_adamw_step",
         "mixed_clip_by_global_norm",
         "mixed_cross_entropy",
+        "scaler",
+        "recomputed_gradients",
     }
+    | {"token_bytes", "bits_per_byte", "token_probabilities", "sample_token", "generate", "centered_accuracy"}
+    | {"choose_option", "few_shot", "flops_per_token", "mfu", "tokens_per_second", "cost", "step_profile"}
+    | {"tracker", "schedule_of_events", "weight_average", "loss_average"}
     | {"orthogonalize", "orthogonalize_heads", "muon_step", "momentum_at", "weight_decay_at"}
 )
 """Graded if offered."""

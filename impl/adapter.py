@@ -22,24 +22,28 @@ from impl.data.tokenizer import Tokenizer, train_on_texts
 from impl.kernels import activation, elementwise, gemm
 from impl.kernels import attention as attention_kernels
 from impl.kernels import layer_norm as layer_norm_kernels
-from impl.kernels.adamw import adamw
+from impl.kernels.adamw import adamw, running_power
 from impl.kernels.reduce import sum_squares
 from impl.model import bigram, parameters
 from impl.model.dropout import NO_DROPOUT, Dropout
 from impl.model.minigpt import MiniGPT
 from impl.model.rotary import Rotary
-from impl.optim import optimizer
+from impl.optim import average, optimizer
 from impl.optim.schedule import learning_rate
 from impl.own_trainer import OwnTrainer
 from impl.report import ngram
 from impl.report.drift import round_weights
 from impl.run import checkpoint, tensors
 from impl.run.files import atomic_write
+from impl.steering.best import BestTracker
+from impl.steering.cadence import schedule_of_events
 from impl.trainer import BigramTrainer, Trainer
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-__all__ = ["learning_rate", "round_weights"]
+__all__ = ["learning_rate", "round_weights", "schedule_of_events"]
+
+tracker, weight_average, loss_average = BestTracker, average.WeightAverage, average.LossAverage
 
 
 # ---- layers
@@ -207,7 +211,7 @@ def adamw_step(
     p (1 - lr weight_decay) - lr (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps), with the new moments m and v.
     """
     settings = OptimizerConfig(beta1=beta1, beta2=beta2, eps=eps, weight_decay=weight_decay)
-    powers = [optimizer.power(beta, t) for beta in (beta1, beta2)]
+    powers = [running_power(float(beta), int(t)) for beta in (beta1, beta2)]
     flat = [np.array(x).reshape(-1) for x in (p, g, m, v)]
     adamw(*flat, np.ones(p.size, np.bool_), optimizer.adamw_scalars(settings, lr, *powers))
     new_p, _, new_m, new_v = (x.reshape(p.shape) for x in flat)

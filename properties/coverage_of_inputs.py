@@ -43,7 +43,9 @@ FILES = frozenset({"split_of", "save_checkpoint", "latest_checkpoint"})
 NUMBERS = frozenset({"perplexity", "learning_rate", "momentum_at", "weight_decay_at"})
 MUON = frozenset({"orthogonalize", "orthogonalize_heads", "muon_step"})
 LISTS = frozenset({"decays", "make_batch", "data_iterator", "tokenizer", "ngram_baselines"}) | FILES
-LISTS |= {"collate", "worker_stream"} | ASKED
+CONTROL = frozenset({"tracker", "schedule_of_events", "weight_average", "loss_average"})
+"""What steers a run: objects that take settings and then numbers, or arrays of any shape, through their methods."""
+LISTS |= {"collate", "worker_stream"} | ASKED | CONTROL
 DRAWN = frozenset({"epoch_order", "initial_parameters"})
 IDS = frozenset({"cross_entropy", "forward", "loss_and_gradients", "sample_batch", "mixed_cross_entropy"})
 IDS |= OF_BATCHES
@@ -55,11 +57,23 @@ SEEDED |= {"own_trainer"}
 COUNTED = frozenset(
     {"adamw_step", "learning_rate", "perplexity", "dropout", "epoch_order", "clip_by_global_norm"}
 )
+OF_REPORTS = frozenset(
+    {"token_bytes", "centered_accuracy", "choose_option", "few_shot", "flops_per_token", "mfu"}
+    | {"tokens_per_second", "cost", "step_profile"}
+)
+"""Functions of numbers, texts and lists of them."""
+OF_SAMPLES = frozenset({"bits_per_byte", "token_probabilities", "sample_token", "generate"})
 FLOATS = ALL - NUMBERS - LISTS - DRAWN - OF_BATCHES - {"sample_batch", "own_trainer"}
 LARGE = tuple(LARGER.values())
 
 NO_ARRAY = "it takes no array"
 REASONS: tuple[tuple[frozenset[str], tuple[str, ...], str], ...] = (
+    (OF_REPORTS, KINDS, "it takes numbers and lists of them; no array"),
+    (
+        OF_SAMPLES,
+        KINDS,
+        "it is given what its rules speak of; the layers whose results it takes are given these kinds",
+    ),
     (NUMBERS | LISTS | DRAWN, LAYOUTS, NO_ARRAY),
     (frozenset(ALL - IDS), INTEGERS, "it takes no array of integers"),
     (frozenset({"sample_batch"}), ("broadcast",), "a text of one repeated token has no place to tell"),
@@ -185,6 +199,11 @@ REASONS: tuple[tuple[frozenset[str], tuple[str, ...], str], ...] = (
         frozenset({"collate", "worker_stream"}),
         (*SIZES, "the same call twice"),
         "it is given the sizes at which counts and places of rows change their type",
+    ),
+    (
+        CONTROL,
+        (*SIZES, "the same call twice"),
+        "it is made of settings; its methods are given numbers in time",
     ),
     (
         MIXED,

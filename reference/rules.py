@@ -28,7 +28,7 @@ class Rule:
     function: str = ""
     """What the examples define, if a test runs them (tests/test_reference_examples.py): a function of the protocol, a
     part of one as the oracles have it, or, as "loop.<place>", a place in a PyTorch loop; as "own.<method>", a method of
-    a loop with a model of its own; or, as "script.<function>"
+    a loop with a model of its own; as "scaler.<method>", a method of a scaler; or, as "script.<function>"
     (tests/test_gates_interruption.py), a function of a script that is interrupted."""
     needs: tuple[str, ...] = ()
     """Rules whose breakage explains that of this one."""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from impl.kernels import parameter_passes
-from impl.kernels.adamw import Scalars, adamw
+from impl.kernels.adamw import Scalars, adamw, running_power
 from impl.kernels.elementwise import scale
 from impl.kernels.reduce import sum_squares
 from impl.kernels.runtime.thread_pool import PARALLEL_THRESHOLD, ThreadPool
@@ -66,3 +66,12 @@ def test_an_update_clips_as_if_the_gradient_had_been_scaled(norm, dtype):
         found.append([x.tobytes() for x in (state[0], state[2], state[3])])
     assert found[0] == found[1]
     assert np.array_equal(g, given)
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.5, 0.9, 0.999, 1.0 - 2.0**-53, 1.0])
+def test_a_power_is_the_product_that_the_optimizer_keeps(beta):
+    product, steps = 1.0, 0
+    for t in (0, 1, 2, 100, 3000):
+        while steps < t:
+            product, steps = product * beta, steps + 1
+        assert running_power(beta, t).hex() == product.hex()

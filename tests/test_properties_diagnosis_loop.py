@@ -10,7 +10,9 @@ from fixtures.loop_strategies import micro_batch, parameters
 from fixtures.mutants import MUTANTS
 from fixtures.mutants.lifted import READINGS, lifted
 from fixtures.subjects import reference
+from fixtures.subjects.loop_variants import VARIANTS, accumulate_is_a_setting
 from honestloop.conventions import Conventions
+from honestloop.guard import Raised
 from honestloop.protocol import Subject
 from properties.diagnosis import budget, diagnose, probes
 from properties.diagnosis.candidate import suspects
@@ -290,6 +292,35 @@ def test_else_the_first_wrong_quantity_is_told(place):
     assert said.place == place
     assert said.names == ()
     assert f"this quantity: {place};" in said.lines[0]
+
+
+# ---- conventions of how a loop is called
+
+
+def test_a_mistake_of_a_loop_that_takes_accumulate_as_a_setting_is_named():
+    """`accumulate = "setting"`: train takes the micro-batches alone, as Accelerate's guide writes it."""
+    setting = replace(LAW, accumulate="setting")
+    subject = subject_of(accumulate_is_a_setting(MUTANTS["loop_divided_twice"].written), setting)
+    rng = np.random.default_rng(5)
+    params, batches = parameters(rng, 5, 3), [micro_batch(rng, 5, 2, 3) for _ in range(3)]
+    trainer = subject.trainer(params, SETTINGS | {"accumulate": 2})
+    trainer.train(batches)
+    trainer.parameters()
+    said = diagnose(list(subject.guard.calls), (), setting, subject=subject)
+    assert "loop_divided_twice" in said.names
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("accumulate", "setting"), ("domain", "full equal unmasked micro-batches")]
+)
+def test_nothing_is_wrong_in_any_probe_of_a_right_loop_that_is_called_in_its_own_way(key, value):
+    conventions = replace(LAW, **{key: value})
+    as_read = replace(conventions, accumulate="argument")
+    for name, calls in probes.runs(subject_of(VARIANTS[key, value](Trainer), conventions)):
+        assert all(len(call.args) == 2 for call in calls if call.method == "train"), name
+        raised = [call for call in calls if isinstance(call.result, Raised)]
+        assert not raised or name == probes.REFUSED, name
+        assert not compared(calls, as_read).wrong, name
 
 
 # ---- more than one mistake fits

@@ -37,6 +37,8 @@ def test_a_place_is_judged_by_the_rules():
 
 def test_every_rule_of_numbers_that_a_mutant_breaks_has_places():
     parts_around_a_loop = {"COLL", "WORK", "SPLIT", "LAST", "EXP"}
+    parts_around_a_loop |= {"BPB", "SAMP", "CORE", "FLOP", "SPEED", "COST", "PROF"}
+    steers_a_run = {"BEST", "EVENT", "AVG", "PROG", "SCALE", "SPIKE"}
     outside = {
         "SUBJ",
         "TOK",
@@ -46,6 +48,7 @@ def test_every_rule_of_numbers_that_a_mutant_breaks_has_places():
         "MUON",
         "GROUP",
         *parts_around_a_loop,
+        *steers_a_run,
     }  # there is no chain of quantities to place it in
     broken = {rule for mutant in MUTANTS.values() for rule in mutant.rules}
     assert {RULES[rule].family for rule in broken if not places_of(rule)} <= outside

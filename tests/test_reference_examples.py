@@ -7,6 +7,7 @@ one by that rule.
 """
 
 import ast
+import functools
 import hashlib
 import inspect
 import itertools
@@ -29,7 +30,7 @@ from scipy.special import erf
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from fixtures.subjects import pytorch
+from fixtures.subjects import pytorch, torch_recomputation
 from fixtures.subjects import reference as reference_subject
 from fixtures.subjects.small_transformer import SmallTransformer
 from honestloop.conventions import Conventions
@@ -41,13 +42,18 @@ from properties.strength import cases, profile
 from reference import (
     activation,
     attention,
+    bits_per_byte,
+    centred_accuracy,
     checkpoint_choice,
     clipping,
     collate,
     data,
+    decoding,
     dropout,
+    flops,
     gradients,
     loss,
+    loss_scaling,
     masks,
     mixed_precision,
     model,
@@ -57,9 +63,12 @@ from reference import (
     optimizer,
     perplexity,
     philox,
+    recomputation,
     rotary,
     rounding,
+    sampling,
     schedule,
+    speed,
     tokenizer,
 )
 from reference.rules import RULES
@@ -85,6 +94,7 @@ ORACLES = [
     *(
         muon,
         mixed_precision,
+        loss_scaling,
         checkpoint_choice,
         data,
         collate,
@@ -94,6 +104,8 @@ ORACLES = [
         ngram,
         model,
         gradients,
+        *(bits_per_byte, sampling, decoding, centred_accuracy, flops, speed),
+        recomputation,
         reference_subject,
     ),
 ]
@@ -196,8 +208,32 @@ def own_subject(rule, text):
     return Subject.of(rule.id, {"own_trainer": own}, Conventions())
 
 
+def scaler_subject(rule, text):
+    """The oracle of a scaler with the example's method."""
+    made = type("Example", (loss_scaling.Scaler,), defined(text, NAMES))
+    return Subject.of(rule.id, {"scaler": made}, Conventions())
+
+
+def blocks_subject(rule, text):
+    """PyTorch's blocks, one after the other as the example says."""
+    forward = defined(text, {})["forward"]
+
+    class Example(torch_recomputation.Blocks):
+        def forward(self, x, recompute):
+            blocks = [functools.partial(self.block, layer=layer) for layer in range(len(self.passes))]
+            direct = lambda block, x: block(x)  # noqa: E731
+            return forward(blocks, x, torch_recomputation.again if recompute else direct)
+
+    function = functools.partial(torch_recomputation.gradients_of, Example)
+    return Subject.of(rule.id, {rule.function: function}, Conventions(**pytorch.CONVENTIONS))
+
+
 def maker(rule):
     """What makes a subject of an example of this rule."""
+    if rule.id == "RECOMP-01":
+        return blocks_subject
+    if rule.function.startswith("scaler."):
+        return scaler_subject
     if rule.function.startswith("loop."):
         return loop_subject
     if rule.function.startswith("own."):

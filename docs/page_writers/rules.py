@@ -59,6 +59,13 @@ FAMILIES = {
     "LAST": "The latest checkpoint",
     "EXP": "Exports",
     "MIX": "Parameters of 16 bits, and several float types in one call",
+    "BPB": "Bits per byte",
+    "SAMP": "The next token: probabilities, draws, decoding",
+    "CORE": "Centred accuracy",
+    "FLOP": "Operations and utilisation",
+    "SPEED": "Speed and time left",
+    "COST": "Cost",
+    "PROF": "The profile of a step",
     "MUON": "Muon: orthogonalised momentum",
     "GROUP": "Groups of parameters, and their state",
 }

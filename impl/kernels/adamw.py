@@ -51,3 +51,15 @@ def adamw(p, g, m, v, decayed, scalars):
         v[i] = second
         decayed_p = p[i] * decay_factor if decayed[i] else p[i]
         p[i] = decayed_p - lr * (first * correction1) / (np.sqrt(second * correction2) + eps)
+
+
+@kernel
+def running_power(beta, t):
+    """beta^t, computed as the running product that the optimizer keeps: t multiplications, each rounded."""
+    product = 1.0
+    for _ in range(t):
+        before = product
+        product *= beta
+        if product == before:  # 0, or a number so small that the product rounds to it: so are all that follow
+            break
+    return product

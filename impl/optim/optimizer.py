@@ -65,16 +65,6 @@ class AdamW:
             value[...] = state[name]
 
 
-def power(beta: float, t: int) -> float:
-    """beta^t, computed as the running product that `AdamW` keeps."""
-    product = 1.0
-    for _ in range(t):
-        before, product = product, product * beta
-        if product == before:  # 0, or a number so small that the product rounds to it: so are all that follow
-            break
-    return product
-
-
 def adamw_scalars(
     config: OptimizerConfig, lr: float, beta1_power: float, beta2_power: float, clip: float = 1.0
 ) -> Scalars:

@@ -36,6 +36,7 @@ def diagnose(
     diagnosis is not to know.
     """
     budget = Budget()
+    conventions = replace(conventions, accumulate="argument")  # as all calls are read
     for function in dict.fromkeys(call.function for call in example):
         evidence = unexplained(
             Evidence.of(function, one, passed, failures, subject, conventions, budget, fresh)

@@ -9,6 +9,7 @@ from honestloop.conventions import Conventions
 from honestloop.guard import Call
 from honestloop.protocol import Subject
 from properties.diagnosis import probes
+from properties.diagnosis.argument_form import in_argument_form
 from properties.diagnosis.budget import Budget
 from properties.diagnosis.candidate import Candidate, Match, calls_of, prefilter
 from properties.diagnosis.quantities import Compared, compared
@@ -125,8 +126,9 @@ class Evidence:
 
 def told_apart(calls: Sequence[Call], conventions: Conventions) -> list[Call]:
     """The calls whose numbers an oracle has: none of a trainer with dropout by a generator of the subject's own."""
+    calls = in_argument_form(calls)
     if conventions.generator == "philox" or not any(call.function == "trainer" for call in calls):
-        return list(calls)
+        return calls
     dropping = {
         call.target for call in calls if call.method is None and call.args[1].get("dropout", 0.0) != 0.0
     }

@@ -6,7 +6,7 @@ update with a large eps shows the gradient, with a small one its sign; without d
 it; with beta2 = 0 only the first moment is kept, with beta1 = 0 only the second.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from fixtures.loop_strategies import micro_batch, parameters, playable
 from fixtures.temporary_folder import temporary_folder
 from honestloop.guard import Call, Guard, Misbehaviour
 from honestloop.protocol import Subject
+from properties.diagnosis.argument_form import in_argument_form, takes_argument
 
 TIME_LIMIT = 2.0
 """Seconds that a call of the subject may take in a probe."""
@@ -54,18 +55,27 @@ class Probe:
     """What is called; default: one pass over the micro-batches, and the parameters after it."""
     seed: int = 0
 
+    def sizes_for(self, subject: Subject) -> Sequence[tuple[int, int, str]]:
+        """The micro-batches that it is given: of a loop that takes only whole windows of equal ones, such."""
+        if subject.conventions.domain == "any":
+            return self.sizes
+        windows = max(len(self.sizes) // self.accumulate, 1)
+        return [FULL[0]] * (windows * self.accumulate)
+
     def run(self, subject: Subject, dtype: Any) -> list[Call]:
         """The calls of the subject's trainer, as far as they went."""
         guard = Guard(TIME_LIMIT)
         make = guard.function("trainer", subject.raw("trainer"))
+        if subject.conventions.accumulate == "setting":
+            make = takes_argument(make, self.accumulate)
         rng = np.random.default_rng(self.seed)
         vocab, width, scale = self.model
         params = {name: x.astype(dtype) for name, x in parameters(rng, vocab, width, scale).items()}
-        batches = [micro_batch(rng, vocab, *size) for size in self.sizes]
+        batches = [micro_batch(rng, vocab, *size) for size in self.sizes_for(subject)]
         settings = playable(PLAIN | self.settings, 3 * len(batches) + 3, subject.conventions.schedule)
         with temporary_folder() as folder, suppress(Misbehaviour):
             (self.script or passed_once)(make, params, settings, batches, self.accumulate, Path(folder))
-        return list(guard.calls)
+        return in_argument_form(guard.calls)
 
 
 def passed_once(make: Any, params: Any, settings: Any, batches: Any, accumulate: int, folder: Path) -> None:
@@ -122,7 +132,6 @@ def restored(make: Any, params: Any, settings: Any, batches: Any, accumulate: in
     other.parameters()
     other.train(batches, accumulate)
     other.parameters()
-    other.evaluate(batches)
     trainer.train(batches, accumulate)
     trainer.parameters()
 
@@ -189,6 +198,11 @@ PROBES: dict[str, Probe] = {
 """Name -> probe, in the order of the quantities that they show."""
 MASKED = ("dropout", "step with dropout", "evaluated between", "restored with dropout")
 """Those whose numbers depend on the masks of dropout."""
+NEEDS = {
+    **dict.fromkeys(("evaluated", "evaluated between"), frozenset({"evaluate"})),
+    **dict.fromkeys(("restored", "restored with dropout"), frozenset({"save", "load"})),
+}
+"""Those of parts that a trainer may lack."""
 
 
 def runs(subject: Subject) -> Iterator[tuple[str, list[Call]]]:
@@ -196,5 +210,7 @@ def runs(subject: Subject) -> Iterator[tuple[str, list[Call]]]:
     dtype = np.float64 if np.float64 in subject.conventions.float_types else np.float32
     for name, probe in PROBES.items():
         if subject.conventions.generator == "own" and name in MASKED:
+            continue
+        if not NEEDS.get(name, frozenset()) <= subject.trainer_parts:
             continue
         yield name, probe.run(subject, dtype)
