@@ -28,8 +28,9 @@ from impl.model import bigram, parameters
 from impl.model.dropout import NO_DROPOUT, Dropout
 from impl.model.minigpt import MiniGPT
 from impl.model.rotary import Rotary
+from impl.muon_functions import muon_step, orthogonalize, orthogonalize_heads, weight_decay_at
 from impl.optim import average, optimizer
-from impl.optim.schedule import learning_rate
+from impl.optim.schedule import learning_rate, momentum_at
 from impl.own_trainer import OwnTrainer
 from impl.report import ngram
 from impl.report.drift import round_weights
@@ -41,7 +42,8 @@ from impl.trainer import BigramTrainer, Trainer
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-__all__ = ["learning_rate", "round_weights", "schedule_of_events"]
+__all__ = ["learning_rate", "momentum_at", "round_weights", "schedule_of_events"]
+__all__ += ["muon_step", "orthogonalize", "orthogonalize_heads", "weight_decay_at"]
 
 tracker, weight_average, loss_average = BestTracker, average.WeightAverage, average.LossAverage
 

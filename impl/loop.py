@@ -17,7 +17,7 @@ from impl.evaluate import evaluate
 from impl.model.dropout import Dropout
 from impl.model.minigpt import MiniGPT
 from impl.model.parameters import initial_parameters, parameter_shapes
-from impl.optim.optimizer import AdamW
+from impl.optim.choice import optimizer_of
 from impl.optim.schedule import Schedule
 from impl.report.progress import Progress
 from impl.report.tracking import Tracker
@@ -88,7 +88,7 @@ def build(run: Run) -> StateMachines:
     config, optimizer = run.config, run.config.optimizer
     return StateMachines(
         MiniGPT(config.model, config.dtype, initial_parameters(config.seed, config.model)),
-        AdamW(parameter_shapes(config.model), config.dtype, optimizer),
+        optimizer_of(config, parameter_shapes(config.model)),
         Schedule(
             peak=optimizer.peak_lr, floor=optimizer.min_lr, warmup=optimizer.warmup_steps, total=config.steps
         ),

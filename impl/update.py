@@ -1,4 +1,4 @@
-"""One update: the gradient of a window (the micro-batches of an update), clipped, then AdamW at the schedule's rate."""
+"""One update: the gradient of a window (the micro-batches of an update), clipped, applied at the schedule's rate."""
 
 import math
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from impl.data.iterator import Batch
 from impl.errors import NonFiniteError
 from impl.model.dropout import Dropout
 from impl.model.language_model import LanguageModel
-from impl.optim.optimizer import AdamW, clip_factor
+from impl.optim.optimizer import Optimizer, clip_factor
 from impl.optim.schedule import Schedule
 
 
@@ -27,7 +27,7 @@ class Update:
 
 def update(
     model: LanguageModel,
-    optimizer: AdamW,
+    optimizer: Optimizer,
     scheduler: Schedule,
     dropout: Dropout,
     window: Sequence[Batch],

@@ -43,6 +43,8 @@ class Settings:
         """GateError naming what is missing."""
         try:
             said = tomllib.loads(text)
+            if said.get("muon", {}).get("enabled"):
+                raise ValueError("[muon] is enabled, and updates are replayed for AdamW alone")
             return cls(
                 _whole(said["seed"]),
                 str(said["dtype"]),

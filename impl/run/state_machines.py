@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from impl.data.iterator import DataIterator
 from impl.model.minigpt import MiniGPT
-from impl.optim.optimizer import AdamW
+from impl.optim.optimizer import Optimizer
 from impl.optim.schedule import Schedule
 from impl.rng import ControlRNG
 from impl.run.checkpoint import StateMachine
@@ -16,7 +16,7 @@ class StateMachines:
     """Everything that changes from step to step. Saving these, and nothing else, saves the run."""
 
     model: MiniGPT
-    optimizer: AdamW
+    optimizer: Optimizer
     scheduler: Schedule
     data: DataIterator
     control: ControlRNG
