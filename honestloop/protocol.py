@@ -122,6 +122,12 @@ FUNCTIONS = {
     "window_attention_backward": "(q, k, v, key_mask, window, dout) -> (dq, dk, dv)",
     "progress_counters": "(epochs: list of list of int, the predicted tokens of each micro-batch, accumulate) -> "
     "list of (step, tokens, epoch: float), one an update",
+    "orthogonalize": "(g [...,r,c]) -> [...,r,c], each matrix with its singular values moved near 1",
+    "orthogonalize_heads": "(g [r,c], heads, axis: -2 or -1) -> [r,c], the matrix of each head on its own",
+    "muon_step": "(p [...,r,c], g, momentum, second [...,r,1] if r >= c else [...,1,c], *, t, lr, mu, beta2, "
+    "weight_decay) -> (p, momentum, second); r outputs, c inputs; t from 1",
+    "momentum_at": "(step, *, start, peak, final, ramp, cooldown, total) -> float; step from 0",
+    "weight_decay_at": "(step, *, initial, total) -> float; step from 0",
     "train_step": "(params, config) -> step(input, target, loss_mask, key_mask) -> loss; keeps its state; not graded",
 }
 OPTIONAL = frozenset(
@@ -150,6 +156,7 @@ OPTIONAL = frozenset(
     | {"rate_by_progress", "time_budget", "scaled_settings"}
     | {"training_loss", "softcap", "softcap_backward", "ignoring_cross_entropy", "accumulated_loss"}
     | {"window_attention", "window_attention_backward", "progress_counters"}
+    | {"orthogonalize", "orthogonalize_heads", "muon_step", "momentum_at", "weight_decay_at"}
 )
 """Graded if offered."""
 TRAINER_PARTS = {

@@ -32,8 +32,9 @@ from impl.model.dropout import NO_DROPOUT, Dropout
 from impl.model.minigpt import MiniGPT
 from impl.model.rotary import Rotary
 from impl.model.sampling import sample_token, token_probabilities
+from impl.muon_functions import muon_step, orthogonalize, orthogonalize_heads, weight_decay_at
 from impl.optim import average, optimizer
-from impl.optim.schedule import learning_rate, rate_by_progress
+from impl.optim.schedule import learning_rate, momentum_at, rate_by_progress
 from impl.optim.stochastic_rounding import StochasticRounding
 from impl.own_scaler import Scaler
 from impl.own_trainer import OwnTrainer
@@ -63,6 +64,10 @@ __all__ = [
     "flops_per_token",
     "learning_rate",
     "mfu",
+    "momentum_at",
+    "muon_step",
+    "orthogonalize",
+    "orthogonalize_heads",
     "rate_by_progress",
     "round_float8",
     "round_weights",
@@ -73,6 +78,7 @@ __all__ = [
     "token_bytes",
     "token_probabilities",
     "tokens_per_second",
+    "weight_decay_at",
 ]
 
 outlier_detector = OutlierDetector

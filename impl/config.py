@@ -61,6 +61,24 @@ class OptimizerConfig(_Settings):
         return self
 
 
+class MuonConfig(_Settings):
+    """Muon for the matrices of the blocks (Jordan et al. 2024; NorMuon; cautious decay), AdamW for all else."""
+
+    enabled: bool = False
+    peak_lr: Annotated[float, Field(gt=0)] = 0.02
+    """Its schedule is that of AdamW's rate, in proportion."""
+    momentum_start: Fraction = 0.85
+    momentum: Fraction = 0.95
+    momentum_end: Fraction = 0.95
+    momentum_ramp: Annotated[int, Field(ge=0)] = 300
+    """Updates from momentum_start to momentum; fewer where the run is shorter."""
+    momentum_cooldown: Annotated[int, Field(ge=0)] = 0
+    """Last updates, in which the momentum goes to momentum_end."""
+    beta2: Fraction = 0.95
+    weight_decay: Annotated[float, Field(ge=0)] = 0.2
+    decay_schedule: Literal["linear", "cosine", "constant"] = "linear"
+
+
 class LossConfig(_Settings):
     """What is minimised; the `loss` of the log is the cross-entropy, without smoothing and z-loss."""
 
@@ -186,6 +204,7 @@ class Config(_Settings):
     model: ModelConfig = ModelConfig()
     loss: LossConfig = LossConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
+    muon: MuonConfig = MuonConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     stopping: StoppingConfig = StoppingConfig()
     average: AverageConfig = AverageConfig()

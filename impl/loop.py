@@ -19,7 +19,7 @@ from impl.errors import SkippedUpdate, UsageError
 from impl.evaluate import evaluate, within_budget
 from impl.model.dropout import Dropout
 from impl.model.parameters import parameter_shapes
-from impl.optim.optimizer import AdamW
+from impl.optim.choice import optimizer_of
 from impl.precision import model_of, precision_machines, precision_of
 from impl.report import live_samples
 from impl.report.progress import Progress
@@ -116,7 +116,7 @@ def train(
 
 def build(run: Run) -> StateMachines:
     """The five state machines in their initial state, and those of the settings."""
-    config, optimizer = run.config, run.config.optimizer
+    config = run.config
     model = model_of(config)
     data = DataIterator(run.sequences["train"], config.batch_size, config.seed)
     counters = Counters(data.tokens_an_epoch) if config.counters or config.accumulate > 1 else None
@@ -126,7 +126,7 @@ def build(run: Run) -> StateMachines:
     total = total_updates(config, len(run.sequences["train"]))
     return StateMachines(
         model,
-        AdamW(parameter_shapes(config.model), config.dtype, optimizer),
+        optimizer_of(config, parameter_shapes(config.model)),
         schedule_of(config, total, options.get("budget")),
         data,
         ControlRNG(config.seed),

@@ -1,4 +1,4 @@
-"""One update: the gradient of a window (the micro-batches of an update), clipped, then AdamW at the schedule's rate.
+"""One update: the gradient of a window (the micro-batches of an update), clipped, applied at the schedule's rate.
 
 With loss scaling, the gradient is that of a multiple of the loss, which is divided by before it is clipped; an update
 whose gradient overflows is not made.
@@ -14,7 +14,7 @@ from impl.errors import NonFiniteError, SkippedUpdate
 from impl.model.dropout import Dropout
 from impl.model.language_model import LanguageModel
 from impl.optim.loss_scale import LossScale
-from impl.optim.optimizer import AdamW, clip_factor
+from impl.optim.optimizer import Optimizer, clip_factor
 from impl.optim.schedule import Schedule
 from impl.optim.stochastic_rounding import StochasticRounding
 
@@ -49,7 +49,7 @@ class ScaledUpdate(Update):
 
 def update(
     model: LanguageModel,
-    optimizer: AdamW,
+    optimizer: Optimizer,
     scheduler: Schedule,
     dropout: Dropout,
     window: Sequence[Batch],

@@ -43,7 +43,8 @@ PRODUCTS = frozenset({"autocast_matmul", "autocast_matmul_backward"})
 SIXTEEN = PRODUCTS | {"round_stochastically", "recomputed_gradients", "scaler"}
 """Functions of the precision of a run that take float arrays."""
 FILES = frozenset({"split_of", "save_checkpoint", "latest_checkpoint"})
-NUMBERS = frozenset({"perplexity", "learning_rate"})
+NUMBERS = frozenset({"perplexity", "learning_rate", "momentum_at", "weight_decay_at"})
+MUON = frozenset({"orthogonalize", "orthogonalize_heads", "muon_step"})
 LISTS = frozenset({"decays", "make_batch", "data_iterator", "tokenizer", "ngram_baselines"}) | FILES
 CONTROL = frozenset({"tracker", "schedule_of_events", "weight_average", "loss_average", "outlier_detector"})
 CONTROL |= {"rate_by_progress", "time_budget", "scaled_settings"}
@@ -252,6 +253,17 @@ REASONS: tuple[tuple[frozenset[str], tuple[str, ...], str], ...] = (
         frozenset({"export"}),
         ("more than 2^10", "more than 2^16", "a part of a buffer", "read-only", "broadcast"),
         "it writes bytes in C order, and five other layouts are given",
+    ),
+    (
+        MUON,
+        ("size 0", *LARGE),
+        "a matrix has entries; a simulated bound on the products of larger ones takes minutes",
+    ),
+    (frozenset({"orthogonalize_heads"}), ("size 1", "0"), "of a matrix of one entry there is one head"),
+    (
+        frozenset({"momentum_at", "weight_decay_at"}),
+        ("a count beyond 2^16", "a count beyond 2^24"),
+        "beyond the run it has one value",
     ),
 )
 """(functions, kinds, the reason why these functions are not given these kinds)."""

@@ -125,14 +125,16 @@ class Simulated:
         return Bounded(self.value, bound + float(np.finfo(dtype).smallest_normal))
 
 
-def simulate(oracle: Callable[..., Any], *args: Any, draws: int = DRAWS, **kwargs: Any) -> Any:
-    """The oracle's result as `Simulated` arrays, from `draws` runs of either kind.
+def simulate(
+    oracle: Callable[..., Any], *args: Any, draws: int = DRAWS, scalars: str = "double", **kwargs: Any
+) -> Any:
+    """The oracle's result as `Simulated` arrays, from `draws` runs of either kind; `scalars` as in `traced`.
 
     A run takes some 3 times as long as a plain one, far less if the arrays are small; all are in memory at once.
     """
     plain = oracle(*args, **kwargs)
     kind = Perturbed.with_signs(RandomSigns(0, draws))
-    runs = oracle(*traced(args, kind, SIMULATED), **traced(kwargs, kind, SIMULATED))
+    runs = oracle(*traced(args, kind, SIMULATED, scalars), **traced(kwargs, kind, SIMULATED, scalars))
 
     def deviation(x: Any, y: Perturbed) -> Simulated:
         errors = (y.parts[0] - x) / SIMULATED

@@ -74,6 +74,11 @@ CONCERNED = {
     "billing": {"cost"},
     "reduction": {"accumulated_loss"},
     "window": {"window_attention", "window_attention_backward"},
+    "muon_coefficients": {"orthogonalize", "orthogonalize_heads", "muon_step"},
+    "muon_start": {"orthogonalize", "muon_step"},
+    "muon_arithmetic": {"orthogonalize", "muon_step"},
+    **{f"muon_{name}": {"muon_step"} for name in ("average", "second", "scale", "decay")},
+    "muon_decay_schedule": {"weight_decay_at"},
 }
 """Functions that a convention changes."""
 

@@ -87,7 +87,8 @@ def test_numbers_are_rounded_at_random_as_by_the_oracle(dtype):
 def batch(rows=9, length=7):
     rng = np.random.default_rng(0)
     real = np.arange(length) < rng.integers(1, length + 1, rows)[:, None]
-    return Batch(*rng.integers(0, SMALL.vocab_size, (2, rows, length)), real, real)
+    inputs, targets = rng.integers(0, SMALL.vocab_size, (2, rows, length))
+    return Batch(inputs, targets, real, real)
 
 
 def gradients(dtype="float32", cuts=1, **how):
@@ -141,7 +142,7 @@ class Machines:
 
     def step(self):
         dropout = Dropout(0.1, stream_key(0, "control"), self.schedule.step)
-        return update(self.model, self.optimizer, self.schedule, dropout, [batch()], 1.0, self.scaler)
+        return update(self.model, self.optimizer, self.schedule, dropout, [batch()], 1.0, scaler=self.scaler)
 
     def kept(self):
         """Everything that a skipped update must leave as it is."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,7 +45,8 @@ def small(**settings):
 
 
 def machines_of(config):
-    return build(Run(config, {"train": sequences()}))
+    run: Any = Run(config, {"train": sequences()})
+    return build(run)
 
 
 def advance(machines, config):

@@ -45,6 +45,8 @@ def test_every_rule_of_numbers_that_a_mutant_breaks_has_places():
         "NGRAM",
         "INV",
         "MIX",
+        "MUON",
+        "GROUP",
         *parts_around_a_loop,
         *steers_a_run,
     }  # there is no chain of quantities to place it in

@@ -58,6 +58,7 @@ from reference import (
     masks,
     mixed_precision,
     model,
+    muon,
     ngram,
     normalisation,
     optimizer,
@@ -96,6 +97,7 @@ ORACLES = [
         schedule,
     ),
     *(
+        muon,
         mixed_precision,
         loss_scaling,
         checkpoint_choice,

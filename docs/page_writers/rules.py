@@ -81,6 +81,8 @@ FAMILIES = {
     "RED": "The loss of an update",
     "WIN": "Sliding-window attention",
     "COUNT": "Steps, tokens, epochs",
+    "MUON": "Muon: orthogonalised momentum",
+    "GROUP": "Groups of parameters, and their state",
 }
 
 

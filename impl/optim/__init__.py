@@ -1,1 +1,1 @@
-"""AdamW with clipping, and the schedule of the learning rate."""
+"""Optimizers, clipping and the schedules of their rates."""

@@ -1,13 +1,14 @@
 """AdamW, the second state machine, and global-norm clipping, over flat buffers."""
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
 from impl.config import OptimizerConfig
 from impl.kernels import parameter_passes
-from impl.kernels.adamw import Scalars
+from impl.kernels.adamw import Scalars, adamw
 from impl.kernels.runtime.memory import aligned_zeros
 from impl.kernels.runtime.thread_pool import default_pool
 from impl.model.parameters import named_views
@@ -29,6 +30,19 @@ def clip_factor(norm: float, max_norm: float) -> float:
     return max_norm / norm if norm > max_norm else 1.0
 
 
+class Optimizer(Protocol):
+    """What updates the parameters: AdamW, or Muon."""
+
+    def update(self, parameters: Array, gradients: Array, lr: float, clip: float = 1.0) -> None:
+        """Update the flat `parameters` in place, with `clip` times the `gradients`."""
+
+    def state(self) -> dict[str, Any]:
+        """Everything that `restore` needs, copied."""
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue from what `state` returned."""
+
+
 class AdamW:
     """Moments m and v, the number t of updates, and beta^t as running products, as the bits of `pow` depend on libm."""
 
@@ -44,13 +58,30 @@ class AdamW:
 
     def update(self, parameters: Array, gradients: Array, lr: float, clip: float = 1.0) -> None:
         """Update the flat `parameters` in place, with `clip` times the `gradients`."""
+        scalars = self._next(lr, clip)
+        arrays = parameters, gradients, self._m, self._v, self._decayed
+        default_pool().run_chunks(parameter_passes.update, parameters.size, *arrays, scalars)
+
+    def update_ranges(
+        self,
+        parameters: Array,
+        gradients: Array,
+        ranges: Sequence[tuple[slice, slice]],
+        lr: float,
+        clip: float,
+    ) -> None:
+        """The same for parts of the flat `parameters`: pairs of where a part is there, and in the moments."""
+        scalars = self._next(lr, clip)
+        for there, here in ranges:
+            moments = self._m[here], self._v[here], self._decayed[here]
+            adamw(parameters[there], gradients[there], *moments, scalars)
+
+    def _next(self, lr: float, clip: float) -> Scalars:
+        """The constants of the coming update; advances by one."""
         self.t += 1
         self.beta1_power *= self._config.beta1
         self.beta2_power *= self._config.beta2
-        powers = self.beta1_power, self.beta2_power
-        scalars = adamw_scalars(self._config, lr, *powers, clip)
-        arrays = parameters, gradients, self._m, self._v, self._decayed
-        default_pool().run_chunks(parameter_passes.update, parameters.size, *arrays, scalars)
+        return adamw_scalars(self._config, lr, self.beta1_power, self.beta2_power, clip)
 
     def state(self) -> dict[str, Any]:
         """t, the running products as hex (exact), and a copy of both moments by parameter name."""

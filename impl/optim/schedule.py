@@ -58,6 +58,32 @@ def rate_by_progress(progress: float, *, peak: float, floor: float, warmup: floa
     return floor + (peak - floor) * min((1.0 - progress) / warmdown, 1.0) if warmdown else peak
 
 
+def momentum_at(
+    step: int, *, start: float, peak: float, final: float, ramp: int, cooldown: int, total: int
+) -> float:
+    """Muon's momentum in update `step`, from 0, of `total`: a line from `start` to `peak`, then `peak`.
+
+    The last `cooldown` updates are a line to `final`, which the last of them has. A ramp that is longer than what is
+    left before is shortened.
+    """
+    last = total - 1
+    cooldown = min(cooldown, last)
+    ramp = min(ramp, last - cooldown)
+    if cooldown and step > last - cooldown:
+        return peak + (final - peak) * (min(step - last + cooldown, cooldown) / cooldown)
+    return start + (peak - start) * (step / ramp) if step < ramp else peak
+
+
+def weight_decay_at(step: int, *, initial: float, total: int, schedule: str) -> float:
+    """Muon's decay in update `step`, from 0: `initial` at first, 0 after `total` updates, unless it is "constant"."""
+    progress = min(step / total, 1.0)
+    if schedule == "constant":
+        return initial
+    if schedule == "linear":
+        return initial * (1.0 - progress)
+    return initial * 0.5 * (1.0 + cosine(math.pi * progress))
+
+
 class Schedule:
     """The rate of each update in turn; the state is their number.
 

@@ -7,7 +7,7 @@ from typing import Any
 from impl.data.iterator import DataIterator
 from impl.data.windows import Windows
 from impl.model.minigpt import MiniGPT
-from impl.optim.optimizer import AdamW
+from impl.optim.optimizer import Optimizer
 from impl.optim.schedule import Schedule
 from impl.rng import ControlRNG
 from impl.run.checkpoint import StateMachine
@@ -18,7 +18,7 @@ class StateMachines:
     """Everything that changes from step to step. Saving these, and nothing else, saves the run."""
 
     model: MiniGPT
-    optimizer: AdamW
+    optimizer: Optimizer
     scheduler: Schedule
     data: DataIterator
     control: ControlRNG
