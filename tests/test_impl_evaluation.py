@@ -189,9 +189,10 @@ def test_evaluate_prints_json(runs, capsys):
     assert json.loads(capsys.readouterr().out)["splits"]["val"]["bits_per_byte"] > 0.0
 
 
+@pytest.mark.parametrize("more", [{}, {"window": 5, "softcap": 2.0}], ids=["plain", "window and soft cap"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_cached_decoding_has_the_bits_of_the_whole_pass(dtype):
-    config = ModelConfig(d_model=16, n_heads=2, d_ff=24, context=20)
+def test_cached_decoding_has_the_bits_of_the_whole_pass(dtype, more):
+    config = ModelConfig(d_model=16, n_heads=2, d_ff=24, context=20, **more)
     start = {name: (4.0 * x).astype(dtype) for name, x in initial_parameters(3, config).items()}
     model = MiniGPT(config, dtype, start)
     ids, logits = generate(model, [1, 7, 9], 18)

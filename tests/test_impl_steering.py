@@ -196,7 +196,7 @@ def test_memory_that_runs_out_leaves_no_trace(tmp_path, monkeypatch):
     wanted = go_on(small)
     right, failed = MiniGPT.accumulate, []
 
-    def fails(self, batch, dropout, tokens, nll=0.0):
+    def fails(self, batch, dropout, tokens, nll=0.0, scale=1.0):
         found = right(self, batch, dropout, tokens, nll)
         if len(batch.input) > 16:
             failed.append(len(batch.input))
@@ -229,7 +229,7 @@ def test_an_explosion_is_refused_before_a_parameter_changes(tmp_path, monkeypatc
     machines, right, losses = loop.build(run), MiniGPT.accumulate, itertools.count(1)
     seen = []
 
-    def explodes(self, batch, dropout, tokens, nll=0.0):
+    def explodes(self, batch, dropout, tokens, nll=0.0, scale=1.0):
         seen.append(self.flat_parameters.copy())
         return right(self, batch, dropout, tokens, nll) * (100.0 if next(losses) == 4 else 1.0)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from impl.kernels import activation, attention, elementwise, gemm, layer_norm, rotary
+from impl.kernels import activation, attention, elementwise, gemm, layer_norm, objective, rotary
 from impl.model.minigpt import MiniGPT
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -36,7 +36,10 @@ class Decoder:
             x = self._sum(x, self._attention(x, layer))
             x = self._sum(x, self._feed_forward(x, layer))
         self._length += 1
-        return self._product(self._norm(x, "ln_final"), np.ascontiguousarray(parameters["E"].T))[0]
+        logits = self._product(self._norm(x, "ln_final"), np.ascontiguousarray(parameters["E"].T))
+        if config.softcap > 0.0:
+            objective.soft_cap(logits, config.softcap, 1.0, logits)
+        return logits[0]
 
     def _attention(self, x: Array, layer: int) -> Array:
         """The attention branch of a row [1, D]; its key and value are kept."""
@@ -54,7 +57,7 @@ class Decoder:
         weights = np.empty((1, blocks, blocks * size, model.config.n_heads * size), q.dtype)
         out, everything = np.empty_like(queries), np.ones(n, np.bool_)
         scale = self._number(1.0 / np.sqrt(model.config.d_model // model.config.n_heads))
-        attention.attention(queries, keys[:n], values[:n], np.array([0, n]), everything, scale, out, weights)
+        attention.attention(queries, keys[:n], values[:n], np.array([0, n]), everything, scale, model.config.window, out, weights)
         return self._product(out[-1:].copy(), self._matrix(f"{block}.attn.W_o"))
 
     def _feed_forward(self, x: Array, layer: int) -> Array:
