@@ -73,9 +73,10 @@ def test_every_update_is_that_of_the_oracles(dtype):
                 got = in_law(new), in_law(after[f"momentum.{name}"]), moments
                 assert all(compare(a, b.value, b.bound).within for a, b in zip(got, law, strict=True)), name
             else:
-                adam = {"beta1": settings.beta1, "beta2": settings.beta2, "eps": settings.eps}
+                adam: dict[str, Any] = {"beta1": settings.beta1, "beta2": settings.beta2, "eps": settings.eps}
                 law_p, _, _ = optimizer.adamw_step(
-                    *(np.asarray(x, np.float64) for x in (before[name], clipped)),
+                    before[name].astype(np.float64),
+                    clipped.astype(np.float64),
                     state[f"m.{name}"].astype(np.float64),
                     state[f"v.{name}"].astype(np.float64),
                     t=step + 1,

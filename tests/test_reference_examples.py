@@ -61,6 +61,7 @@ from reference import (
     ngram,
     normalisation,
     optimizer,
+    parameter_groups,
     perplexity,
     philox,
     recomputation,
@@ -93,6 +94,7 @@ ORACLES = [
     ),
     *(
         muon,
+        parameter_groups,
         mixed_precision,
         loss_scaling,
         checkpoint_choice,
