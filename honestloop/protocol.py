@@ -126,6 +126,11 @@ FUNCTIONS = {
     "orthogonalize_heads": "(g [r,c], heads, axis: -2 or -1) -> [r,c], the matrix of each head on its own",
     "muon_step": "(p [...,r,c], g, momentum, second [...,r,1] if r >= c else [...,1,c], *, t, lr, mu, beta2, "
     "weight_decay) -> (p, momentum, second); r outputs, c inputs; t from 1",
+    "parameter_groups": "(parameters: dict of name to (role, shape), defaults: dict of lr, beta1, beta2, eps, "
+    "weight_decay, overrides: dict of role to dict, muon: bool) -> list of dict of names, optimizer ("
+    '"muon" | "adamw") and these five; roles are embedding, head, matrix, bias, gain',
+    "resumed_moments": "(gradients: list of arrays or None, shapes: list, beta1, beta2) -> list of (m, v), or None "
+    "without a gradient: of one update, saved, and loaded into a new optimizer",
     "momentum_at": "(step, *, start, peak, final, ramp, cooldown, total) -> float; step from 0",
     "weight_decay_at": "(step, *, initial, total) -> float; step from 0",
     "train_step": "(params, config) -> step(input, target, loss_mask, key_mask) -> loss; keeps its state; not graded",
@@ -157,6 +162,7 @@ OPTIONAL = frozenset(
     | {"training_loss", "softcap", "softcap_backward", "ignoring_cross_entropy", "accumulated_loss"}
     | {"window_attention", "window_attention_backward", "progress_counters"}
     | {"orthogonalize", "orthogonalize_heads", "muon_step", "momentum_at", "weight_decay_at"}
+    | {"parameter_groups", "resumed_moments"}
 )
 """Graded if offered."""
 TRAINER_PARTS = {

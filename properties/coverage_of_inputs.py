@@ -259,6 +259,12 @@ REASONS: tuple[tuple[frozenset[str], tuple[str, ...], str], ...] = (
         ("size 0", *LARGE),
         "a matrix has entries; a simulated bound on the products of larger ones takes minutes",
     ),
+    (frozenset({"parameter_groups"}), (*SIZES, *LAYOUTS, "float32 and float64"), "names, roles and settings"),
+    (
+        frozenset({"resumed_moments"}),
+        (*SIZES, *LAYOUTS),
+        "its gradients are copied into parameters; which of them are missing is what is asked",
+    ),
     (frozenset({"orthogonalize_heads"}), ("size 1", "0"), "of a matrix of one entry there is one head"),
     (
         frozenset({"momentum_at", "weight_decay_at"}),

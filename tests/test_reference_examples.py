@@ -62,6 +62,7 @@ from reference import (
     ngram,
     normalisation,
     optimizer,
+    parameter_groups,
     perplexity,
     philox,
     progress_counters,
@@ -98,6 +99,7 @@ ORACLES = [
     ),
     *(
         muon,
+        parameter_groups,
         mixed_precision,
         loss_scaling,
         checkpoint_choice,
