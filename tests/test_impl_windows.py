@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -44,7 +45,7 @@ def small(**settings):
 
 
 def machines_of(config):
-    return build(Run(config, {"train": sequences()}))
+    return build(cast(Any, Run(config, {"train": sequences()})))
 
 
 def advance(machines, config):
