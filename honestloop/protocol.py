@@ -72,6 +72,12 @@ FUNCTIONS = {
     "mixed_clip_by_global_norm": "(grads: list, dtypes: list[str], max_norm) -> (list, norm: float)",
     "mixed_cross_entropy": "(logits [B,T,V], targets [B,T], loss_mask [B,T] bool, dtype: str) -> (loss: float, "
     "dlogits [B,T,V])",
+    "outlier_detector": "(window, threshold) -> object with update(loss) -> bool, state() (JSON) and restore(state)",
+    "rate_by_progress": "(progress, *, peak, floor, warmup, warmdown) -> float; warmup, warmdown: shares of the run",
+    "time_budget": "(seconds, excluded) -> object with add(seconds of an update), progress, spent, state() (JSON) and "
+    "restore(state)",
+    "scaled_settings": "(tokens, *, reference_tokens, reference_batch, lr, weight_decay) -> dict of batch, lr and "
+    "weight_decay",
     "token_bytes": "(vocabulary: list[bytes], special: list of ids) -> list of the number of bytes of each token",
     "bits_per_byte": "(batches: list of (nll [B,T] in nats, targets [B,T], below 0 ignored), token_bytes [V], "
     "budget: tokens or None) -> float",
@@ -94,6 +100,10 @@ FUNCTIONS = {
     "growth_tracker and all else, restore(state)",
     "recomputed_gradients": "(params, input, target, loss_mask, key_mask, config, recompute: bool, p, seed, step) -> "
     "(loss, dict, list: how often each block's forward pass was computed); with dropout of rate p",
+    "round_float8": '(x, "float8_e4m3fn" | "float8_e5m2") -> x rounded to nearest even, in the dtype of x',
+    "round_stochastically": "(x, seed, step) -> x rounded to bfloat16 at random, in the dtype of x",
+    "autocast_matmul": '(a [M,K], b [K,N], "float16" | "bfloat16") -> [M,N]; all float32',
+    "autocast_matmul_backward": "(a, b, form, dout [M,N]) -> (da, db)",
     "tracker": "(settings: dict of mode, patience, min_delta) -> object with update(value, step) -> bool, best, "
     "best_step, stop, state() (JSON) and restore(state)",
     "schedule_of_events": "(settings: dict of steps, epochs, batches, accumulate, eval_every, sample_every, "
@@ -129,10 +139,15 @@ OPTIONAL = frozenset(
         "mixed_cross_entropy",
         "scaler",
         "recomputed_gradients",
+        "round_float8",
+        "round_stochastically",
+        "autocast_matmul",
+        "autocast_matmul_backward",
     }
     | {"token_bytes", "bits_per_byte", "token_probabilities", "sample_token", "generate", "centered_accuracy"}
     | {"choose_option", "few_shot", "flops_per_token", "mfu", "tokens_per_second", "cost", "step_profile"}
-    | {"tracker", "schedule_of_events", "weight_average", "loss_average"}
+    | {"tracker", "schedule_of_events", "weight_average", "loss_average", "outlier_detector"}
+    | {"rate_by_progress", "time_budget", "scaled_settings"}
     | {"training_loss", "softcap", "softcap_backward", "ignoring_cross_entropy", "accumulated_loss"}
     | {"window_attention", "window_attention_backward", "progress_counters"}
 )

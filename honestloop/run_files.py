@@ -8,12 +8,13 @@ from typing import Any
 from honestloop.guarded_files import UnreadableError, parse_json, printable, read_json, read_regular
 from pages.run_data import RunData
 
-LOG, MANIFEST, RESULTS, DRIFT, SAMPLES = (
+LOG, MANIFEST, RESULTS, DRIFT, SAMPLES, EVALUATION = (
     "train_log.jsonl",
     "manifest.json",
     "results.json",
     "drift/drift_results.json",
     "samples.json",
+    "evaluation.json",
 )
 LOG_LIMIT = 256 << 20
 """Bytes of a log."""
@@ -30,6 +31,7 @@ def read_run(run: Path, name: str = "", log: str = LOG, manifest: str = MANIFEST
         ("results", RESULTS, dict),
         ("drift", DRIFT, dict),
         ("samples", SAMPLES, list),
+        ("evaluation", EVALUATION, dict),
     ):
         try:
             value = read_json(run / file, within=run)

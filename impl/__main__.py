@@ -42,6 +42,8 @@ def parser() -> Parser:
     _run(score)
     _data(score)
 
+    _report_verbs(verbs)
+
     logits = _verb(
         verbs, "logits", commands.logits, "float64 logits of a finished run's model for any tokens"
     )
@@ -74,6 +76,26 @@ def parser() -> Parser:
     sample.add_argument("--person", required=True, help="1sg, 2sg or 3sg")
     sample.add_argument("--to", default="es", help="language to translate into: es (default) or en")
     return top
+
+
+def _report_verbs(verbs: Any) -> None:
+    summary = "bits per byte, by tense and person, and exact translations of a finished run's model, as JSON"
+    _run(_verb(verbs, "evaluate", _printing(commands.score), summary))
+
+    summary = "where the time of one step of a run goes, as a table and as a trace for chrome://tracing"
+    profile = _verb(verbs, "profile", commands.profile, summary)
+    profile.add_argument("--run", type=Path, required=True, metavar="DIR", help="a run directory")
+    profile.add_argument("--out", type=Path, metavar="FILE", help="the trace as JSON, to write")
+
+    summary = (
+        "keep or discard a finished run against the best so far, by bits per byte; prints and records the try"
+    )
+    compare = _verb(verbs, "compare", _printing(commands.compare), summary)
+    compare.add_argument("run", type=Path, metavar="RUN", help="a finished run directory")
+    compare.add_argument("best", type=Path, metavar="BEST", help="that of the best run so far")
+    compare.add_argument(
+        "--record", type=Path, metavar="FILE", help="the record of tries; default: tries.jsonl beside BEST"
+    )
 
 
 def _train_verb(verbs: Any) -> None:

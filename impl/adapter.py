@@ -15,37 +15,73 @@ from typing import Any
 import numpy as np
 
 from impl import evaluate, rng
-from impl.array_layout import any_layout
+from impl.array_layout import any_layout, plain
+from impl.bits_per_byte import bits_per_byte, token_bytes
 from impl.config import Config, ModelConfig, OptimizerConfig
 from impl.data.iterator import Batch, DataIterator
 from impl.data.iterator import make_batch as _make_batch
 from impl.data.tokenizer import Tokenizer, train_on_texts
 from impl.data.windows import Counters, Windows
-from impl.kernels import activation, elementwise, gemm, objective
+from impl.kernels import activation, elementwise, gemm, half_precision, objective
 from impl.kernels import attention as attention_kernels
 from impl.kernels import layer_norm as layer_norm_kernels
 from impl.kernels.adamw import adamw, running_power
 from impl.kernels.reduce import sum_squares
-from impl.model import bigram, parameters
+from impl.model import bigram, decode, parameters
 from impl.model.dropout import NO_DROPOUT, Dropout
 from impl.model.minigpt import MiniGPT
 from impl.model.rotary import Rotary
+from impl.model.sampling import sample_token, token_probabilities
 from impl.optim import average, optimizer
-from impl.optim.schedule import learning_rate
+from impl.optim.schedule import learning_rate, rate_by_progress
+from impl.optim.stochastic_rounding import StochasticRounding
+from impl.own_scaler import Scaler
 from impl.own_trainer import OwnTrainer
 from impl.report import ngram
-from impl.report.drift import round_weights
+from impl.report.choices import centered_accuracy, choose_option, few_shot
+from impl.report.drift import round_float8, round_weights
+from impl.report.flops import flops_per_token, mfu
+from impl.report.profile import step_profile
+from impl.report.speed import cost, tokens_per_second
 from impl.run import checkpoint, tensors
 from impl.run.files import atomic_write
 from impl.steering.best import BestTracker
+from impl.steering.budget import Budget
 from impl.steering.cadence import schedule_of_events
+from impl.steering.outliers import OutlierDetector
+from impl.steering.scaling import scaled_settings
 from impl.trainer import BigramTrainer, Trainer
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-__all__ = ["learning_rate", "round_weights", "schedule_of_events"]
+__all__ = [
+    "bits_per_byte",
+    "centered_accuracy",
+    "choose_option",
+    "cost",
+    "few_shot",
+    "flops_per_token",
+    "learning_rate",
+    "mfu",
+    "rate_by_progress",
+    "round_float8",
+    "round_weights",
+    "sample_token",
+    "scaled_settings",
+    "schedule_of_events",
+    "step_profile",
+    "token_bytes",
+    "token_probabilities",
+    "tokens_per_second",
+]
 
+outlier_detector = OutlierDetector
 tracker, weight_average, loss_average = BestTracker, average.WeightAverage, average.LossAverage
+
+
+def time_budget(seconds: float, excluded: int) -> Budget:
+    """The time of a run of `seconds`, its first `excluded` updates left out; they take none after a resume either."""
+    return Budget(seconds=seconds, tokens=0, excluded_updates=excluded)
 
 
 # ---- layers
@@ -346,6 +382,17 @@ def forward(params: dict[str, Array], tokens: Array, key_mask: Array, config: di
 
 
 @any_layout
+def generate(
+    params: dict[str, Array], prompt: Sequence[int], count: int, config: dict[str, Any]
+) -> tuple[Array, Array]:
+    """(ids int64 [count], logits [count, V]) of greedy decoding, with the keys and values of earlier tokens kept.
+
+    ValueError if prompt and all but the last id are more than the model's context.
+    """
+    return decode.generate(_model(params, config), list(prompt), count)
+
+
+@any_layout
 def loss_and_gradients(
     params: dict[str, Array],
     input: Array,
@@ -363,6 +410,62 @@ def loss_and_gradients(
     nll = model.accumulate(batch, NO_DROPOUT, batch.tokens)
     model.finish_gradients()
     return nll / max(batch.tokens, 1), model.gradients
+
+
+@any_layout
+def recomputed_gradients(
+    params: dict[str, Array],
+    input: Array,
+    target: Array,
+    loss_mask: Array,
+    key_mask: Array,
+    config: dict[str, Any],
+    recompute: bool,
+    p: float,
+    seed: int,
+    step: int,
+) -> tuple[float, dict[str, Array], list[int]]:
+    """As `loss_and_gradients`, with dropout of rate p, and how often each block was computed; arrays [B, T].
+
+    `recompute`: each block is computed again in the backward pass, and only its input is kept.
+    """
+    model = _model(params, config, recompute=recompute)
+    batch, drop = Batch(input, target, loss_mask, key_mask), Dropout(p, rng.stream_key(seed, "control"), step)
+    nll = model.accumulate(batch, drop, batch.tokens)
+    model.finish_gradients()
+    return nll / max(batch.tokens, 1), model.gradients, model.block_passes()
+
+
+@any_layout
+def autocast_matmul(a: Array, b: Array, form: str) -> Array:
+    """The product [M, N] of a [M, K] and b [K, N] with operands and result rounded to a 16-bit form."""
+    return _rounded(matmul(_rounded(a, form), _rounded(b, form)), form)
+
+
+@any_layout
+def autocast_matmul_backward(a: Array, b: Array, form: str, dout: Array) -> tuple[Array, Array]:
+    """Gradients (da [M, K], db [K, N]) of `autocast_matmul`, dout [M, N] the gradient of its result."""
+    dy, a_t, b_t = _rounded(dout, form), _rounded(a, form).T, _rounded(b, form).T
+    return _rounded(matmul(dy, b_t), form), _rounded(matmul(a_t, dy), form)
+
+
+def _rounded(x: Array, form: str) -> Array:
+    flat = plain(x).reshape(-1).copy()
+    half_precision.round_flat(flat, half_precision.FORMS[form])
+    return flat.reshape(x.shape)
+
+
+def round_stochastically(x: Array, seed: int, step: int) -> Array:
+    """x of any shape as numbers of bfloat16, up or down at random, in the dtype of x."""
+    flat, noise = plain(x).reshape(-1).copy(), StochasticRounding(seed)
+    noise.step = step
+    noise.round(flat)
+    return flat.reshape(x.shape)
+
+
+def scaler(params: Sequence[Array], settings: dict[str, Any]) -> Scaler:
+    """The loop's loss scale, around AdamW of arrays of any shape."""
+    return Scaler(params, settings)
 
 
 def trainer(params: dict[str, Array], settings: dict[str, Any]) -> BigramTrainer:
@@ -397,8 +500,8 @@ def train_step(
     return lambda *arrays: stateful.update([Batch(*arrays)]).loss
 
 
-def _model(params: dict[str, Array], config: dict[str, Any]) -> MiniGPT:
-    return MiniGPT(ModelConfig(**config), str(params["E"].dtype), params)
+def _model(params: dict[str, Array], config: dict[str, Any], *, recompute: bool = False) -> MiniGPT:
+    return MiniGPT(ModelConfig(**config), str(params["E"].dtype), params, recompute=recompute)
 
 
 # ---- data and evaluation

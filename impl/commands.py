@@ -8,15 +8,16 @@ from typing import Any
 
 import numpy as np
 
+from impl import compare as comparing
 from impl import config as configuration
-from impl import loop
+from impl import loop, profiling
 from impl.config import Config
 from impl.data.corpus import load_corpus
 from impl.data.tokenizer import train_tokenizer
 from impl.errors import UsageError
 from impl.kernels import ahead
 from impl.model.translate import translate
-from impl.report import drift, finish, ngram
+from impl.report import drift, finish, log_line, ngram, scores
 from impl.report.tracking import Tracker
 from impl.run import directory as runs
 from impl.run import tensors
@@ -78,10 +79,12 @@ def _train(run: Run, stop_after: int | None) -> None:
     ):
         best, spent = loop.train(run, machines, start, log, tracker, stop)
         step = machines.scheduler.step
-        if step < run.config.steps:
+        if not loop.finished(run, machines):
             print(f"{run.path}: stopped after step {step} of {run.config.steps}; continue with --resume")
             return
         results = finish.finish(run, machines, best, tracker, spent)
+    if run.config.report.line == "full":
+        print(log_line.summary(finish.summary(run, results)))
     strongest = results["strongest_baseline"]
     print(
         f"{run.path}: val perplexity {results['perplexity']['val']['ppl']:.4f}, {results['ratio']:.3f} x the strongest "
@@ -107,6 +110,22 @@ def evaluate(run: Path, data: Path | None) -> dict[str, Any]:
         finished = finished.on(load_corpus(data))
     scores = finish.perplexities(finished, model)
     return {name: score.as_dict() if score else None for name, score in scores.items()}
+
+
+def score(run: Path) -> dict[str, Any]:
+    """Bits per byte, perplexity by tense and person, and the cells that a finished run's model translates exactly."""
+    finished = _finished(run)
+    return scores.scores(finish.load_model(finished), finished)
+
+
+def compare(run: Path, best: Path, record: Path | None) -> dict[str, Any]:
+    """Keep or discard a finished run, by its bits per byte; one line is added to the record of tries."""
+    return comparing.compare(run, best, record)
+
+
+def profile(run: Path, out: Path | None) -> None:
+    """Print where the time of one step goes; `out` gets a trace for chrome://tracing."""
+    print(profiling.profile(run, out))
 
 
 def logits(run: Path, tokens: Path, out: Path) -> None:

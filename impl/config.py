@@ -69,6 +69,96 @@ class LossConfig(_Settings):
     """Times (log sum exp)^2 of the logits, per predicted token."""
 
 
+class ScheduleConfig(_Settings):
+    """What the learning rate does between the warm-up and the end of the run."""
+
+    kind: Literal["cosine", "linear", "constant", "warmdown"] = "cosine"
+    by: Literal["updates", "time"] = "updates"
+    """What is counted: updates, or for a warm-down the share of `stopping.seconds` that is used."""
+    warmdown: Annotated[float, Field(gt=0, le=1)] = 0.65
+    """The share of the run, at its end, in which the rate of a warm-down falls to min_lr."""
+    warmup: Fraction = 0.0
+    """The share of the time in which the rate rises from 0, for by = "time"; 0 is none."""
+
+    @model_validator(mode="after")
+    def _time_is_of_a_warmdown(self) -> "ScheduleConfig":
+        if self.by == "time" and self.kind != "warmdown":
+            raise ValueError('by = "time" is for kind = "warmdown"')
+        if self.warmup + self.warmdown > 1:
+            raise ValueError("warmup and warmdown must not be more than the run")
+        return self
+
+
+class StoppingConfig(_Settings):
+    """What ends a run before its last step, or refuses an update; 0 is off."""
+
+    epochs: Annotated[int, Field(ge=0)] = 0
+    tokens: Annotated[int, Field(ge=0)] = 0
+    """Predicted tokens; the run ends with the update that reaches them."""
+    seconds: Annotated[float, Field(ge=0)] = 0.0
+    """Of updates alone, without evaluations, checkpoints and the first `excluded_updates`."""
+    excluded_updates: Annotated[int, Field(ge=0)] = 10
+    patience: Annotated[int, Field(ge=0)] = 0
+    """Evaluations in a row without a better one, at the last of which the run ends."""
+    min_delta: Annotated[float, Field(ge=0)] = 0.0
+    loss_above: Annotated[float, Field(ge=0)] = 0.0
+    """A training loss above this is refused before it changes anything."""
+    z_score: Annotated[float, Field(ge=0)] = 0.0
+    """So is one so many standard deviations above the mean of the `window` losses before it."""
+    window: Annotated[int, Field(ge=2)] = 128
+
+
+class AverageConfig(_Settings):
+    """Moving averages: how much of the old average an update keeps; 0 is off."""
+
+    weights: Fraction = 0.0
+    """Evaluations are then of the averaged weights."""
+    loss: Fraction = 0.0
+    """The log then has smooth_loss, debiased."""
+
+
+class EvaluationConfig(_Settings):
+    """What is evaluated and shown while a run trains; nothing here changes a bit of the training."""
+
+    token_budget: Annotated[int, Field(ge=0)] = 0
+    """Predicted tokens of the validation split that an evaluation reads, from the first on; 0 for all of them."""
+    sample_every: Annotated[int, Field(ge=0)] = 0
+    """Updates between two samples, after the last one always; 0 for none at all."""
+    samples: Positive = 2
+    """Rows of the validation split that are translated, both ways."""
+    temperature: Annotated[float, Field(ge=0)] = 0.0
+    """0 is greedy; only above it do the three filters act."""
+    top_k: Annotated[int, Field(ge=0)] = 0
+    top_p: Annotated[float, Field(ge=0, le=1)] = 1.0
+    min_p: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+
+class ReportConfig(_Settings):
+    """What a run says of itself while it trains."""
+
+    line: Literal["short", "full"] = "short"
+    """`full`: every field of impl/report/log_line.py, with every digit."""
+    peak_flops: Annotated[float, Field(ge=0)] = 0.0
+    """Operations a second that the machine can do at most; 0 is not known, and then there is no utilisation."""
+    price_per_hour: Annotated[float, Field(ge=0)] = 0.0
+    collector: Literal["usual", "quiet"] = "usual"
+    """`quiet`: garbage is collected after the first step and after saves, and at no other time."""
+
+
+class PrecisionConfig(_Settings):
+    """What is computed and kept in 16 bits; by default nothing."""
+
+    autocast: Literal["none", "float16", "bfloat16"] = "none"
+    """Operands and results of the model's matrix products in training; the weights stay in the run's dtype."""
+    loss_scaling: bool = False
+    init_scale: Annotated[float, Field(gt=0, le=2.0**127)] = 2.0**16
+    growth_factor: Annotated[float, Field(gt=1)] = 2.0
+    backoff_factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    growth_interval: Positive = 2000
+    stochastic_rounding: bool = False
+    """Weights in bfloat16, rounded at random after each update."""
+
+
 class Config(_Settings):
     """One training run. Equal configurations on equal data give equal bits."""
 
@@ -78,6 +168,8 @@ class Config(_Settings):
     batch_size: Positive = 32
     micro_batches: Positive = 1
     """Parts into which a batch is cut, computed one after the other: less memory, the same bits."""
+    recompute: bool = False
+    """Keep the inputs of the blocks alone, and compute each block again in the backward pass: the same bits."""
     accumulate: Positive = 1
     """Batches an update."""
     leftover: Literal["update", "carry", "drop"] = "update"
@@ -87,9 +179,25 @@ class Config(_Settings):
     dropout: Fraction = 0.1
     eval_every: Positive = 50
     checkpoint_every: Positive = 50
+    keep_best: bool = False
+    """Keep the checkpoint with the lowest validation loss, in best/."""
+    halve_micro_batches: bool = False
+    """Compute an update again in twice as many micro-batches when memory runs out."""
     model: ModelConfig = ModelConfig()
     loss: LossConfig = LossConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    stopping: StoppingConfig = StoppingConfig()
+    average: AverageConfig = AverageConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    report: ReportConfig = ReportConfig()
+    precision: PrecisionConfig = PrecisionConfig()
+
+    @model_validator(mode="after")
+    def _time_has_an_end(self) -> "Config":
+        if self.schedule.by == "time" and not self.stopping.seconds:
+            raise ValueError('schedule.by = "time" needs stopping.seconds')
+        return self
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able form; the seed is a string because JSON numbers are exact only up to 2^53."""

@@ -7,3 +7,7 @@ class UsageError(Exception):
 
 class NonFiniteError(Exception):
     """A loss, gradient or perplexity is NaN or infinite: printed as one line on stderr, exit status 1."""
+
+
+class SkippedUpdate(Exception):
+    """The gradients of an update overflowed under a loss scale; nothing but the scale has changed."""

@@ -48,3 +48,13 @@ def score(model: LanguageModel, batches: Sequence[Batch]) -> Score:
     for batch in batches:
         nll = model.nll(batch, nll)
     return Score(nll, sum(batch.tokens for batch in batches))
+
+
+def within_budget(sequences: Sequence[Sequence[int]], budget: int) -> Sequence[Sequence[int]]:
+    """The sequences from the first on whose predicted tokens fit into a budget, at least one; all for a budget of 0."""
+    read = 0
+    for number, sequence in enumerate(sequences):
+        read += len(sequence) - 1
+        if budget and number and read > budget:
+            return sequences[:number]
+    return sequences

@@ -8,27 +8,34 @@ more state adds a machine of its own.
 
 import signal
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
 from impl.data.iterator import DataIterator
 from impl.data.windows import Counters, Windows
-from impl.errors import UsageError
-from impl.evaluate import evaluate
+from impl.errors import SkippedUpdate, UsageError
+from impl.evaluate import evaluate, within_budget
 from impl.model.dropout import Dropout
-from impl.model.minigpt import MiniGPT
-from impl.model.parameters import initial_parameters, parameter_shapes
+from impl.model.parameters import parameter_shapes
 from impl.optim.optimizer import AdamW
-from impl.optim.schedule import Schedule
+from impl.precision import model_of, precision_machines, precision_of
+from impl.report import live_samples
 from impl.report.progress import Progress
+from impl.report.status import status_line
 from impl.report.tracking import Tracker
 from impl.rng import ControlRNG
 from impl.run import checkpoint
 from impl.run.checkpoint import Best, Checkpoint, Expected
 from impl.run.clock import ZERO_TIME, Clock, Spent
-from impl.run.directory import CHECKPOINTS, LOG, Run
+from impl.run.collector import Collector
+from impl.run.directory import BEST, CHECKPOINTS, LOG, Run
 from impl.run.log import TrainLog, starts_with, with_hex
 from impl.run.state_machines import StateMachines
+from impl.steering.cadence import due
+from impl.steering.steering import Steering, schedule_of, total_updates
+from impl.steering.steering import machines as steering_machines
 from impl.update import refuse_non_finite, update
 
 
@@ -40,66 +47,98 @@ def train(
     `start` is the checkpoint that the machines were restored from. Returns the best evaluation so far and the time that
     the run has taken. Raises NonFiniteError before a NaN or an infinity reaches a parameter.
     """
-    config = run.config
+    config, total = run.config, total_updates(run.config, len(run.sequences["train"]))
+    steering = Steering(config, machines.options, total)
     model, optimizer, scheduler = machines.model, machines.optimizer, machines.scheduler
     data, control = machines.data, machines.control
+    precision = precision_of(machines.options)
     best, saved_step = (start.best, start.step) if start else (None, None)
     clock = Clock(start.spent if start else ZERO_TIME)
 
-    def save() -> int:
+    def save(folder: Path = run.path / CHECKPOINTS) -> int:
         """Write a checkpoint of the step that is done; its number."""
-        folder, run_id, position = run.path / CHECKPOINTS, run.manifest.run_id, log.position()
+        run_id, position = run.manifest.run_id, log.position()
         checkpoint.save(folder, run_id, scheduler.step, machines.named(), position, best, clock.spent())
         tracker.sync()
         return scheduler.step
 
-    with Progress(config.steps, scheduler.step) as progress:
-        while scheduler.step < config.steps and not stop.due(scheduler.step):
+    validation = within_budget(run.sequences["val"], config.evaluation.token_budget)
+    full_line, collector = status_line(config, clock), Collector(config.report.collector == "quiet")
+    with Progress(total, scheduler.step, full_line) as progress, collector:
+        while scheduler.step < steering.last(scheduler.step) and not stop.due(scheduler.step):
             clock.start_step()
             batches = machines.windows.next()
             key, update_number = control.next_step()
             dropout = Dropout(config.dropout, key, update_number)
-            window = [part for batch in batches for part in batch.split(config.micro_batches)]
-            metrics = update(model, optimizer, scheduler, dropout, window, config.optimizer.clip_norm)
+            parts: dict[str, Any] = {
+                "clip_norm": config.optimizer.clip_norm,
+                "refuse": steering.refuse_explosion,
+            }
+            one = partial(update, model, optimizer, scheduler, dropout, **parts, **precision)
+            try:
+                metrics = steering.update(batches, one)
+            except SkippedUpdate:
+                continue
             clock.end_step(metrics.tokens)
+            more = steering.after_update(model, metrics.loss, metrics.tokens)
 
             step = scheduler.step
-            record = {"step": step, "epoch": data.epoch, **metrics.record(), **machines.count(metrics.tokens)}
-            if _due(step, config.eval_every, config.steps):
-                score = evaluate(model, run.sequences["val"], config.batch_size)
+            record = {
+                "step": step,
+                "epoch": data.epoch,
+                **metrics.record(),
+                **more,
+                **machines.count(metrics.tokens),
+            }
+            if due(step, config.eval_every, steering.last(step)):
+                with steering.averaged(model):
+                    score = evaluate(model, validation, config.batch_size)
                 refuse_non_finite(step, validation_perplexity=score.perplexity)
                 record |= {"val_loss": score.loss, "val_ppl": score.perplexity}
                 if best is None or score.loss < best["val_loss"]:
                     best = {"step": step, "val_loss": score.loss}
+                steering.after_evaluation(score.loss, step)
             log.append(with_hex(record, ("loss", "objective", "lr", "grad_norm", "val_loss", "val_ppl")))
             progress.show(record)
-            if _due(step, config.checkpoint_every, config.steps):
+            live_samples.take(run, model, step)
+            collector.step_done()
+            if due(step, config.checkpoint_every, steering.last(step)):
                 saved_step = save()
+            if config.keep_best and best and best["step"] == step:
+                save(run.path / BEST)
+                checkpoint.remove_all_but(run.path / BEST, step)
+            if saved_step == step:
+                collector.saved()
         if saved_step != scheduler.step:
             save()
     return best, clock.spent()
 
 
-def _due(step: int, every: int, last: int) -> bool:
-    return step % every == 0 or step == last
-
-
 def build(run: Run) -> StateMachines:
     """The five state machines in their initial state, and those of the settings."""
     config, optimizer = run.config, run.config.optimizer
+    model = model_of(config)
     data = DataIterator(run.sequences["train"], config.batch_size, config.seed)
     counters = Counters(data.tokens_an_epoch) if config.counters or config.accumulate > 1 else None
+    options = {**steering_machines(config, model), **precision_machines(config)}
+    if counters:
+        options["counters"] = counters
+    total = total_updates(config, len(run.sequences["train"]))
     return StateMachines(
-        MiniGPT(config.model, config.dtype, initial_parameters(config.seed, config.model), loss=config.loss),
+        model,
         AdamW(parameter_shapes(config.model), config.dtype, optimizer),
-        Schedule(
-            peak=optimizer.peak_lr, floor=optimizer.min_lr, warmup=optimizer.warmup_steps, total=config.steps
-        ),
+        schedule_of(config, total, options.get("budget")),
         data,
         ControlRNG(config.seed),
         Windows(data, config.accumulate, config.leftover, counters),
-        {"counters": counters} if counters else {},
+        options,
     )
+
+
+def finished(run: Run, machines: StateMachines) -> bool:
+    """Whether nothing is left to train: the last step is done, or a setting has ended the run before it."""
+    total, step = total_updates(run.config, len(run.sequences["train"])), machines.scheduler.step
+    return step >= Steering(run.config, machines.options, total).last(step)
 
 
 def restore_newest(run: Run, machines: StateMachines, report: Callable[[str], None]) -> Checkpoint | None:

@@ -1,16 +1,22 @@
-"""One update: the gradient of a window (the micro-batches of an update), clipped, then AdamW at the schedule's rate."""
+"""One update: the gradient of a window (the micro-batches of an update), clipped, then AdamW at the schedule's rate.
+
+With loss scaling, the gradient is that of a multiple of the loss, which is divided by before it is clipped; an update
+whose gradient overflows is not made.
+"""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from impl.data.iterator import Batch
-from impl.errors import NonFiniteError
+from impl.errors import NonFiniteError, SkippedUpdate
 from impl.model.dropout import Dropout
 from impl.model.language_model import LanguageModel
+from impl.optim.loss_scale import LossScale
 from impl.optim.optimizer import AdamW, clip_factor
 from impl.optim.schedule import Schedule
+from impl.optim.stochastic_rounding import StochasticRounding
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,15 @@ class Update:
         return {name: value for name, value in vars(self).items() if value is not None}
 
 
+@dataclass(frozen=True, kw_only=True)
+class ScaledUpdate(Update):
+    """What is logged of an update with loss scaling."""
+
+    loss_scale: float
+    skipped: int
+    """Updates since the one before that overflowed, and were not made."""
+
+
 def update(
     model: LanguageModel,
     optimizer: AdamW,
@@ -39,25 +54,42 @@ def update(
     dropout: Dropout,
     window: Sequence[Batch],
     clip_norm: float,
+    refuse: Callable[[int, float], None] = lambda step, loss: None,
+    scaler: LossScale | None = None,
+    rounding: StochasticRounding | None = None,
 ) -> Update:
     """One update from the micro-batches of a window; each token of the window has the same weight.
 
-    Raises NonFiniteError before a NaN or an infinity reaches a parameter.
+    Raises NonFiniteError before a NaN or an infinity reaches a parameter, and SkippedUpdate if the gradients overflow
+    under a loss scale: that is smaller then, and nothing else has changed. `refuse` is told the number of the update
+    and its loss, and may raise as well.
     """
     tokens = sum(batch.tokens for batch in window)
     model.zero_gradients()
-    nll = 0.0
+    nll, scale = 0.0, scaler.scale if scaler else 1.0
     for batch in window:
-        nll = model.accumulate(batch, dropout, tokens, nll)
+        nll = model.accumulate(batch, dropout, tokens, nll, scale)
         dropout = dropout.advance(len(batch.input))
-    grad_norm = math.sqrt(model.finish_gradients())
+    grad_norm = math.sqrt(model.finish_gradients()) / scale
     loss = nll / max(tokens, 1)
     objective = loss + model.penalty / max(tokens, 1)
+    if scaler:
+        refuse_non_finite(scheduler.step + 1, loss=loss, objective=objective)
+        scaler.settle(math.isfinite(grad_norm))
+        if not math.isfinite(grad_norm):
+            raise SkippedUpdate(f"a loss scale of {scale}")
+        model.flat_gradients *= model.flat_gradients.dtype.type(1.0 / scale)
     refuse_non_finite(scheduler.step + 1, loss=loss, objective=objective, gradient_norm=grad_norm)
+    refuse(scheduler.step + 1, loss)
     lr = scheduler.next_rate()
     clip = clip_factor(grad_norm, clip_norm)
     optimizer.update(model.flat_parameters, model.flat_gradients, lr, clip)
-    return Update(loss, lr, grad_norm, tokens, objective if model.penalised else None)
+    if rounding:
+        rounding.round(model.flat_parameters)
+    said = loss, lr, grad_norm, tokens, objective if model.penalised else None
+    if scaler:
+        return ScaledUpdate(*said, loss_scale=scale, skipped=scaler.take_skipped())
+    return Update(*said)
 
 
 def refuse_non_finite(step: int, **values: float) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from pages import run_parts
+from pages import evaluation_parts, run_parts
 from pages.limits import trimmed
 from pages.markup import Child, Markup, element
 from pages.numbers import bytes_of, plain, seconds
@@ -22,7 +22,7 @@ def _short(run: RunData, characters: int, items: int) -> RunData:
     """The same run with what was written by others cut to size; of the log every line is kept, and drawn."""
     kept = {
         name: trimmed(getattr(run, name), characters, items)
-        for name in ("name", "results", "manifest", "drift", "samples", "absent")
+        for name in ("name", "results", "manifest", "drift", "samples", "evaluation", "absent")
     }
     return RunData(log=run.log, **kept)
 
@@ -94,6 +94,8 @@ def _sections(run: RunData) -> Iterator[Section]:
         yield Section("drift", "Drift", drift)
     if run.samples:
         yield Section("samples", "Samples", run_parts.samples(run))
+    if breakdown := evaluation_parts.breakdown(run):
+        yield Section("evaluation", "Evaluation", *breakdown)
     if run.results:
         yield Section("results", "Results and cost", *run_parts.results(run))
     if run.manifest:

@@ -21,6 +21,8 @@ class RunData:
     """Of drift/drift_results.json."""
     samples: Sequence[Mapping[str, Any]] = ()
     """Of samples.json: source, said, expected."""
+    evaluation: Mapping[str, Any] = field(default_factory=dict)
+    """Of evaluation.json: splits, exact_match, by."""
     absent: Sequence[str] = ()
     """A line for each file that is missing or could not be read."""
 

@@ -37,7 +37,7 @@ def page(verdict: Mapping[str, Any], run: RunData | None, rules: Mapping[str, Ma
 def _short(run: RunData, characters: int, items: int) -> RunData:
     kept = {
         name: trimmed(getattr(run, name), characters, items)
-        for name in ("name", "results", "manifest", "drift", "samples", "absent")
+        for name in ("name", "results", "manifest", "drift", "samples", "evaluation", "absent")
     }
     return RunData(log=run.log, **kept)
 

@@ -14,3 +14,14 @@ def deviation_limit(draws: int) -> float:
     distribution function, anywhere, from the true one.
     """
     return math.sqrt(math.log(2.0 / CHANCE) / (2.0 * draws))
+
+
+def count_limit(draws: int, probability: float) -> float:
+    """The t which | count - n p | exceeds with a chance of at most `CHANCE`, count being of n independent draws.
+
+    With L = ln(2 / CHANCE): t = L / 3 + sqrt(L^2 / 9 + 2 L n p (1 - p)) solves 2 exp(-t^2 / (2 n p (1 - p) + 2 t / 3))
+    = CHANCE. Bernstein's inequality (Boucheron, Lugosi, Massart, 2013, section 2.8); for a small p it is much sharper
+    than Hoeffding's.
+    """
+    third = math.log(2.0 / CHANCE) / 3.0
+    return third + math.sqrt(third * third + 6.0 * third * draws * probability * (1.0 - probability))

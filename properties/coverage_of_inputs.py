@@ -39,10 +39,14 @@ ASKED |= {"trainer.observed", "own_trainer.moments"}
 OF_BATCHES = frozenset({"trainer.train", "trainer.evaluate", "own_trainer.train", "own_trainer.loss"})
 OF_BATCHES |= {"own_trainer.evaluate", "own_trainer.logits", "own_trainer.gradients"}
 MIXED = frozenset(name for name in ARGUMENTS if name.startswith("mixed_"))
+PRODUCTS = frozenset({"autocast_matmul", "autocast_matmul_backward"})
+SIXTEEN = PRODUCTS | {"round_stochastically", "recomputed_gradients", "scaler"}
+"""Functions of the precision of a run that take float arrays."""
 FILES = frozenset({"split_of", "save_checkpoint", "latest_checkpoint"})
 NUMBERS = frozenset({"perplexity", "learning_rate"})
 LISTS = frozenset({"decays", "make_batch", "data_iterator", "tokenizer", "ngram_baselines"}) | FILES
-CONTROL = frozenset({"tracker", "schedule_of_events", "weight_average", "loss_average"})
+CONTROL = frozenset({"tracker", "schedule_of_events", "weight_average", "loss_average", "outlier_detector"})
+CONTROL |= {"rate_by_progress", "time_budget", "scaled_settings"}
 """What steers a run: objects that take settings and then numbers, or arrays of any shape, through their methods."""
 LISTS |= {"collate", "worker_stream", "progress_counters"} | ASKED | CONTROL
 DRAWN = frozenset({"epoch_order", "initial_parameters"})
@@ -221,6 +225,17 @@ REASONS: tuple[tuple[frozenset[str], tuple[str, ...], str], ...] = (
         MIXED,
         (*LARGE, "0"),
         "the functions of one float type are given these sizes",
+    ),
+    (
+        SIXTEEN | {"round_float8"},
+        (*LARGE, "size 0", "size 1", "the same call twice"),
+        "it computes entry by entry, or what the functions of single precision do, which are given these sizes",
+    ),
+    (PRODUCTS, ("float32 and float64",), "autocast is for float32"),
+    (
+        frozenset({"scaler", "recomputed_gradients"}),
+        LAYOUTS,
+        "its updates and its model are those of functions that are given these layouts",
     ),
     (
         WINDOWED,

@@ -12,11 +12,17 @@ from reference.model import DEFAULT_CONFIG
 
 def deeper(layers, seed=3):
     """A model of so many small blocks with a batch of rows of several lengths."""
-    config = DEFAULT_CONFIG | {"d_model": 8, "n_heads": 2, "n_layers": layers, "d_ff": 12, "vocab_size": 9}
+    config = dict(DEFAULT_CONFIG) | {
+        "d_model": 8,
+        "n_heads": 2,
+        "n_layers": layers,
+        "d_ff": 12,
+        "vocab_size": 9,
+    }
     rng = np.random.default_rng(seed)
     tokens, targets = rng.integers(0, 9, (2, 3, 6))
     real = np.arange(6) < np.array([[6], [2], [4]])
-    return dict(config), model_parameters(rng, config, 0.4), (tokens, targets, real, real)
+    return config, model_parameters(rng, config, 0.4), (tokens, targets, real, real)
 
 
 def both(subject, dtype, model, p, seed, step):
@@ -61,7 +67,7 @@ def test_a_recomputed_block_drops_what_it_dropped(subject, case, seed, step):
     same_gradients("RECOMP-02", plain, again, "with dropout of 0.5")
     whole = both(subject, dtype, deeper(2), 0.0, seed, step)[0]
     dropped = both(subject, dtype, deeper(2), 0.5, seed, step)
-    same_gradients("RECOMP-02", *dropped, "two blocks with dropout of 0.5")
+    same_gradients("RECOMP-02", dropped[0], dropped[1], "two blocks with dropout of 0.5")
     holds("RECOMP-02", float(whole[0]) != float(dropped[0][0]), "dropout of 0.5 does not change the loss")
 
 

@@ -104,8 +104,10 @@ class Scaler:
         self.t += 1
         hyper = {name: self.settings[name] for name in HYPER}
         for i, g in enumerate(gradients):
-            state = self.params[i], g, self.m[i], self.v[i]
-            self.params[i], self.m[i], self.v[i] = adamw_step(*state, t=self.t, lr=lr, **hyper, **self.adamw)
+            p, m, v = self.params[i], self.m[i], self.v[i]
+            self.params[i], self.m[i], self.v[i] = adamw_step(
+                p, g, m, v, t=self.t, lr=lr, **hyper, **self.adamw
+            )
 
     def adjust(self, found: bool) -> None:
         """The scale of the next update."""
@@ -151,5 +153,5 @@ def first_update(
     how = {name: conventions.pop(name) for name in ("clip", "norm")}
     clipped, norm = clip_by_global_norm(list(gradients), settings["max_norm"], **how)
     hyper = {name: settings[name] for name in HYPER} | {"lr": settings["peak"]} | conventions
-    steps = [(p, g, p * 0.0, p * 0.0) for p, g in zip(params, clipped, strict=True)]
-    return [adamw_step(*arrays, t=1, **hyper)[0] for arrays in steps], norm
+    pairs = zip(params, clipped, strict=True)
+    return [adamw_step(p, g, p * 0.0, p * 0.0, t=1, **hyper)[0] for p, g in pairs], norm

@@ -24,3 +24,23 @@ def round_weights(x: Float[np.ndarray, "..."], form: str) -> Float[np.ndarray, "
         rounded = np.ldexp(np.rint(np.ldexp(x, -spacing)), spacing)
         overflow = np.abs(rounded) >= np.ldexp(1.0, largest + 1)
     return np.where(np.isfinite(x), np.where(overflow, np.copysign(np.inf, x), rounded), x).astype(x.dtype)
+
+
+FLOAT8 = {"float8_e4m3fn": (4, -6, 448.0), "float8_e5m2": (3, -14, 57344.0)}
+"""Significant bits, smallest normal exponent, largest number (Micikevicius et al., "FP8 formats", 2022, table 1)."""
+
+
+def round_float8(x: Float[np.ndarray, "..."], form: str, overflow: str = "nan") -> Float[np.ndarray, "..."]:
+    """x rounded to an 8-bit format to nearest, ties to even, in the dtype of x. KeyError for any other format.
+
+    Beyond the largest number: infinity in float8_e5m2; in float8_e4m3fn, which has none, NaN, or with `overflow` "448"
+    that number with the sign of x.
+    """
+    bits, smallest, largest = FLOAT8[form]
+    exponent = np.frexp(x)[1] - 1
+    spacing = np.maximum(exponent, smallest) - bits + 1
+    with np.errstate(over="ignore", invalid="ignore"):
+        rounded = np.ldexp(np.rint(np.ldexp(x, -spacing)), spacing)
+        beyond = np.abs(np.where(np.isfinite(x), rounded, x)) > largest
+    limit = {"float8_e5m2": np.inf, "float8_e4m3fn": np.nan if overflow == "nan" else largest}[form]
+    return np.where(beyond, np.copysign(limit, x), np.where(np.isnan(x), x, rounded)).astype(x.dtype)

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -16,6 +17,7 @@ from gates.verdict.outcome import EXPECTED, FAILED, INCOMPLETE, NOT_OFFERED, NOT
 from gates.verdict.printing import summary, text
 from honestloop.description import Level
 from honestloop.suite_location import ROOT
+from pages.run_data import RunData
 from reference.rules import RULES
 
 PHASE_18 = gates_of(Level.PHASE_18)
@@ -150,6 +152,30 @@ def test_the_page_beside_the_verdict_says_the_same(tmp_path):
     assert ["verdict.html" in problem for problem in changed(said)] == [True]
 
 
+def test_phase_18_has_a_report_and_no_other_level_has(tmp_path):
+    """The run, its numbers, and what was not shown; nothing that a subject wrote is read as Markdown or HTML."""
+    verdict = complete()
+    del verdict.findings["drift/flips"]
+    verdict.record(finding("resume/cuts", passed=False, problem="<b>|late|</b>"))
+    mlflow = {"uri": "sqlite:///runs/mlflow.db", "run_id": "abc"}
+    results = {"ratio": 0.5, "perplexity": {"val": {"ppl": 2.25}}, "mlflow": mlflow}
+    formats = {"formats": {"float16": {"relative_error": {"logits": 0.001}}}}
+    run = RunData("my_run", results=results, manifest={"run_id": "f00", "seed": "7"}, drift=formats)
+    write(verdict, tmp_path, run)
+    said = (tmp_path / "PHASE_18_REPORT.md").read_text()
+    assert said.startswith("# Phase 18: FAILED")
+    for row in (
+        *("| ratio | 0.5 |", "| perplexity of val | 2.25 |", "| perplexity of test | not shown |"),
+        *("| MLflow URI | sqlite:///runs/mlflow.db |", "| seed | 7 |", "| float16 | logits |"),
+        *("| cuts | FAILED | &lt;b>\\|late\\|&lt;/b> |", "- drift/flips: not run"),
+    ):
+        assert row in said, row
+    write(replace(verdict, level=Level.RECORD), tmp_path / "lower", run)
+    assert not (tmp_path / "lower" / "PHASE_18_REPORT.md").exists()
+    write(verdict, tmp_path)
+    assert "- No run was judged." in (tmp_path / "PHASE_18_REPORT.md").read_text()
+
+
 def test_what_is_not_a_number_has_no_share(tmp_path):
     verdict = complete()
     verdict.record(within("update/weights", error=float("nan"), bound=2.0, of="x", problem="y"))
@@ -186,7 +212,7 @@ def test_files_are_written_whole_and_replace_the_verdict_before(tmp_path):
     broken.record(finding("reload/name", passed=False, problem="the name"))
     write(broken, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        *("badge.json", "badge.svg", "verdict.html", "verdict.json")
+        *("PHASE_18_REPORT.md", "badge.json", "badge.svg", "verdict.html", "verdict.json")
     ]
     said = json.loads((tmp_path / "verdict.json").read_bytes())
     assert said["verdict"] == FAILED

@@ -19,7 +19,8 @@ def leave(folder, shown):
     (folder / "drift").mkdir()
     (folder / "train_log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in shown.log))
     files = {"results": "results.json", "manifest": "manifest.json", "drift": "drift/drift_results.json"}
-    for field, name in {**files, "samples": "samples.json"}.items():
+    lists = {"samples": "samples.json", "evaluation": "evaluation.json"}
+    for field, name in {**files, **lists}.items():
         (folder / name).write_text(json.dumps(getattr(shown, field)))
 
 
@@ -29,6 +30,7 @@ def test_a_run_directory_is_read_as_it_is(tmp_path):
     found = read_run(tmp_path, shown.name)
     assert (found.log, found.samples, found.absent) == (shown.log, shown.samples, ())
     assert (found.results, found.manifest, found.drift) == (shown.results, shown.manifest, shown.drift)
+    assert found.evaluation == shown.evaluation
 
 
 def test_report_writes_a_page_and_says_where(tmp_path, capsys):

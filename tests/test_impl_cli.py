@@ -126,6 +126,7 @@ def test_a_run_directory_has_everything_and_nothing_else(finished):
         *(f"drift/{name}" for name in ("drift_results.json", "drift_per_layer.png", "argmax_flips.md")),
         *("manifest.json", "config.toml", "data.json", "tokenizer.json", "train_log.jsonl", "results.json"),
         *("live_logits.safetensors", "loss_curve.png", "samples.json", "report.html"),
+        *("evaluation.json", "machine.json"),
     }
 
 

@@ -201,7 +201,7 @@ def test_a_wide_model_has_the_same_bits_with_transposes_as_without(dtype):
     """Without, if its widths are multiples of 32; with, if it has one hidden unit more, here one that is always 0."""
     config = CONFIG.model_copy(update={"d_model": 256, "n_heads": 4, "d_ff": 64})
     more = config.model_copy(update={"d_ff": 65})
-    kept = [stores_transposes(ModelShape(1, 4, 256, c.d_ff, 7)) for c in (config, more)]
+    kept = [stores_transposes(ModelShape(1, 4, 256, c.d_ff, 7, False)) for c in (config, more)]
     assert kept == [False, True]
     parameters = initial_parameters(0, config)
     idle = {name: np.zeros(shape) for name, shape in parameter_shapes(more).items()}

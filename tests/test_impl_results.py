@@ -61,11 +61,11 @@ def tokens(out, after=0):
 
 
 def test_a_clock_adds_up_steps_without_the_first_of_the_process(monkeypatch):
-    now = iter([100.0, 101.0, 106.0, 106.5, 110.0, 112.0, 120.0])
+    now = iter([100.0, 101.0, 105.0, 106.0, 106.5, 110.0, 112.0, 120.0])
     monkeypatch.setattr(clock, "time", SimpleNamespace(monotonic=lambda: next(now)))
     measured = Clock(Spent(wall_seconds=50.0, step_seconds=4.0, step_tokens=400))  # at 100
     measured.start_step()  # at 101: the first step, which compiles, is not timed
-    measured.end_step(1000)
+    measured.end_step(1000)  # at 105
     measured.start_step()  # at 106
     measured.end_step(30)  # at 106.5
     measured.start_step()  # at 110

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gates.judge import inert_html
 from gates.verdict import definition
-from pages import limits, numbers, properties, run, run_parts, verdict
+from pages import evaluation_parts, limits, numbers, properties, run, run_parts, verdict
 from pages.chart import Chart, Curve, Level, apart, drawing
 from pages.markup import ATTRIBUTES, TAGS, element, joined, link
 from pages.numbers import plain, tick_texts, ticks
@@ -423,3 +423,12 @@ def test_a_page_that_runs_or_loads_something_is_refused(page, said):
 
 def test_the_limit_that_a_page_draws_is_the_one_that_the_gate_applies():
     assert run_parts.RATIO_LIMIT == definition.RATIO_LIMIT
+
+
+def test_an_evaluation_is_a_table_for_each_breakdown():
+    scores = {"rows": 3, "ppl": 2.5, "bits_per_byte": 0.75, "exact_match": {"es": 1.0}}
+    told = {"splits": {"val": scores}, "by": {"tense": {"<b>past</b>": scores}, "person": {}}}
+    found = "".join(map(str, evaluation_parts.breakdown(RunData("x", evaluation=told))))
+    assert found.count("<table") == 2 and "0.75" in found and "exact to Spanish" in found
+    assert "&lt;b&gt;past" in found and "<b>" not in found
+    assert evaluation_parts.breakdown(RunData("x", evaluation={"by": 3, "splits": [1]})) == []

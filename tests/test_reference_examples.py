@@ -245,7 +245,7 @@ def blocks_subject(rule, text):
             direct = lambda block, x: block(x)  # noqa: E731
             return forward(blocks, x, torch_recomputation.again if recompute else direct)
 
-    function = functools.partial(torch_recomputation.gradients_of, Example)
+    function = functools.partial(torch_recomputation.gradients_of, pytorch, Example)
     return Subject.of(rule.id, {rule.function: function}, Conventions(**pytorch.CONVENTIONS))
 
 

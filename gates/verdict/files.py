@@ -1,4 +1,4 @@
-"""The verdict as files: verdict.json and its page, controls.json and the badge, each whole or not at all."""
+"""The verdict as files: verdict.json, its page and report, controls.json, the badge, each whole or not at all."""
 
 import json
 import math
@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from fixtures.controls.shared.table import Control
+from gates.verdict import phase_report
 from gates.verdict.badge import badge, badge_svg
 from gates.verdict.definition import controls, rule_of
 from gates.verdict.finding import Finding
 from gates.verdict.outcome import PASSED, Verdict
 from honestloop.atomic_write import write_atomically
+from honestloop.description import Level
 from honestloop.guarded_files import UnreadableError, read_regular
 from pages.run_data import RunData
 from pages.verdict import page
@@ -36,6 +38,8 @@ def write(verdict: Verdict, directory: Path, run: RunData | None = None) -> dict
         directory / "badge.svg": badge_svg(content),
         directory / PAGE: page(facts, run, RULE_TEXTS),
     }
+    if verdict.level == Level.PHASE_18:
+        said[directory / phase_report.NAME] = phase_report.report(facts, run)
     directory.mkdir(parents=True, exist_ok=True)
     for path, text in said.items():
         write_atomically(path, text)

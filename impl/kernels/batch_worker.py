@@ -51,6 +51,8 @@ class Workspace(NamedTuple):
     packed: PackedRows
     losses: Array
     """float64"""
+    passes: Array
+    """int64 [layers + 1]: see `WorkItem`."""
 
 
 class Results(NamedTuple):
@@ -87,7 +89,7 @@ def run_worker(worker, batch, model, dropout, workspace, results, loss_scale, wi
     i % ACCUMULATORS, then helps with the others.
     """
     if fetch_add(results.counters[0], TRANSPOSE_CLAIMED, 1) == 0:  # the first worker to arrive
-        transpose_matrices(model.parameters, model.transposes, model.shape)
+        transpose_matrices(model.weights, model.transposes, model.shape)
         fetch_add(results.counters[0], TRANSPOSE_DONE, 1)
     wait_until(results.counters[0], TRANSPOSE_DONE, 1)
     sequences, length = batch.input.shape
@@ -157,7 +159,8 @@ def _run_item(
     penalties[:] = 0.0
     packed = pack(batch, start, stop, dropout.context, workspace.packed)
     if packed.input.size > 0:
-        item = WorkItem(number, packed, item_shape(packed), workspace.activations, workspace.keep)
+        memory = workspace.activations, workspace.keep, workspace.passes
+        item = WorkItem(number, packed, item_shape(packed), memory[0], memory[1], memory[2])
         forward(item, model, dropout)
         _losses(item, model, loss_scale, workspace.losses, losses, penalties)
         if with_gradients:

@@ -69,7 +69,7 @@ _COS = tuple((-1.0) ** k / math.factorial(2 * k) for k in range(10))
 
 
 @intrinsic_or_python(lambda x: np.float64(x).view(np.int64))
-def _bits(typingctx, x):
+def bits(typingctx, x):
     """The 64 bits of a float64 as an int64."""
 
     def codegen(context, builder, signature, args):
@@ -79,7 +79,7 @@ def _bits(typingctx, x):
 
 
 @intrinsic_or_python(lambda x: np.int64(x).view(np.float64))
-def _from_bits(typingctx, x):
+def from_bits(typingctx, x):
     """The float64 with the bits of an int64."""
 
     def codegen(context, builder, signature, args):
@@ -108,19 +108,19 @@ def _exp_double(x):
     shifted = clamped * _LOG2_E + _ROUND
     n = shifted - _ROUND
     r = (clamped - n * _LN2_HIGH) - n * _LN2_LOW
-    exponent = _bits(shifted) - _ROUND_BITS
+    exponent = bits(shifted) - _ROUND_BITS
     half = exponent >> 1  # two factors, so that a subnormal result is rounded once
     value = 1.0 + fma(r * r, _polynomial(r, _EXP[2:]), r)
-    value *= _from_bits((half + 1023) << 52)
-    value *= _from_bits((exponent - half + 1023) << 52)
+    value *= from_bits((half + 1023) << 52)
+    value *= from_bits((exponent - half + 1023) << 52)
     return value if x == x else x
 
 
 @llvm_inlined
 def log(x):
     """Natural logarithm of a positive, normal, finite float64."""
-    exponent = (_bits(x) - _bits(_SQRT_HALF)) >> 52
-    m = _from_bits(_bits(x) - (exponent << 52))  # in [sqrt(1/2), sqrt(2))
+    exponent = (bits(x) - bits(_SQRT_HALF)) >> 52
+    m = from_bits(bits(x) - (exponent << 52))  # in [sqrt(1/2), sqrt(2))
     s = (m - 1.0) / (m + 1.0)
     s2 = s * s
     f = m - 1.0
@@ -137,7 +137,7 @@ def sin_cos(x):
     r2 = r * r
     sine = fma(r * r2, _polynomial(r2, _SIN[1:]), r)
     cosine = fma(r2, _polynomial(r2, _COS[1:]), 1.0)
-    quadrant = (_bits(shifted) - _ROUND_BITS) & 3
+    quadrant = (bits(shifted) - _ROUND_BITS) & 3
     if quadrant == 0:
         return sine, cosine
     if quadrant == 1:
@@ -203,7 +203,7 @@ _ERFCX_32 = tuple(
 
 
 @intrinsic_or_python(lambda x: x.view(np.int32))
-def _bits_32(typingctx, x):
+def bits_32(typingctx, x):
     """The 32 bits of a float32 as an int32."""
 
     def codegen(context, builder, signature, args):
@@ -213,7 +213,7 @@ def _bits_32(typingctx, x):
 
 
 @intrinsic_or_python(lambda x: x.view(np.float32))
-def _from_bits_32(typingctx, x):
+def from_bits_32(typingctx, x):
     """The float32 with the bits of an int32."""
 
     def codegen(context, builder, signature, args):
@@ -230,8 +230,8 @@ def _exp_single(x):
     n = shifted - _ROUND_32
     r = fma(-n, _LN2_LOW_32, fma(-n, _LN2_HIGH_32, clamped))
     value = _ONE + fma(r * r, _polynomial(r, _EXP_32), r)
-    exponent = np.int32(np.int32(_bits_32(shifted) - _ROUND_BITS_32) << _MANTISSA_BITS_32)
-    value = _from_bits_32(np.int32(_bits_32(value) + exponent))  # a normal number: add n to its exponent
+    exponent = np.int32(np.int32(bits_32(shifted) - _ROUND_BITS_32) << _MANTISSA_BITS_32)
+    value = from_bits_32(np.int32(bits_32(value) + exponent))  # a normal number: add n to its exponent
     value = _ZERO if x < _EXP_LOW_32 else value
     value = _INFINITE if x > _EXP_HIGH_32 else value
     return value if x == x else x

@@ -25,6 +25,8 @@ class ModelShape(NamedTuple):
     d_model: int
     d_ff: int
     vocab_size: int
+    recompute: bool
+    """Whether the blocks share one place for their activations, and the backward pass computes each block again."""
 
 
 class ItemShape(NamedTuple):
@@ -122,13 +124,15 @@ def transposed_embedding(transposes, shape):
     return embedding_and_final_norm(transposes, shape).E.reshape(shape.d_model, shape.vocab_size)
 
 
-# ---- a worker's memory: `BlockActivations` of every block, then `Scratch`, then `OuterActivations`
+# ---- a worker's memory: `BlockActivations` of every block, or of one; `Scratch`; if there is one place for all blocks,
+# `BlockInput` of each but the first; `OuterActivations`
 
 BlockActivations = namedtuple(
     "BlockActivations",
-    "ln1_out ln1_x_hat q k v attention_out post_attention ln2_out ln2_x_hat block_out gelu_out gelu_grad "
+    "block_out ln1_out ln1_x_hat q k v attention_out post_attention ln2_out ln2_x_hat gelu_out gelu_grad "
     "attention_weights inverse_std",
 )
+BlockInput = namedtuple("BlockInput", "x")
 Scratch = namedtuple("Scratch", "dx branch dln_out dattention_out dq dk dv hidden")
 OuterActivations = namedtuple(
     "OuterActivations", "embedded final_ln_out final_ln_x_hat logits dlogits final_inverse_std"
@@ -141,6 +145,7 @@ def _block_activations_table(item_shape, shape):
     n, d, f, blocks = item_shape.n_rows, shape.d_model, shape.d_ff, query_blocks(item_shape.longest)
     weights = item_shape.n_sequences, blocks, blocks * QUERY_BLOCK, shape.n_heads * QUERY_BLOCK
     return BlockActivations(
+        block_out=(n, d),  # forward only: the residual stream after the block; first, for `block_input`
         ln1_out=(n, d),
         ln1_x_hat=(n, d),
         q=(n, d),
@@ -150,7 +155,6 @@ def _block_activations_table(item_shape, shape):
         post_attention=(n, d),  # forward only: the residual stream after attention
         ln2_out=(n, d),
         ln2_x_hat=(n, d),
-        block_out=(n, d),  # forward only: the residual stream after the block
         gelu_out=(n, f),
         gelu_grad=(n, f),
         attention_weights=weights,
@@ -189,17 +193,41 @@ def _outer_activations_table(item_shape, shape):
 
 
 @kernel
+def kept_blocks(shape):
+    """How many blocks have a place of their own for their activations."""
+    return 1 if shape.recompute else shape.n_layers
+
+
+@kernel
 def block_activations(workspace, i, item_shape, shape):
     """`BlockActivations` of block i in the memory of a worker."""
     table = _block_activations_table(item_shape, shape)
-    return split(workspace[i * table_size(table) :], table)
+    return split(workspace[i % kept_blocks(shape) * table_size(table) :], table)
 
 
 @kernel
 def scratch(workspace, item_shape, shape):
     """`Scratch` in the memory of a worker."""
-    first = shape.n_layers * table_size(_block_activations_table(item_shape, shape))
+    first = kept_blocks(shape) * table_size(_block_activations_table(item_shape, shape))
     return split(workspace[first:], _scratch_table(item_shape, shape))
+
+
+@numba_inlined
+def _block_input_table(item_shape, shape):
+    return BlockInput(x=(item_shape.n_rows, shape.d_model))
+
+
+@kernel
+def block_input(workspace, i, item_shape, shape):
+    """`BlockInput` of block i: `embedded` of the first, else `block_out` of the block before, or the copy of it."""
+    table = _block_input_table(item_shape, shape)
+    first = (i - 1) * table_size(_block_activations_table(item_shape, shape))
+    if i == 0:
+        first = workspace_size(item_shape, shape) - table_size(_outer_activations_table(item_shape, shape))
+    elif shape.recompute:
+        first = table_size(_block_activations_table(item_shape, shape))
+        first += table_size(_scratch_table(item_shape, shape)) + (i - 1) * table_size(table)
+    return split(workspace[first:], table)
 
 
 @kernel
@@ -212,6 +240,7 @@ def outer_activations(workspace, item_shape, shape):
 @kernel
 def workspace_size(item_shape, shape):
     """The number of elements that a worker needs for the activations of a work item."""
-    blocks = shape.n_layers * table_size(_block_activations_table(item_shape, shape))
-    buffers = table_size(_scratch_table(item_shape, shape))
+    blocks = kept_blocks(shape) * table_size(_block_activations_table(item_shape, shape))
+    inputs = (shape.n_layers - kept_blocks(shape)) * table_size(_block_input_table(item_shape, shape))
+    buffers = table_size(_scratch_table(item_shape, shape)) + inputs
     return blocks + buffers + table_size(_outer_activations_table(item_shape, shape))

@@ -32,8 +32,10 @@ class BigramModel(LanguageModel):
     def zero_gradients(self) -> None:
         self.flat_gradients[:] = 0.0
 
-    def accumulate(self, batch: Batch, dropout: Dropout, tokens: int, running_nll: float = 0.0) -> float:
-        x, keep, losses, dlogits = self._forward(batch, dropout, 1.0 / max(tokens, 1))
+    def accumulate(
+        self, batch: Batch, dropout: Dropout, tokens: int, running_nll: float = 0.0, scale: float = 1.0
+    ) -> float:
+        x, keep, losses, dlogits = self._forward(batch, dropout, scale / max(tokens, 1))
         gemm(x.T, dlogits, self.gradients["W_out"], True)
         elementwise.add_rows(dlogits, self.gradients["b"])
         dx = np.empty_like(x)

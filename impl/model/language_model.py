@@ -50,8 +50,10 @@ class LanguageModel(ABC):
         """Begin an update."""
 
     @abstractmethod
-    def accumulate(self, batch: Batch, dropout: Dropout, tokens: int, running_nll: float = 0.0) -> float:
-        """Add the gradient of (the batch's summed loss) / `tokens`, those that all micro-batches predict.
+    def accumulate(
+        self, batch: Batch, dropout: Dropout, tokens: int, running_nll: float = 0.0, scale: float = 1.0
+    ) -> float:
+        """Add the gradient of `scale` (the batch's summed loss) / `tokens`, those that all micro-batches predict.
 
         Returns `running_nll` plus the batch's negative log-likelihoods in nats, added one after the other.
         """

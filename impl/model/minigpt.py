@@ -25,6 +25,7 @@ from impl.kernels.batch_worker import (
     sequences_per_item,
 )
 from impl.kernels.forward_backward import TRANSPOSE_CLAIMED, TRANSPOSE_DONE, Model, Objective, copy_outputs
+from impl.kernels.half_precision import FORMS, FULL, round_flat
 from impl.kernels.memory_layout import ItemShape, ModelShape
 from impl.kernels.packing import BatchArrays, PackedRows, has_out_of_vocab, round_up_to_tile_rows
 from impl.kernels.runtime.memory import aligned_zeros
@@ -53,14 +54,23 @@ class MiniGPT(LanguageModel):
         dtype: str,
         parameters: Mapping[str, Array],
         pool: ThreadPool | None = None,
+        *,
+        autocast: str = "none",
+        recompute: bool = False,
         loss: LossConfig | None = None,
     ) -> None:
+        """`autocast`: the 16-bit type to which operands and results of matrix products are rounded where
+        gradients are computed, or "none".
+
+        `recompute`: keep the inputs of the blocks alone, and compute each block again in the backward pass.
+        """
         super().__init__(dtype, parameter_shapes(config), parameters)
         self.config, self._loss = config, loss or LossConfig()
         self.penalised = self._loss.label_smoothing > 0.0 or self._loss.z_loss > 0.0
         self._pool = pool or default_pool()
         sizes = config.n_layers, config.n_heads, config.d_model, config.d_ff, config.vocab_size
-        self._shape = ModelShape(*sizes)
+        self._shape = ModelShape(*sizes, recompute)
+        self._form = FORMS[autocast]
         count = self.flat_parameters.size
         self.accumulators = (
             aligned_zeros((ACCUMULATORS, count), dtype),
@@ -72,11 +82,13 @@ class MiniGPT(LanguageModel):
         """
         self._accumulated = False
         self._transposes = aligned_zeros(count, dtype)
+        self._weights = aligned_zeros(count, dtype) if self._form else self.flat_parameters
         self._workspaces: dict[int, Workspace] = {}
         self._counter_count = counter_count(self._shape)
 
     @cached_property
-    def _rotary(self) -> Rotary:
+    def rotary(self) -> Rotary:
+        """The tables of the rotary positions, for the whole context."""
         config = self.config
         head_size = config.d_model // config.n_heads
         return Rotary.tables(config.context, config.n_heads, head_size, config.rope_base, self.dtype)
@@ -90,9 +102,11 @@ class MiniGPT(LanguageModel):
                 accumulator[:] = 0.0
             self._accumulated = False
 
-    def accumulate(self, batch: Batch, dropout: Dropout, tokens: int, running_nll: float = 0.0) -> float:
+    def accumulate(
+        self, batch: Batch, dropout: Dropout, tokens: int, running_nll: float = 0.0, scale: float = 1.0
+    ) -> float:
         self._accumulated = True
-        return self._losses(batch, dropout, running_nll, 1.0 / max(tokens, 1), with_gradients=True)
+        return self._losses(batch, dropout, running_nll, scale / max(tokens, 1), with_gradients=True)
 
     def finish_gradients(self) -> float:
         gradients, head_gradients = self.accumulators
@@ -101,6 +115,16 @@ class MiniGPT(LanguageModel):
         self._pool.run_chunks(parameter_passes.finish_gradients, self.flat_gradients.size, *arrays)
         self._accumulated = False
         return float(parameter_passes.total_squares(squares))
+
+    def block_passes(self) -> list[int]:
+        """How often each block has been computed for each work item, since the model was made."""
+        *blocks, items = np.sum([workspace.passes for workspace in self._workspaces.values()], axis=0)
+        return [int(passes) // max(int(items), 1) for passes in blocks]
+
+    def workspace_bytes(self) -> int:
+        """What the activations and dropout masks of one worker take."""
+        workspace = self._workspace(0)
+        return int(workspace.activations.nbytes + workspace.keep.nbytes)
 
     def nll(self, batch: Batch, running_nll: float = 0.0) -> float:
         return self._losses(batch, NO_DROPOUT, running_nll, 0.0, with_gradients=False)
@@ -120,7 +144,11 @@ class MiniGPT(LanguageModel):
         `with_gradients`: accumulate the gradients of `loss_scale` times the sum of the losses. `reuse_transposes`: skip
         the transposition, as the parameters are unchanged since the last call.
         """
-        arrays, model = self._checked(batch, dropout.sequence_offset), self._model
+        arrays = self._checked(batch, dropout.sequence_offset)
+        model = self._model if with_gradients else self._model_in_full
+        if with_gradients and self._form:
+            self._weights[:] = self.flat_parameters
+            round_flat(self._weights, self._form)
         losses = np.empty(batch.input.shape)
         penalised = with_gradients and self.penalised
         penalties = np.empty(batch.input.shape if penalised else (0, batch.input.shape[1]))
@@ -198,10 +226,12 @@ class MiniGPT(LanguageModel):
 
     @cached_property
     def _model(self) -> Model:
-        config, number, rotary = self.config, np.dtype(self.dtype).type, self._rotary
+        config, number, rotary = self.config, np.dtype(self.dtype).type, self.rotary
         return Model(
             shape=self._shape,
             parameters=self.flat_parameters,
+            weights=self._weights,
+            form=self._form,
             transposes=self._transposes,
             cosine=rotary.cosine,
             signed_sine=rotary.signed_sine,
@@ -212,6 +242,11 @@ class MiniGPT(LanguageModel):
             window=config.window,
             objective=Objective(config.softcap, self._loss.label_smoothing, self._loss.z_loss),
         )
+
+    @cached_property
+    def _model_in_full(self) -> Model:
+        """Without autocast: an evaluation computes in the type of the parameters."""
+        return self._model._replace(weights=self.flat_parameters, form=FULL)
 
     def _workspace(self, worker: int) -> Workspace:
         """The memory of a worker, for any work item; the system assigns pages only to what an item has used."""
@@ -231,6 +266,7 @@ class MiniGPT(LanguageModel):
             keep=aligned_zeros(sites * n_rows * config.d_model, np.bool_),
             packed=PackedRows(starts, ints[0], ints[1], bools[0], bools[1], ints[2], ints[3]),
             losses=aligned_zeros(n_rows, np.float64),
+            passes=aligned_zeros(config.n_layers + 1, np.int64),
         )
 
     def _largest_item_shape(self, length: int) -> ItemShape:

@@ -1,5 +1,7 @@
 """Translate with the trained model: greedy decoding."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from impl.data.tokenizer import BOS, EN, EOS, ES, Tokenizer
@@ -18,3 +20,22 @@ def translate(model: MiniGPT, tokenizer: Tokenizer, text: str, to: str) -> str:
             break
         ids.append(following)
     return tokenizer.decode(ids[len(prompt) :])
+
+
+def translate_all(model: MiniGPT, tokenizer: Tokenizer, texts: Sequence[str], to: str) -> list[str]:
+    """`translate` of each text, all of them in one pass for each token: padding changes no logit of another row."""
+    source, target = (EN, ES) if to == "es" else (ES, EN)
+    rows = [[BOS, source, *tokenizer.encode(text), target] for text in texts]
+    starts = [len(row) for row in rows]
+    going = [row for row in rows if len(row) < model.config.context]
+    while going:
+        longest = max(map(len, going))
+        tokens, real = np.zeros((len(going), longest), np.int64), np.zeros((len(going), longest), np.bool_)
+        for number, row in enumerate(going):
+            tokens[number, : len(row)], real[number, : len(row)] = row, True
+        logits = model.forward(tokens, real)
+        last = [int(np.argmax(logits[number, len(row) - 1])) for number, row in enumerate(going)]
+        for row, following in zip(going, last, strict=True):
+            row.append(following)
+        going = [row for row in going if row[-1] != EOS and len(row) < model.config.context]
+    return [tokenizer.decode(row[start:]) for row, start in zip(rows, starts, strict=True)]

@@ -60,6 +60,25 @@ def round_weights(x: Float[np.ndarray, " ..."], format_name: str) -> Float[np.nd
     return np.where(np.abs(rounded) > largest, np.copysign(x.dtype.type(np.inf), x), rounded)
 
 
+FLOAT8 = {"float8_e4m3fn": (4, -6, 448.0), "float8_e5m2": (3, -14, 57344.0)}
+"""Bits of significand, smallest exponent and largest number of the 8-bit formats (Micikevicius et al. 2022)."""
+
+
+def round_float8(x: Float[np.ndarray, " ..."], format_name: str) -> Float[np.ndarray, " ..."]:
+    """The nearest values of an 8-bit format, ties to even, in the dtype of `x`.
+
+    Beyond its range: infinity in float8_e5m2, NaN in float8_e4m3fn, which has no infinity.
+    """
+    precision, emin, largest = FLOAT8[format_name]
+    _, exponent = np.frexp(x)
+    spacing = np.maximum(exponent, emin + 1) - precision
+    with np.errstate(over="ignore", invalid="ignore"):
+        rounded = np.where(np.isfinite(x), np.ldexp(np.rint(np.ldexp(x, -spacing)), spacing), x)
+        beyond = np.abs(rounded) > largest
+    limit = x.dtype.type(np.inf if format_name == "float8_e5m2" else np.nan)
+    return np.where(beyond, np.copysign(limit, x), rounded)
+
+
 @dataclass(frozen=True)
 class Flip:
     """A position at which the most likely next token changed; `target` is the token that follows in the data."""

@@ -6,22 +6,27 @@ from typing import Any
 
 import numpy as np
 
+from impl.bits_per_byte import bits
 from impl.data.iterator import make_batch
 from impl.errors import NonFiniteError, UsageError
 from impl.evaluate import evaluate
 from impl.model.minigpt import MiniGPT
 from impl.model.parameters import parameter_shapes
-from impl.report import drift, page, plots, samples
+from impl.report import drift, machine, page, plots, samples, scores
+from impl.report.flops import flops_per_token, mfu
 from impl.report.memory import peak_memory_bytes
 from impl.report.ngram import baselines, strongest
+from impl.report.speed import cost
 from impl.report.tracking import Tracker
 from impl.run import tensors
 from impl.run.checkpoint import Best
 from impl.run.clock import Spent
 from impl.run.directory import LOG, MANIFEST, RESULTS, Run
 from impl.run.files import atomic_write, read_json, sha256_bytes, sha256_file, write_json
+from impl.run.log import read_log
 from impl.run.state_machines import StateMachines
 
+EVALUATION, MACHINE = "evaluation.json", "machine.json"
 MODELS, LIVE_LOGITS, DRIFT, SAMPLES = "models", "live_logits.safetensors", "drift", "samples.json"
 SCHEMA = "honestloop/results/v1"
 _LIVE_SEQUENCES = 32
@@ -39,7 +44,7 @@ def finish(
     model = exact_copy(run, machines.model)
     model_file = write_model(run, machines)
     write_live_logits(run, model)
-    scores = perplexities(run, model)
+    perplexity = perplexities(run, model)
     table = baselines(run.sequences["train"], run.sequences["val"], run.config.model.vocab_size)
     opponent = strongest(table)
     if plots.wanted():
@@ -51,10 +56,10 @@ def finish(
         "run_id": run.manifest.run_id,
         "steps": machines.scheduler.step,
         "best_step": best["step"] if best else None,
-        "perplexity": {name: score.as_dict() if score else None for name, score in scores.items()},
+        "perplexity": {name: score.as_dict() if score else None for name, score in perplexity.items()},
         "baselines": table,
         "strongest_baseline": opponent,
-        "ratio": scores["val"].perplexity / opponent["val"]["ppl"],
+        "ratio": perplexity["val"].perplexity / opponent["val"]["ppl"],
         "tokens_per_second": spent.tokens_per_second,
         "peak_memory_bytes": peak_memory_bytes(),
         "wall_seconds": spent.wall_seconds,
@@ -62,9 +67,11 @@ def finish(
         "mlflow": tracker.where(),
     }
     if plots.wanted():
-        said = list(samples.sentences(model, run))
+        said, told = list(samples.sentences(model, run)), scores.scores(model, run)
         write_json(run.path / SAMPLES, said)
-        page.write(run, results, measured.as_dict(), said)
+        write_json(run.path / EVALUATION, told)
+        write_json(run.path / MACHINE, machine.facts())
+        page.write(run, results, measured.as_dict(), said, told)
     write_json(run.path / RESULTS, results)
     tracker.finish()
     return results
@@ -79,14 +86,14 @@ def perplexities(run: Run, model: MiniGPT) -> dict[str, Any]:
     """Score of train, val and test; test is None if the data has none. Raises NonFiniteError if one is not finite."""
     names = ("train", "val", "test")
     splits = {name: run.sequences.get(name) for name in names}
-    scores = {
+    found = {
         name: evaluate(model, split, run.config.batch_size) if split else None
         for name, split in splits.items()
     }
-    for name, score in scores.items():
+    for name, score in found.items():
         if score and not math.isfinite(score.perplexity):
             raise NonFiniteError(f"the perplexity of {name} is {score.perplexity}")
-    return scores
+    return found
 
 
 def write_model(run: Run, machines: StateMachines) -> Path:
@@ -124,3 +131,25 @@ def load_model(run: Run) -> MiniGPT:
     if not path.name.endswith(f"-{sha256_file(path)[:12]}.safetensors"):
         raise UsageError(f"{path}: its bytes are not the ones its name was made from")
     return MiniGPT(run.config.model, "float64", weights)
+
+
+def summary(run: Run, results: dict[str, Any]) -> dict[str, float | int | str | None]:
+    """The end of a run in a few facts, under the names that autoresearch prints."""
+    config, score = run.config, results["perplexity"]["val"]
+    flops, speed = flops_per_token(config.model.model_dump()), results["tokens_per_second"]
+    tokens = sum(line["tokens"] for line in read_log(run.path / LOG))
+    nats, count = scores.nats_and_bytes(load_model(run), run, run.sequences["val"])
+    peak = config.report.peak_flops or None
+    return {
+        "val_bpb": bits(nats, count),
+        "val_ppl": score["ppl"],
+        "training_seconds": tokens / speed if speed else None,
+        "total_seconds": results["wall_seconds"],
+        "peak_memory_mib": results["peak_memory_bytes"] / 2**20,
+        "mfu_percent": mfu(flops, round(speed), 1.0, peak, 1) if speed else None,
+        "total_tokens": tokens,
+        "num_steps": results["steps"],
+        "num_params": run.manifest.n_parameters,
+        "depth": config.model.n_layers,
+        "cost_dollars": cost([results["wall_seconds"]], price=config.report.price_per_hour, devices=1),
+    }

@@ -28,6 +28,8 @@ ARTEFACTS = (
     "results.json",
     "report.html",
     "samples.json",
+    "evaluation.json",
+    "machine.json",
     "loss_curve.png",
     "drift/*",
     "models/*.manifest.json",

@@ -14,9 +14,13 @@ NAME = "report.html"
 
 
 def write(
-    run: Run, results: Mapping[str, Any], drift: Mapping[str, Any], samples: Sequence[Mapping[str, Any]]
+    run: Run,
+    results: Mapping[str, Any],
+    drift: Mapping[str, Any],
+    samples: Sequence[Mapping[str, Any]],
+    evaluation: Mapping[str, Any],
 ) -> Path:
-    """Write the page beside the files; `results`, `drift` and `samples` are what those of that name hold."""
+    """Write the page beside the files; the arguments are what those of that name hold."""
     shown = RunData(
         run.path.absolute().name,
         log=read_log(run.path / LOG),
@@ -24,6 +28,7 @@ def write(
         manifest=read_json(run.path / MANIFEST),
         drift=drift,
         samples=samples,
+        evaluation=evaluation,
     )
     path = run.path / NAME
     atomic_write(path, report(shown).encode())

@@ -102,6 +102,13 @@ def save(
     return final
 
 
+def remove_all_but(folder: Path, step: int) -> None:
+    """Leave the checkpoint of this step alone in the folder."""
+    for path in by_step(folder):
+        if path.name != f"step-{step:08d}":
+            shutil.rmtree(path)
+
+
 def newest(
     folder: Path,
     expected: "Expected",

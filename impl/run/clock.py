@@ -51,6 +51,8 @@ class Clock:
         self._before = before
         self._began = time.monotonic()
         self._steps, self._seconds, self._tokens = 0, 0.0, 0
+        self.last_step = 0.0
+        """Seconds of the step that ended last."""
 
     def start_step(self) -> None:
         """A training step begins."""
@@ -58,10 +60,17 @@ class Clock:
 
     def end_step(self, tokens: int) -> None:
         """The step that began last is done; it predicted this many tokens."""
+        self.last_step = time.monotonic() - self._step_began
         if self._steps:
-            self._seconds += time.monotonic() - self._step_began
+            self._seconds += self.last_step
             self._tokens += tokens
         self._steps += 1
+
+    def speed(self, updates: int) -> tuple[float | None, float | None]:
+        """(tokens a second, seconds that so many more updates take), of this process; None before a timed step."""
+        if self._steps < 2:
+            return None, None
+        return self._tokens / self._seconds, updates * (self._seconds / (self._steps - 1))
 
     def spent(self) -> Spent:
         """By the whole run until now."""

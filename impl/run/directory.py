@@ -22,6 +22,8 @@ from impl.run.manifest import Manifest
 
 MANIFEST, CONFIG, DATA, TOKENIZER = "manifest.json", "config.toml", "data.json", "tokenizer.json"
 LOG, CHECKPOINTS, RESULTS = "train_log.jsonl", "checkpoints", "results.json"
+BEST = "best"
+"""The folder with the checkpoint of the lowest validation loss, if it is kept."""
 
 Sequences = list[list[int]]
 

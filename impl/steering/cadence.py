@@ -15,13 +15,18 @@ def due(step: int, every: int, last: int) -> bool:
     return every > 0 and (step % every == 0 or step == last)
 
 
-def run_length(*, steps: int | None, epochs: int | None, batches: int, accumulate: int) -> int:
+def run_length(
+    *, steps: int | None, epochs: int | None, batches: int, accumulate: int, leftover: str = "update"
+) -> int:
     """Updates of a run: `steps`, or those of whole epochs of `batches` micro-batches, or the fewer of both.
 
-    What is left over at the end of an epoch is an update of its own. ValueError if neither is given.
+    What is left over at the end of an epoch is an update of its own, or is dropped, or carried into the next epoch.
+    ValueError if neither is given.
     """
     limits = [] if steps is None else [steps]
-    limits += [] if epochs is None else [epochs * math.ceil(batches / accumulate)]
+    if epochs is not None:
+        whole = {"drop": epochs * (batches // accumulate), "carry": epochs * batches // accumulate}
+        limits.append(whole.get(leftover, epochs * math.ceil(batches / accumulate)))
     return min(limits)
 
 

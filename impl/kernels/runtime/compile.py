@@ -116,3 +116,18 @@ def by_precision(single: Callable[..., Any], double: Callable[..., Any]) -> Call
 
     overload(choose, inline="always")(choose_compiled)
     return choose
+
+
+def by_precision_and_word(single: Callable[..., Any], double: Callable[..., Any]) -> Callable[..., Any]:
+    """`by_precision` of a function that takes a second argument, of one type."""
+
+    def choose(x: Any, word: Any) -> Any:
+        return single(x, word) if isinstance(x, np.float32) else double(x, word)
+
+    def choose_compiled(x, word):
+        if x == numba.float32:
+            return lambda x, word: single(x, word)
+        return lambda x, word: double(x, word)
+
+    overload(choose, inline="always")(choose_compiled)
+    return choose
