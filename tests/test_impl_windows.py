@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -45,8 +45,7 @@ def small(**settings):
 
 
 def machines_of(config):
-    run: Any = Run(config, {"train": sequences()})
-    return build(run)
+    return build(cast(Any, Run(config, {"train": sequences()})))
 
 
 def advance(machines, config):
