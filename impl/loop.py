@@ -50,10 +50,12 @@ def train(
     config, total = run.config, total_updates(run.config, len(run.sequences["train"]))
     steering = Steering(config, machines.options, total)
     model, optimizer, scheduler = machines.model, machines.optimizer, machines.scheduler
-    data, control = machines.data, machines.control
-    precision = precision_of(machines.options)
+    how: dict[str, Any] = {"clip_norm": config.optimizer.clip_norm, "refuse": steering.refuse_explosion}
+    how |= precision_of(machines.options)
+    validation = within_budget(run.sequences["val"], config.evaluation.token_budget)
     best, saved_step = (start.best, start.step) if start else (None, None)
     clock = Clock(start.spent if start else ZERO_TIME)
+    full_line, collector = status_line(config, clock), Collector(config.report.collector == "quiet")
 
     def save(folder: Path = run.path / CHECKPOINTS) -> int:
         """Write a checkpoint of the step that is done; its number."""
@@ -62,53 +64,38 @@ def train(
         tracker.sync()
         return scheduler.step
 
-    validation = within_budget(run.sequences["val"], config.evaluation.token_budget)
-    full_line, collector = status_line(config, clock), Collector(config.report.collector == "quiet")
     with Progress(total, scheduler.step, full_line) as progress, collector:
         while scheduler.step < steering.last(scheduler.step) and not stop.due(scheduler.step):
             clock.start_step()
             batches = machines.windows.next()
-            key, update_number = control.next_step()
-            dropout = Dropout(config.dropout, key, update_number)
-            parts: dict[str, Any] = {
-                "clip_norm": config.optimizer.clip_norm,
-                "refuse": steering.refuse_explosion,
-            }
-            one = partial(update, model, optimizer, scheduler, dropout, **parts, **precision)
+            dropout = Dropout(config.dropout, *machines.control.next_step())
             try:
-                metrics = steering.update(batches, one)
+                metrics = steering.update(
+                    batches, partial(update, model, optimizer, scheduler, dropout, **how)
+                )
             except SkippedUpdate:
                 continue
             clock.end_step(metrics.tokens)
-            more = steering.after_update(model, metrics.loss, metrics.tokens)
-
             step = scheduler.step
-            record = {
-                "step": step,
-                "epoch": data.epoch,
-                **metrics.record(),
-                **more,
-                **machines.count(metrics.tokens),
-            }
+            more = steering.after_update(model, metrics.loss, metrics.tokens) | machines.count(metrics.tokens)
+            record = {"step": step, "epoch": machines.data.epoch, **metrics.record(), **more}
             if due(step, config.eval_every, steering.last(step)):
                 with steering.averaged(model):
                     score = evaluate(model, validation, config.batch_size)
                 refuse_non_finite(step, validation_perplexity=score.perplexity)
                 record |= {"val_loss": score.loss, "val_ppl": score.perplexity}
+                steering.after_evaluation(score.loss, step)
                 if best is None or score.loss < best["val_loss"]:
                     best = {"step": step, "val_loss": score.loss}
-                steering.after_evaluation(score.loss, step)
             log.append(with_hex(record, ("loss", "objective", "lr", "grad_norm", "val_loss", "val_ppl")))
             progress.show(record)
             live_samples.take(run, model, step)
-            collector.step_done()
             if due(step, config.checkpoint_every, steering.last(step)):
                 saved_step = save()
             if config.keep_best and best and best["step"] == step:
                 save(run.path / BEST)
                 checkpoint.remove_all_but(run.path / BEST, step)
-            if saved_step == step:
-                collector.saved()
+            collector.step_done(saved=saved_step == step)
         if saved_step != scheduler.step:
             save()
     return best, clock.spent()

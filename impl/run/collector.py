@@ -23,8 +23,13 @@ class Collector:
         self._waits, self._froze, self._was_on = self._quiet, False, gc.isenabled()
         return self
 
-    def step_done(self) -> None:
-        """After the first step: collect, freeze what is left unless somebody has frozen before, and turn it off."""
+    def step_done(self, *, saved: bool = False) -> None:
+        """After the first step: collect, freeze what is left unless somebody has frozen before, and turn it off.
+
+        After a step that was followed by a save, collect.
+        """
+        if saved:
+            self.saved()
         if not self._waits:
             return
         self._waits = False
