@@ -57,7 +57,17 @@ class Decoder:
         weights = np.empty((1, blocks, blocks * size, model.config.n_heads * size), q.dtype)
         out, everything = np.empty_like(queries), np.ones(n, np.bool_)
         scale = self._number(1.0 / np.sqrt(model.config.d_model // model.config.n_heads))
-        attention.attention(queries, keys[:n], values[:n], np.array([0, n]), everything, scale, model.config.window, out, weights)
+        attention.attention(
+            queries,
+            keys[:n],
+            values[:n],
+            np.array([0, n]),
+            everything,
+            scale,
+            model.config.window,
+            out,
+            weights,
+        )
         return self._product(out[-1:].copy(), self._matrix(f"{block}.attn.W_o"))
 
     def _feed_forward(self, x: Array, layer: int) -> Array:
