@@ -17,7 +17,7 @@ from impl.data.tokenizer import train_tokenizer
 from impl.errors import UsageError
 from impl.kernels import ahead
 from impl.model.translate import translate
-from impl.report import drift, finish, log_line, ngram, scores
+from impl.report import drift, finish, log_line, ngram, precision_drift, scores
 from impl.report.tracking import Tracker
 from impl.run import directory as runs
 from impl.run import tensors
@@ -149,7 +149,9 @@ def logits(run: Path, tokens: Path, out: Path) -> None:
 def measure_drift(run: Path, out: Path | None) -> None:
     """Write a finished run's drift report."""
     finished = _finished(run)
-    drift.write(out or run / finish.DRIFT, drift.measure(finish.load_model(finished), finished))
+    folder, model = out or run / finish.DRIFT, finish.load_model(finished)
+    drift.write(folder, drift.measure(model, finished))
+    precision_drift.write(folder, precision_drift.measure(model, finished))
 
 
 def baseline(data: Path | None) -> list[dict[str, Any]]:

@@ -87,8 +87,8 @@ def test_numbers_are_rounded_at_random_as_by_the_oracle(dtype):
 def batch(rows=9, length=7):
     rng = np.random.default_rng(0)
     real = np.arange(length) < rng.integers(1, length + 1, rows)[:, None]
-    inputs, targets = rng.integers(0, SMALL.vocab_size, (2, rows, length))
-    return Batch(inputs, targets, real, real)
+    tokens, targets = rng.integers(0, SMALL.vocab_size, (2, rows, length))
+    return Batch(tokens, targets, real, real)
 
 
 def gradients(dtype="float32", cuts=1, **how):
@@ -216,3 +216,41 @@ def test_a_run_with_everything_on_resumes_bit_for_bit_at_every_step(tmp_path):
     assert [record["step"] for record in records] == [1, 2, 3, 4]
     assert records[0]["skipped"] > 0
     assert records[-1]["loss_scale"] > records[0]["loss_scale"]  # it has grown again
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """precision_results.json of a run of two updates."""
+    folder = tmp_path_factory.mktemp("drift")
+    env = os.environ | {"HONESTLOOP_TRACKING": "off", "HONESTLOOP_PLOTS": "off"}
+    for options in (["train", "--out", "run", "--steps", "2"], ["drift", "--run", "run", "--out", "found"]):
+        command = [sys.executable, "-m", "impl", *options]
+        env = env | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+        done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    return json.loads((folder / "found" / "precision_results.json").read_text())
+
+
+def test_gradients_drift_more_in_the_coarser_type(finished):
+    errors = {form: found["relative_error"] for form, found in finished["gradients"].items()}
+    assert list(errors["float16"]) == ["E", "block_0", "block_1", "ln_final"]
+    for layer, error in errors["float16"].items():
+        assert 0.0 < error < errors["bfloat16"][layer] < 1.0
+
+
+def test_a_loss_scale_keeps_gradients_that_float16_would_lose(finished):
+    lost = finished["gradients"]["float16"]["lost"]
+    total = {
+        scale: sum(found["underflow"] for found in by_layer.values()) for scale, by_layer in lost.items()
+    }
+    assert total["65536"] < total["1"]
+    assert all(found["overflow"] == 0 for by_layer in lost.values() for found in by_layer.values())
+    kept = finished["gradients"]["bfloat16"]["lost"]["1"]
+    assert sum(found["underflow"] for found in kept.values()) <= total["65536"]
+
+
+def test_eight_bits_drift_as_their_resolution_says(finished):
+    found = finished["weights"]
+    for layer, error in found["float8_e4m3fn"]["relative_error"].items():
+        assert 0.0 < error < 1.0, layer
+    assert found["float8_e4m3fn"]["underflow"] > found["float8_e5m2"]["underflow"]

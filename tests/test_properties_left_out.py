@@ -36,7 +36,7 @@ def test_a_place_is_judged_by_the_rules():
 
 
 def test_every_rule_of_numbers_that_a_mutant_breaks_has_places():
-    parts_around_a_loop = {"COLL", "WORK", "SPLIT", "LAST", "EXP"}
+    parts_around_a_loop = {"COLL", "WORK", "SPLIT", "LAST", "EXP", "AUTO", "RECOMP"}
     parts_around_a_loop |= {"BPB", "SAMP", "CORE", "FLOP", "SPEED", "COST", "PROF"}
     steers_a_run = {"BEST", "EVENT", "AVG", "PROG", "SCALE", "AUTO", "RECOMP", "SPIKE", "BATCH"}
     outside = {

@@ -117,13 +117,13 @@ class Drift:
 def measure(model: MiniGPT, run: Run) -> Drift:
     """Drift of a float64 model on the real (not padded) positions of the run's val sequences, no dropout."""
     sequences = run.sequences["val"]
-    exact = _outputs(model, sequences)
+    exact = layer_outputs(model, sequences)
     errors: dict[str, dict[str, float]] = {}
     flips: list[Flip] = []
     for name in FORMATS:
         weights = {key: round_weights(value, name) for key, value in model.parameters.items()}
-        rounded = _outputs(MiniGPT(model.config, "float64", weights), sequences)
-        errors[name] = {layer: _relative_error(rounded[layer], exact[layer]) for layer in exact}
+        rounded = layer_outputs(MiniGPT(model.config, "float64", weights), sequences)
+        errors[name] = {layer: relative_error(rounded[layer], exact[layer]) for layer in exact}
         flips += _flips(name, exact["logits"].argmax(-1), rounded["logits"].argmax(-1), run)
     return Drift(list(exact), errors, flips, len(exact["logits"]))
 
@@ -137,7 +137,7 @@ def write(folder: Path, drift: Drift) -> None:
     atomic_write(folder / "argmax_flips.md", _flips_table(drift).encode())
 
 
-def _outputs(model: MiniGPT, sequences: list[list[int]]) -> dict[str, Float[np.ndarray, "N D"]]:
+def layer_outputs(model: MiniGPT, sequences: list[list[int]]) -> dict[str, Float[np.ndarray, "N D"]]:
     """Each layer's output at the real positions of all sequences, in order."""
     parts: dict[str, list[Array]] = {}
     for start in range(0, len(sequences), _SEQUENCES_AT_ONCE):
@@ -147,7 +147,8 @@ def _outputs(model: MiniGPT, sequences: list[list[int]]) -> dict[str, Float[np.n
     return {layer: np.concatenate(values) for layer, values in parts.items()}
 
 
-def _relative_error(rounded: Array, exact: Array) -> float:
+def relative_error(rounded: Array, exact: Array) -> float:
+    """||rounded - exact||_F / ||exact||_F, of arrays of one shape."""
     return math.sqrt(sum_squares((rounded - exact).reshape(-1)) / sum_squares(exact.reshape(-1)))
 
 

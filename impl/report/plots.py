@@ -74,6 +74,19 @@ def drift_per_layer(
     _save(figure, axes, path)
 
 
+def gradient_drift(
+    layers: Sequence[str], relative_error: Mapping[str, Mapping[str, float]], path: Path
+) -> None:
+    """Relative error of the gradients of each layer's parameters under autocast, one line a format, logarithmic."""
+    figure, axes = _figure()
+    for (name, errors), colour in zip(relative_error.items(), _COLOURS, strict=False):
+        axes.plot(layers, [errors[layer] for layer in layers], "o-", color=colour, label=name)
+    axes.set_yscale("log")
+    axes.set_ylabel("relative error (lower is better)")
+    axes.set_title("Drift of gradients under autocast: operands and results of products are rounded")
+    _save(figure, axes, path)
+
+
 def _column(records: Sequence[Mapping[str, Any]], name: str) -> list[Any]:
     return [record[name] for record in records]
 
