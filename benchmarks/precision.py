@@ -7,6 +7,7 @@ forward pass saves for the backward pass (torch.autograd.graph.saved_tensors_hoo
 """
 
 import contextlib
+import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -17,11 +18,7 @@ from benchmarks.compare import inputs, timed
 from benchmarks.peers import CONFIG
 from fixtures.subjects import pytorch
 from fixtures.subjects.torch_recomputation import Blocks
-from impl.config import ModelConfig
-from impl.data.iterator import Batch
-from impl.model.dropout import Dropout
-from impl.model.minigpt import MiniGPT
-from impl.rng import stream_key
+from honestloop.suite_location import in_suite
 
 POSITIONS, RATE, ROUNDS, TIMES = 896, 0.1, 21, 4
 WAYS = {
@@ -35,20 +32,24 @@ DEPTHS = (2, 8)
 """Blocks of the models whose memory is compared."""
 
 
-def model_of(layers: int, autocast: str, recompute: bool) -> MiniGPT:
+def of_impl(module: str, name: str) -> Any:
+    """A name of a module of impl, which is a subject like another and is not imported by name."""
+    return getattr(importlib.import_module(in_suite(f"impl.{module}")), name)
+
+
+def model_of(layers: int, autocast: str, recompute: bool) -> Any:
     """impl's model of so many blocks."""
     config: dict[str, Any] = CONFIG | {"n_layers": layers}
     params, _ = inputs("float32", POSITIONS, config)
+    MiniGPT, ModelConfig = of_impl("model.minigpt", "MiniGPT"), of_impl("config", "ModelConfig")
     return MiniGPT(ModelConfig(**config), "float32", params, autocast=autocast, recompute=recompute)
 
 
 def ours(autocast: str, recompute: bool) -> Callable[[], float]:
     """A forward and a backward pass of impl."""
-    model, dropout = (
-        model_of(int(CONFIG["n_layers"]), autocast, recompute),
-        Dropout(RATE, stream_key(0, "control"), 0),
-    )
-    batch = Batch(*inputs("float32", POSITIONS)[1])
+    model = model_of(int(CONFIG["n_layers"]), autocast, recompute)
+    dropout = of_impl("model.dropout", "Dropout")(RATE, of_impl("rng", "stream_key")(0, "control"), 0)
+    batch = of_impl("data.iterator", "Batch")(*inputs("float32", POSITIONS)[1])
 
     def step() -> float:
         model.zero_gradients()
