@@ -1,6 +1,6 @@
 """Write the pages of docs/ that are made from code or from measurements, and the tables within others.
 
-    python docs/generate.py               rules, tables of run-directory.md and conventions.md, external faults
+    python docs/generate.py               rules, settings, tables within pages, external faults
     python docs/generate.py --strength    the same, and strength.md from what `make strength` has just measured
 
 docs/external.md is written from what is kept in docs/measured: its commands are on the page itself. So is
@@ -19,6 +19,7 @@ sys.path[:0] = [str(ROOT), str(DOCS)]
 
 from page_writers.external import external_page, external_tables
 from page_writers.rules import rule_pages, rules_index
+from page_writers.settings import settings_page
 from page_writers.strength import strength_page, strength_tables
 from page_writers.tables import conventions_table, run_directory_page
 from page_writers.wild import wild_page
@@ -66,7 +67,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def main(arguments: list[str]) -> int:
-    pages = {**rules(), **within_pages(), **external(), **wild()}
+    pages = {**rules(), **within_pages(), **external(), **wild(), "settings.md": settings_page()}
     if "--strength" in arguments:
         pages |= strength()
     (DOCS / "rules").mkdir(exist_ok=True)

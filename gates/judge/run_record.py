@@ -76,8 +76,20 @@ class Settings:
         return bounds.learning_rate(peak=self.optimizer["peak_lr"], floor=self.optimizer["min_lr"])
 
 
-NOT_JUDGED = {
+NOT_JUDGED: dict[str, Any] = {
     "leftover": "update",
+    "muon.enabled": False,
+    "schedule.kind": "cosine",
+    "schedule.by": "updates",
+    "precision.autocast": "none",
+    "precision.loss_scaling": False,
+    "precision.stochastic_rounding": False,
+    "average.weights": 0.0,
+    "evaluation.token_budget": 0,
+    "stopping.epochs": 0,
+    "stopping.tokens": 0,
+    "stopping.seconds": 0.0,
+    "stopping.patience": 0,
     "loss.label_smoothing": 0.0,
     "loss.z_loss": 0.0,
     "model.softcap": 0.0,
