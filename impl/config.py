@@ -290,7 +290,9 @@ def _explained(error: Any) -> str:
     """What is wrong, in one line; of an unknown setting, the known ones that are spelled most like it."""
     key = ".".join(map(str, error["loc"])) or "config"
     if error["type"] == "extra_forbidden":
-        known = {name.rpartition(".")[2]: name for name, _ in _flat(Config().as_dict())}
+        known: dict[str, str] = {}
+        for name, _ in _flat(Config().as_dict()):
+            known.setdefault(name.rpartition(".")[2], name)
         near = _most_like(error["loc"][-1], known | {name: name for name in SECTIONS})
         if near:
             return f"unknown setting {key!r}; did you mean {' or '.join(near)}?"

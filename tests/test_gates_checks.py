@@ -122,8 +122,11 @@ def test_live_logits_of_too_few_sequences_are_refused(tmp_path, scorer, weights)
     assert "the first sequences of the val split" in finding.message
 
 
-@pytest.mark.parametrize("listed", [(), first_difference.FILES[:2], (*first_difference.FILES, "more.json")])
-def test_a_checkpoint_manifest_lists_its_three_files(tmp_path, listed):
+ALL_FILES = (*first_difference.FILES, "average.safetensors")
+
+
+@pytest.mark.parametrize("listed", [(), first_difference.FILES, ALL_FILES[1:], (*ALL_FILES, "more.json")])
+def test_a_checkpoint_manifest_lists_every_other_file(tmp_path, listed):
     def finding(names: tuple[str, ...]) -> str:
         files = {name: {"sha256": hashlib.sha256(data).hexdigest()} for name in names}
         (folder / "manifest.json").write_text(json.dumps({"files": files}), encoding="utf-8")
@@ -132,11 +135,11 @@ def test_a_checkpoint_manifest_lists_its_three_files(tmp_path, listed):
     folder = tmp_path / "checkpoints" / "step-00000001"
     folder.mkdir(parents=True)
     data = tensors.write({"E": np.ones(3)})
-    for name in (*first_difference.FILES, "more.json"):
+    for name in ALL_FILES:
         (folder / name).write_bytes(data)
     run = RunDirectory(tmp_path)
     run.__dict__["weights"] = {"E": np.ones(3)}
-    assert finding(first_difference.FILES).startswith("; got")
+    assert finding(ALL_FILES).startswith("; got")
     assert "manifest.json: files" in finding(listed)
 
 

@@ -34,7 +34,10 @@ def signatures(dtype: str) -> list[tuple[Any, tuple[Any, ...]]]:
             attention.attention_backward,
             (matrix, matrix, matrix, matrix, starts, weights, real, matrix, matrix, matrix),
         ),
-        (attention.attention, (matrix, matrix, matrix, starts, key_mask, real, matrix, weights)),
+        (
+            attention.attention,
+            (matrix, matrix, matrix, starts, key_mask, real, numba.int64, matrix, weights),
+        ),
     ]
 
 
