@@ -19,7 +19,8 @@ ROUNDS = 200
 
 def by_impl() -> Callable[[], object]:
     """An update of all parameters: the matrices by Muon, the others by AdamW."""
-    config, optim = (importlib.import_module(in_suite(name)) for name in ("impl.config", "impl.optim.muon"))
+    config = importlib.import_module(in_suite("impl.config"))
+    optim = importlib.import_module(in_suite("impl.optim.muon"))
     shapes = parameter_shapes(CONFIG)
     size = sum(int(np.prod(shape)) for shape in shapes.values())
     parameters, gradients = np.random.default_rng(0).standard_normal((2, size)).astype(np.float32)

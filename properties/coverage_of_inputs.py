@@ -246,7 +246,14 @@ REASONS: tuple[tuple[frozenset[str], tuple[str, ...], str], ...] = (
     (OBJECTIVE, ("beyond 1e30", "0", "size 0"), "as cross_entropy, which is given these"),
     (
         frozenset({"progress_counters"}),
-        ("size 0", "more than 2^10", "more than 2^16", "the same call twice"),
+        (
+            "a count beyond 2^16",
+            "a count beyond 2^24",
+            "size 0",
+            "more than 2^10",
+            "more than 2^16",
+            "the same call twice",
+        ),
         "its lists are those of a few epochs; their numbers are as large as counts of tokens are",
     ),
     (

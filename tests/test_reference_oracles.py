@@ -14,6 +14,7 @@ from tests.fifty_digits import error, in_fifty_digits
 
 # Worst error of each oracle on its sample call, in units of 2^-53 times the largest entry of the result.
 CERTIFIED = {
+    "accumulated_loss": 2.0,
     "adamw_step": 2.0,
     "attention": 2.0,
     "attention_backward": 4.0,
@@ -23,12 +24,18 @@ CERTIFIED = {
     "forward": 4.0,
     "gelu": 1.0,
     "gelu_backward": 2.0,
+    "ignoring_cross_entropy": 2.0,
     "layer_norm": 2.0,
     "layer_norm_backward": 3.0,
     "loss_and_gradients": 10.0,
     "matmul": 2.0,
     "rope": 2.0,
     "rope_backward": 2.0,
+    "softcap": 2.0,
+    "softcap_backward": 2.0,
+    "training_loss": 2.0,
+    "window_attention": 2.0,
+    "window_attention_backward": 4.0,
 }
 DEEP = {"forward", "loss_and_gradients"}
 
