@@ -138,8 +138,9 @@ def updates(subject, dtype, case):
 
 
 @checks("MUON-07", "MUON-08", case=muon_cases(), always=each(MUON))
-def test_every_update_is_the_formula(subject, dtype, case):
+def test_every_update_is_the_formula(subject, case):
     """The momentum first, then the weights."""
+    dtype = either(subject, case.place)
     for (p, *state), g, settings, after, law in updates(subject, dtype, case):
         within("MUON-07", after[1], law[1], dtype)
         within("MUON-08", after[0], law[0], dtype)
