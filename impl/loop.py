@@ -89,7 +89,7 @@ def train(
                     best = {"step": step, "val_loss": score.loss}
             log.append(with_hex(record, ("loss", "objective", "lr", "grad_norm", "val_loss", "val_ppl")))
             progress.show(record)
-            live_samples.take(run, model, step)
+            live_samples.take(run, model, step, steering.last(step))
             if due(step, config.checkpoint_every, steering.last(step)):
                 saved_step = save()
             if config.keep_best and best and best["step"] == step:

@@ -292,3 +292,9 @@ def test_a_layout_of_ones_own_is_read(tmp_path):
     assert list(RecordedDirectory(tmp_path, layout).checkpoints()) == [7]
     with pytest.raises(GateError, match=r"has no \{step\} in its last part"):
         RecordedDirectory(tmp_path, Layout(checkpoints="{step}/x")).checkpoints()
+
+
+def test_a_run_with_muon_is_not_judged_as_one_of_adamw():
+    config = {"muon": {"enabled": True}}
+    with pytest.raises(GateError, match=r"not judged: config\.muon is enabled"):
+        DeclaredOptimizer.read(DESCRIPTION, config, 10)

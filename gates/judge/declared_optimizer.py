@@ -53,6 +53,9 @@ class DeclaredOptimizer:
     @classmethod
     def read(cls, description: Description, config: Mapping[str, Any], steps: int) -> "DeclaredOptimizer":
         """From a description and the `config` of a manifest, which wins. GateError for what is missing or no number."""
+        muon = config.get("muon", {})
+        if isinstance(muon, dict) and muon.get("enabled"):
+            raise GateError("not judged: config.muon is enabled, and updates are judged as AdamW's alone")
         own = config.get("optimizer", {})
         said = {**DEFAULTS, **description.optimizer, **(own if isinstance(own, dict) else {})}
         conventions = description.conventions

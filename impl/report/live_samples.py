@@ -18,19 +18,17 @@ from impl.model.sampling import sample_token
 from impl.model.translate import translate_all
 from impl.run.directory import Run
 from impl.run.files import write_json
+from impl.steering.cadence import due
 
 FOLDER = "samples"
 
 
-def due(step: int, every: int, last: int) -> bool:
-    """Whether samples are taken after this update: every so many, and after the last one unless it is off."""
-    return every > 0 and (step == last or step % every == 0)
+def take(run: Run, model: MiniGPT, step: int, last: int) -> Path | None:
+    """Write the samples of this update, if it is its turn; the file, or None. It changes nothing of the model.
 
-
-def take(run: Run, model: MiniGPT, step: int) -> Path | None:
-    """Write the samples of this update, if it is its turn; the file, or None. It changes nothing of the model."""
-    settings = run.config.evaluation
-    if not due(step, settings.sample_every, run.config.steps):
+    `last` is the number of the last update, as far as it is known: a setting may end a run early.
+    """
+    if not due(step, run.config.evaluation.sample_every, last):
         return None
     folder = run.path / FOLDER
     folder.mkdir(exist_ok=True)
